@@ -335,6 +335,16 @@ sum_counts() {
     }'
 }
 
+# ---- mutation: which changes of the database no test notices (tests/mutation). No part of the gate.
+
+command_mutate() {
+  prepare_machine
+  trap 'stop_test_stack' EXIT
+  trap 'exit 130' INT TERM
+  start_test_stack mutation
+  (cd "$ROOT" && node tests/mutation/mutate.mjs "$@")
+}
+
 # ---- benchmarks: tests/bench/AREA.mjs, each on a fresh instance of its own that is stopped again
 
 # Debian packages that only a benchmark needs.

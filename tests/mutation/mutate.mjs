@@ -1,0 +1,176 @@
+// Mutation testing of the database: makes one change at a time, runs the tests that are about it, says whether one notices, and
+// changes it back. On a stack of its own: `./kijko mutate [AREA…] [--sample N] [--seed N] [--only REGEX] [--list]`.
+import { spawn } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import pg from 'pg';
+import { sample } from './mutants.mjs';
+import { AREAS, MORE_AREAS, mutantsOfArea, origins } from './subjects.mjs';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const PGTAP = 'supabase/tests/database';
+const LINTS = 'tests/lint';
+// A change that makes a loop endless is noticed by this.
+const TIMEOUT_MS = 120_000;
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    seed: { type: 'string', default: '1' },
+    sample: { type: 'string', default: '40' },
+    only: { type: 'string', default: '' },
+    list: { type: 'boolean', default: false },
+    verbose: { type: 'boolean', default: false },
+  },
+});
+const areas = positionals.length > 0 ? positionals : AREAS;
+for (const area of areas)
+  if (![...AREAS, ...MORE_AREAS].includes(area)) throw new Error(`there is no area '${area}': ${[...AREAS, ...MORE_AREAS].join(' ')}`);
+
+const url = process.env.ADMIN_DB_URL;
+if (!url) throw new Error('ADMIN_DB_URL is not set: run ./kijko mutate');
+const db = new pg.Client({ connectionString: url });
+await db.connect();
+await db.query('set lock_timeout = 30000');
+const query = async (text, values) => (await db.query(text, values)).rows;
+
+/** Everything that a mutant changes. It must be the same at the end. */
+const CATALOG = `select md5(string_agg(line, e'\\n' order by line)) as hash from (
+  select pg_get_functiondef(p.oid) || coalesce(p.proacl::text, '') as line from pg_proc as p
+    where p.pronamespace in ('public'::regnamespace, 'private'::regnamespace) and p.prokind = 'f' and p.prolang <> (select oid from pg_language where lanname = 'c')
+  union all select p.polrelid::regclass || p.polname || coalesce(pg_get_expr(p.polqual, p.polrelid), '') || coalesce(pg_get_expr(p.polwithcheck, p.polrelid), '') from pg_policy as p
+  union all select t.tgrelid::regclass || t.tgname || t.tgenabled::text from pg_trigger as t where not t.tgisinternal
+  union all select c.oid::regclass || coalesce(c.relacl::text, '') from pg_class as c where c.relnamespace in ('public'::regnamespace, 'private'::regnamespace) and c.relkind in ('r', 'p', 'v')
+) as catalog`;
+const catalog = async () => (await query(CATALOG))[0].hash;
+
+/** Runs one file of pgTAP; whether all of it passed. */
+function passes(file) {
+  const { hostname, port, username, password, pathname } = new URL(url);
+  const child = spawn('psql', ['-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-f', file], {
+    cwd: ROOT,
+    env: {
+      ...process.env,
+      PGHOST: hostname,
+      PGPORT: port,
+      PGUSER: username,
+      PGPASSWORD: decodeURIComponent(password),
+      PGDATABASE: pathname.slice(1),
+      PGSSLMODE: 'disable',
+      PGOPTIONS: '-c statement_timeout=60s -c lock_timeout=30s -c client_min_messages=error',
+    },
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (output += data));
+  const timer = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS);
+  return new Promise((resolve) => {
+    child.on('close', (status) => {
+      clearTimeout(timer);
+      const lines = output.split('\n');
+      const planned = Number(/^1\.\.(\d+)/m.exec(output)?.[1] ?? -1);
+      const good = lines.filter((line) => /^ok \d/.test(line)).length;
+      resolve({ passed: status === 0 && good === planned && !lines.some((line) => /^not ok/.test(line)), output });
+    });
+  });
+}
+
+const made = origins();
+const tests = readdirSync(`${ROOT}${PGTAP}`)
+  .filter((name) => name.endsWith('.test.sql'))
+  .map((name) => ({ name, path: `${PGTAP}/${name}`, text: readFileSync(`${ROOT}${PGTAP}/${name}`, 'utf8'), ms: 0 }));
+const lints = new Map(
+  ['schema_functions', 'schema_policies', 'schema_tables'].map((name) => [
+    name,
+    { name, path: `${LINTS}/${name}.test.sql`, text: '', ms: 0 },
+  ]),
+);
+
+/** The files that may notice: those that name the object, then the others of its domain. */
+function filesFor({ names, domain, lints: wanted }) {
+  const mentions = (file) => names.reduce((sum, name) => sum + file.text.split(new RegExp(`\\b${name}\\b`)).length - 1, 0);
+  const own = ({ name }) => name === `${domain}.test.sql` || name.startsWith(`${domain}_`);
+  const scored = tests.map((file) => ({ file, score: mentions(file) + (own(file) ? 0.5 : 0) })).filter(({ score }) => score > 0);
+  scored.sort((a, b) => Number(b.score >= 1) - Number(a.score >= 1) || b.score / (b.file.ms + 500) - a.score / (a.file.ms + 500));
+  return [...wanted.map((name) => lints.get(name)), ...scored.map(({ file }) => file)];
+}
+
+/** Which file notices, or null. A change that Postgres refuses is none. */
+async function noticedBy(mutant) {
+  try {
+    await db.query(mutant.apply);
+  } catch (error) {
+    return { refused: error.message };
+  }
+  let noticed = null;
+  try {
+    for (const file of filesFor(mutant)) {
+      const { passed, output } = await passes(file.path);
+      if (!passed) {
+        noticed = { file, line: output.split('\n').find((line) => /^not ok|ERROR/.test(line)) ?? 'it did not end' };
+        break;
+      }
+    }
+  } finally {
+    await db.query(mutant.undo);
+  }
+  if (noticed) await passesUnchanged(noticed.file);
+  return noticed;
+}
+
+/** A file that fails under a change must pass without it. */
+async function passesUnchanged(file) {
+  const started = Date.now();
+  const { passed, output } = file.ms > 0 ? { passed: true } : await passes(file.path);
+  if (!passed) throw new Error(`${file.path} fails without any change:\n${output.slice(-2000)}`);
+  file.ms ||= Date.now() - started;
+}
+
+const chosen = [];
+for (const area of areas) {
+  const all = (await mutantsOfArea(area, query, made)).filter(({ object, what }) => new RegExp(options.only).test(`${object} ${what}`));
+  chosen.push({ area, all: all.length, mutants: sample(all, Number(options.sample), Number(options.seed)) });
+}
+if (options.list) {
+  for (const { area, all, mutants } of chosen) {
+    console.log(`${area}: ${mutants.length} of ${all}`);
+    for (const { object, what } of mutants) console.log(`  ${object}  ${what}`);
+  }
+  await db.end();
+  process.exit();
+}
+
+const before = await catalog();
+const results = [];
+let stopping = false;
+process.on('SIGINT', () => {
+  stopping = true;
+});
+for (const { area, all, mutants } of chosen) {
+  const result = { area, all, noticed: 0, tried: 0, survivors: [] };
+  results.push(result);
+  for (const mutant of mutants) {
+    if (stopping) break;
+    const found = await noticedBy(mutant);
+    if (found?.refused) continue;
+    result.tried += 1;
+    if (found) result.noticed += 1;
+    else result.survivors.push(mutant);
+    if (!found || options.verbose) {
+      console.log(
+        `${found ? `noticed by ${found.file.name} (${found.line.slice(0, 100)})` : 'SURVIVES'}  ${area}: ${mutant.object}  ${mutant.what}`,
+      );
+    }
+  }
+}
+const restored = (await catalog()) === before;
+await db.end();
+console.log(`\narea        changes  tried  noticed  share   (seed ${options.seed})`);
+for (const { area, all, tried, noticed } of results) {
+  const share = tried === 0 ? '-' : `${((100 * noticed) / tried).toFixed(1)} %`;
+  console.log(`${area.padEnd(12)}${String(all).padStart(6)}${String(tried).padStart(8)}${String(noticed).padStart(8)}   ${share}`);
+}
+if (!restored) {
+  console.error('the database is not what it was before: throw it away');
+  process.exitCode = 1;
+}
