@@ -33,6 +33,16 @@ create view pg_temp.offences as
   where p.polcmd = 'r' and pg_temp.is_tenant_table(p.relid)
     and (p.body !~ '\m(org_id|id) = ANY \(ARRAY\( SELECT private\.org_ids_with\(''[a-z_]+:read''::text\)' or p.body ~ '\morg_ids\(\)|\mtenancy_org_ids_as\(')
   union all
+  -- Before anything else, so that no other term can stand for it. Memberships and keys also belong to a person, and notifications to
+  -- the platform.
+  select 'policy of a tenant table that does not begin with a permission', p.name || ' ' || p.polname
+  from pg_temp.policies as p
+  join pg_policy as y on y.polrelid = p.relid and y.polname = p.polname
+  cross join lateral (values (pg_get_expr(y.polqual, y.polrelid)), (pg_get_expr(y.polwithcheck, y.polrelid))) as e (expression)
+  where pg_temp.is_tenant_table(p.relid) and e.expression is not null
+    and e.expression !~ '^\(*(org_id|id) = ANY \(ARRAY\( SELECT private\.org_ids_with\(''[a-z_]+:[a-z_]+''::text\) AS org_ids_with\)\)\)( AND|$)'
+    and p.polname <> all (array['memberships_delete', 'api_keys_select', 'api_keys_insert', 'api_keys_update', 'api_keys_delete', 'notifications_select'])
+  union all
   -- A private project hides the rows that point at it or at one of its skills. Policies exclude the hidden ids on reading, the
   -- unwritable ones on changing, and look the id up on writing: the answer is the same for an id that does not exist. Members
   -- of a project have a policy of their own (projects_is_managed).
@@ -161,6 +171,7 @@ select is_empty(
       ('policy that calls a function for every row'),
       ('policy column leads no index'),
       ('select policy of a tenant table that checks no permission'),
+      ('policy of a tenant table that does not begin with a permission'),
       ('policy that shows rows of private projects'),
       ('policy that shows rows of hidden executions, habits, reflexes or jobs'),
       ('permission that no role holds'),

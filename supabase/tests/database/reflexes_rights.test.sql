@@ -2,7 +2,7 @@
 -- delivery brought, and to a sender who repeats one request.
 begin;
 \ir 000_helpers.sql
-select plan(28);
+select plan(29);
 
 select tests.sign_up('ada'), tests.sign_up('see'), tests.sign_up('cus');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -54,6 +54,11 @@ update public.skills set project_id = null where id = :'moved';
 select tests.ended(:'moved_hook', 'webhook', 'push') as late \gset
 delete from public.project_members where user_id = tests.id('see');
 select is((select count(*) from public.reflex_deliveries where reflex_id = :'moved_hook'), 2::bigint, 'who manages all projects sees both deliveries');
+select tests.ended(:'hook', 'event', 'member.joined'), tests.ended(:'hook', 'repository', 'push');
+select is(
+  (select array_agg(distinct source order by source) from public.reflex_deliveries where reflex_id = :'hook'), array['event', 'repository', 'webhook'],
+  'an owner sees deliveries of each source'
+);
 select tests.act_as('see', tests.org('ada'));
 select is((select array_agg(id) from public.reflex_deliveries where reflex_id = :'moved_hook'), array[:'late'::uuid], 'another member sees the later one');
 select tests.refuses(format('select public.redeliver_reflex_delivery(%L)', :'early'), 'not_found', 'cannot redeliver the earlier one');

@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 
-select plan(154);
+select plan(157);
 
 select tests.sign_up('ada'), tests.sign_up('adm'), tests.sign_up('mem'), tests.sign_up('vic'), tests.sign_up('cus'), tests.sign_up('eve');
 select tests.act_as('ada');
@@ -49,6 +49,18 @@ select tests.refuses(
 ) from (values (:'secret'::uuid, 'a role of another organization cannot be assigned'), (gen_random_uuid(), 'a role that does not exist gives the same refusal')) as c (id, d);
 select throws_ok('select * from private.permissions', '42501', null, 'users do not read the table of the catalogue');
 select is((select count(*) from public.permissions()), (select 50::bigint), 'users read the catalogue by permissions()');
+
+-- ---- the policy alone, without the triggers that ask the same
+select tests.act_as_superuser();
+alter table public.memberships disable trigger user;
+select tests.act_as('adm', tests.lab());
+select throws_ok(
+  format('update public.memberships set role = ''owner'' where id = %L', (tests.membership('vic')).id), '42501', null, 'an admin makes no owner'
+);
+select is(tests.changed(format('update public.memberships set role = ''member'' where id = %L', (tests.membership('vic')).id)), 1::bigint, 'but a member');
+select is(tests.changed(format('update public.memberships set role = ''viewer'' where id = %L', (tests.membership('vic')).id)), 1::bigint, 'and a viewer');
+select tests.act_as_superuser();
+alter table public.memberships enable trigger user;
 
 -- ---- who defines roles
 select tests.act_as('vic', tests.lab());
