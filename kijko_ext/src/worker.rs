@@ -2,6 +2,7 @@
 //! worker, the outbox's, is with its module.
 
 mod database_lock;
+pub mod extension_lock;
 pub mod figures;
 pub mod launcher;
 mod meter;

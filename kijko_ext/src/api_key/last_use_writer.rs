@@ -7,7 +7,7 @@ use crate::clock;
 use crate::pg::query::{self, Statement};
 use crate::pg::setting;
 use crate::pg::value::Value;
-use crate::worker::attempt;
+use crate::worker::{attempt, extension_lock};
 
 /// How long a key that was written is not written again, in microseconds.
 const INTERVAL: i64 = 60 * clock::SECOND;
@@ -61,7 +61,7 @@ fn due(all: bool) -> Vec<Unwritten> {
 
 /// Writes uses in the worker's transaction. Returns those that need no further write once it has committed.
 fn write(due: &[Unwritten]) -> Vec<Unwritten> {
-    if query::find_table(c"api_key_uses").is_none() {
+    if !extension_lock::is_installed() || query::find_table(c"api_key_uses").is_none() {
         return due.to_vec(); // without the extension, or an older one
     }
     setting::set_local(c"lock_timeout", LOCK_TIMEOUT);

@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 use super::wakeup;
 use crate::pg::query::{Statement, find_table};
 use crate::pg::value::Value;
+use crate::worker::extension_lock;
 
 /// So often at most it is looked whether an attempt that has ended was an issuer's answer.
 const MIN_BETWEEN: Duration = Duration::from_millis(200);
@@ -53,7 +54,7 @@ impl Refresh {
 
     /// In a transaction. `wanted` are issuers of which a token has named an unknown key.
     pub fn advance(wanted: &[i64]) {
-        if find_table(c"issuers").is_none() {
+        if !extension_lock::is_installed() || find_table(c"issuers").is_none() {
             return;
         }
         let wanted: Vec<_> = wanted.iter().map(i64::to_string).collect();

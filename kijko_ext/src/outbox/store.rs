@@ -17,6 +17,7 @@ use super::unread::Position;
 use crate::clock;
 use crate::pg::query::{Row, Statement, find_table};
 use crate::pg::value::Value;
+use crate::worker::extension_lock;
 
 /// Keys that one sweep hands on.
 const MAX_KEYS: usize = 1_000;
@@ -191,9 +192,9 @@ pub struct Verdict {
     pub next: Next,
 }
 
-/// Whether the extension is installed in this database.
+/// Whether the extension is installed in this database, for the rest of the transaction.
 pub fn is_installed() -> bool {
-    find_table(c"http_requests").is_some()
+    extension_lock::is_installed() && find_table(c"http_requests").is_some()
 }
 
 /// Each lane, and before its first request.

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use super::METER;
 use super::pending::{self, PendingCount};
 use crate::quota::api::metered_usage;
-use crate::worker::attempt;
+use crate::worker::{attempt, extension_lock};
 
 /// Moves the counts to the ledger. Returns false and puts them back when that failed.
 pub fn flush() -> bool {
@@ -31,13 +31,14 @@ pub fn flush() -> bool {
 }
 
 fn record(counts: &[PendingCount], taken: &RefCell<Vec<PendingCount>>) {
+    let is_installed = extension_lock::is_installed() && metered_usage::is_installed();
     for count in counts {
         let take = || {
             pending::mark_recorded(count);
             taken.borrow_mut().push(*count);
         };
         // An extension that was dropped has no ledger: what was counted for it is worth nothing.
-        if !metered_usage::is_installed() {
+        if !is_installed {
             pending::mark_recorded(count);
         } else if metered_usage::record(&count.subject, METER, count.amount as i64, take).is_err() {
             pending::look_again(); // no room for its counter among those of running transactions

@@ -14,7 +14,7 @@ CONF
   run_psql -d postgres -c 'create extension kijko'
   KIJKO_TEST_SOCKETS=$RUN KIJKO_TEST_DATA=$DATA KIJKO_TEST_BIN=$BIN KIJKO_TEST_LOG=$RUN/server.log KIJKO_TEST_TLS=$RUN/tls \
     node --test --test-concurrency=1 --test-reporter=tap \
-    "$TESTS"/outbox/{http2,outbox,hostile,crash}.test.mjs # the last one leaves thousands of rows
+    "$TESTS"/outbox/{http2,outbox,hostile,drop,crash}.test.mjs # the last one leaves thousands of rows
 }
 
 # An authority, a receiver that it vouches for, and a stranger of the same name.
