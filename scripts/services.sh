@@ -193,7 +193,7 @@ start_storage() {
   local no_secrets
   mapfile -t no_secrets < <(sidecar_secrets)
   install_binary kijko-storage "$STORAGE_BINARY"
-  objects_in_s3 || make_objects_folder
+  make_objects_folder # with S3 parts of uploads wait in it
   with_storage_settings start_service storage env "${no_secrets[@]}" "$KIJKO_HOME/bin/kijko-storage"
 }
 

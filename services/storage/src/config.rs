@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use kijko_core::{config::Reader, outbound::Url, secret::Secret};
 
+use crate::blobs::s3_part;
+
 /// A key that is shorter could be guessed.
 const MIN_KEY: usize = 32;
 
@@ -52,6 +54,10 @@ pub struct S3Settings {
     pub access_key_id: String,
     /// Its secret.
     pub secret_access_key: Secret,
+    /// The folder in which bytes wait until they are a whole part.
+    pub spool: PathBuf,
+    /// Memory for the parts that are being sent, of all uploads together.
+    pub buffer_bytes: u64,
 }
 
 const DAY: u64 = 86_400;
@@ -59,10 +65,11 @@ const DAY: u64 = 86_400;
 impl Config {
     /// Reads the settings.
     pub fn read(env: &mut Reader<'_>) -> Self {
+        let max_bytes = env.number("KIJKO_STORAGE_MAX_BYTES", 50 << 20, 1..=1 << 40);
         Self {
-            place: place(env),
+            place: place(env, max_bytes),
             signing_keys: signing_keys(env),
-            max_bytes: env.number("KIJKO_STORAGE_MAX_BYTES", 50 << 20, 1..=1 << 40),
+            max_bytes,
             uploads_of_caller: env.number("KIJKO_STORAGE_UPLOADS_OF_CALLER", 20, 1..=10_000) as i32,
             idle: env.seconds("KIJKO_STORAGE_IDLE_SECONDS", 30, 1..=600),
             lease: env.seconds("KIJKO_STORAGE_LEASE_SECONDS", 120, 2..=3_600),
@@ -83,9 +90,9 @@ const S3_SETTINGS: [&str; 5] = [
 ];
 
 /// A bucket if one is named, otherwise the folder.
-fn place(env: &mut Reader<'_>) -> Place {
+fn place(env: &mut Reader<'_>, max_bytes: u64) -> Place {
     if let Some(bucket) = env.text("KIJKO_STORAGE_S3_BUCKET") {
-        return Place::S3(s3(env, bucket));
+        return Place::S3(s3(env, bucket, max_bytes));
     }
     if S3_SETTINGS.iter().any(|name| env.text(name).is_some()) {
         env.problem(
@@ -101,7 +108,7 @@ fn place(env: &mut Reader<'_>) -> Place {
     Place::Folder(env.text("KIJKO_STORAGE_DIR").unwrap_or_default().into())
 }
 
-fn s3(env: &mut Reader<'_>, bucket: String) -> S3Settings {
+fn s3(env: &mut Reader<'_>, bucket: String, max_bytes: u64) -> S3Settings {
     let mut text = |name: &str, fits: &dyn Fn(&str) -> bool, shape: &str| {
         let text = env.text(name);
         if text.as_deref().is_some_and(|text| !fits(text)) {
@@ -143,6 +150,17 @@ fn s3(env: &mut Reader<'_>, bucket: String) -> S3Settings {
             env.problem(name, "is required with KIJKO_STORAGE_S3_BUCKET");
         }
     }
+    let buffer_bytes = env.number("KIJKO_STORAGE_S3_BUFFER_MIB", 128, 8..=1 << 20) << 20;
+    if buffer_bytes < s3_part(max_bytes) {
+        env.problem(
+            "KIJKO_STORAGE_S3_BUFFER_MIB",
+            format_args!(
+                "must hold one part, which is {} MiB with this KIJKO_STORAGE_MAX_BYTES",
+                s3_part(max_bytes).div_ceil(1 << 20)
+            ),
+        );
+    }
+    let spool = env.text("KIJKO_STORAGE_DIR").map(PathBuf::from);
     S3Settings {
         bucket,
         endpoint: endpoint.map(|text| text.trim_end_matches('/').to_owned()),
@@ -150,6 +168,8 @@ fn s3(env: &mut Reader<'_>, bucket: String) -> S3Settings {
         prefix: prefix.unwrap_or_default(),
         access_key_id: access_key_id.unwrap_or_default(),
         secret_access_key: Secret::new(secret.unwrap_or_default()),
+        spool: spool.unwrap_or_else(std::env::temp_dir),
+        buffer_bytes,
     }
 }
 
@@ -258,6 +278,7 @@ mod tests {
         };
         assert_eq!(s3.endpoint.as_deref(), Some("http://localhost:9000"));
         assert_eq!((&*s3.region, &*s3.prefix), ("us-east-1", "a/b.c"));
+        assert_eq!((s3.spool, s3.buffer_bytes), ("/srv".into(), 128 << 20));
     }
 
     #[test]
@@ -278,6 +299,7 @@ mod tests {
             ("KIJKO_STORAGE_S3_ACCESS_KEY_ID", ""),
             ("KIJKO_STORAGE_S3_SECRET_ACCESS_KEY", "hunter2 hunter2"),
             ("KIJKO_STORAGE_S3_SECRET_ACCESS_KEY", ""),
+            ("KIJKO_STORAGE_S3_BUFFER_MIB", "7"),
             ("KIJKO_STORAGE_KEEP_DELETED_DAYS", "3651"),
             ("KIJKO_STORAGE_KEEP_DELETED_DAYS", "one"),
             ("KIJKO_STORAGE_MAX_BYTES", "0"),
@@ -290,6 +312,17 @@ mod tests {
             let problems = read(&with(&[(name, value)])).unwrap_err();
             assert_eq!(problems, [name], "{value}");
         }
+    }
+
+    #[test]
+    fn the_buffer_holds_a_part_of_the_largest_object() {
+        let settings = |mib| {
+            let max_bytes = ("KIJKO_STORAGE_MAX_BYTES", "1000000000000"); // parts of 96 MiB
+            with(&[max_bytes, ("KIJKO_STORAGE_S3_BUFFER_MIB", mib)])
+        };
+        assert!(read(&settings("96")).is_ok());
+        let problems = read(&settings("95")).unwrap_err();
+        assert_eq!(problems, ["KIJKO_STORAGE_S3_BUFFER_MIB"]);
     }
 
     #[test]

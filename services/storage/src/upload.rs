@@ -218,7 +218,7 @@ impl Uploads {
             hash.update(&chunk);
             let missing = SNIFFED.saturating_sub(head.len()).min(chunk.len());
             head.extend_from_slice(&chunk[..missing]);
-            writer.take(chunk);
+            writer.take(&chunk).await.map_err(internal)?;
             if writer.is_full() {
                 self.store_parts(upload, &mut writer).await?;
             }

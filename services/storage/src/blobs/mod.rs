@@ -3,6 +3,7 @@
 
 mod folder;
 mod s3;
+mod spool;
 mod writer;
 
 use std::{io, ops::Range, sync::Arc};
@@ -19,6 +20,7 @@ use crate::config::Place;
 use folder::Folder;
 use s3::S3;
 pub use writer::Writer;
+pub(crate) use writer::s3_part;
 
 /// The store.
 #[derive(Debug, Clone)]
@@ -166,7 +168,7 @@ mod tests {
     async fn write(blobs: &Blobs, version: Uuid, chunks: &[&[u8]]) -> Result<(), Error> {
         let mut writer = blobs.writer(version, 1 << 30);
         for chunk in chunks {
-            writer.take(Bytes::copy_from_slice(chunk));
+            writer.take(chunk).await?;
             if writer.is_full() {
                 assert_eq!(writer.begin().await?, None);
                 writer.store_parts().await?;

@@ -1,6 +1,6 @@
 //! Bytes in a bucket of an S3-compatible store, by `object_store`.
 
-use std::{io, ops::Range, time::Duration};
+use std::{io, ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -11,6 +11,7 @@ use object_store::{
     multipart::{MultipartStore, PartId},
     path::Path,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::{Entry, path, version_of};
@@ -42,7 +43,15 @@ pub struct S3 {
     /// For the bytes of objects, which last as long as a client takes to read them.
     reads: AmazonS3,
     prefix: Path,
+    /// Where bytes wait that are no whole part yet.
+    pub(super) spool: PathBuf,
+    /// Memory for what is being sent, in units of [`UNIT`].
+    buffer: Arc<Semaphore>,
+    units: u32,
 }
+
+/// A permit of the buffer stands for so many bytes.
+const UNIT: u64 = 1 << 10;
 
 impl S3 {
     pub(super) fn open(settings: &S3Settings) -> Result<Self, Error> {
@@ -62,15 +71,35 @@ impl S3 {
             }
             builder.build()
         };
+        std::fs::create_dir_all(&settings.spool).map_err(|error| Error::Generic {
+            store: "spool",
+            source: Box::new(error),
+        })?;
+        let units = u32::try_from(settings.buffer_bytes / UNIT).unwrap_or(u32::MAX);
         Ok(Self {
             calls: store(options.clone().with_timeout(CALL))?,
             reads: store(options.with_timeout_disabled().with_read_timeout(SILENCE))?,
             prefix: Path::from(settings.prefix.as_str()),
+            spool: settings.spool.clone(),
+            buffer: Arc::new(Semaphore::new(units as usize)),
+            units,
         })
     }
 
     fn key(&self, version: Uuid) -> Path {
         self.prefix.parts().chain(path(version).parts()).collect()
+    }
+
+    /// Memory for bytes that are about to be sent: whoever asks first gets it first. A request to S3 ends in time, so there is always
+    /// room again; what is slow to come waits in the spool, and holds none.
+    pub(super) async fn room(&self, bytes: u64) -> OwnedSemaphorePermit {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        // The settings see to it that a part fits.
+        let room = self
+            .buffer
+            .clone()
+            .acquire_many_owned(units.min(self.units));
+        room.await.expect("the buffer is never closed")
     }
 
     /// Lists a name that no object has: it needs the bucket, the key, and the right to list.
