@@ -1,4 +1,4 @@
--- Where bytes lie: uploads that are under way, and bytes to delete. A row of storage.objects never lacks its bytes, and no bytes
+-- Where bytes lie: uploads that are under way, and bytes to delete (78_storage_deletions.sql has the functions of these). A row of storage.objects never lacks its bytes, and no bytes
 -- stay without a row, whatever is killed: an upload is known here before its first byte is stored, and bytes are in the queue of
 -- deletions in the same transaction in which the last row gives them up.
 \set ON_ERROR_STOP on
@@ -18,7 +18,10 @@ create table if not exists storage_service.uploads (
     user_metadata jsonb,
     started_by text not null,
     lease_until timestamptz not null,
-    multipart_id text
+    multipart_id text,
+    payer uuid,
+    held_bytes bigint not null default 0,
+    replaced_bytes bigint not null default 0
 );
 comment on table storage_service.uploads is 'Uploads and copies under way. The row is committed before bytes are stored, and goes when the object has its row, or when its bytes are in the queue of deletions.';
 comment on column storage_service.uploads.version is 'Where the bytes are stored.';
@@ -33,8 +36,12 @@ comment on column storage_service.uploads.user_metadata is 'What the uploader wr
 comment on column storage_service.uploads.started_by is 'Whose uploads are counted together: a user, an API key or a network.';
 comment on column storage_service.uploads.lease_until is 'The service extends it while bytes come. Afterwards the upload is given up.';
 comment on column storage_service.uploads.multipart_id is 'The multipart upload by which an S3 store gets the bytes; null before the first part, and in a folder.';
+comment on column storage_service.uploads.payer is 'The organization in whose plan the bytes count; null in a bucket that is not metered.';
+comment on column storage_service.uploads.held_bytes is 'Bytes that the plan holds for this upload until it ends, besides replaced_bytes.';
+comment on column storage_service.uploads.replaced_bytes is 'Bytes of the object that it replaces. Of several uploads of one name only the first one has them.';
 create index if not exists uploads_lease_idx on storage_service.uploads (lease_until);
 create index if not exists uploads_started_by_idx on storage_service.uploads (started_by);
+create index if not exists uploads_payer_idx on storage_service.uploads (payer) where payer is not null;
 
 create table if not exists storage_service.deletions (
     version uuid primary key,
@@ -50,7 +57,7 @@ comment on column storage_service.deletions.due_at is 'When they are deleted; la
 comment on column storage_service.deletions.again is 'Whether they are deleted once more after a day.';
 comment on column storage_service.deletions.multipart_id is 'The multipart upload of an S3 store that is aborted with them.';
 comment on column storage_service.deletions.deleted_at is 'When the object was deleted or replaced. Its bytes are kept for some days, so that a restore to an earlier moment finds them. Null when they are not kept, or no longer.';
-comment on column storage_service.deletions.keep_until is 'How long they are kept at the most, whatever the days: ten times as long as the object lived, and two minutes. So kept bytes are bounded by those of living objects, and who replaces one again and again fills no disk. Null: the days alone decide.';
+comment on column storage_service.deletions.keep_until is 'How long they are kept at the most, whatever the days: ten times as long as the object lived, but at least twice as long as the archive of WAL takes, and two minutes. So kept bytes are bounded by those of living objects, and who replaces one again and again fills no disk. Null: the days alone decide.';
 create index if not exists deletions_due_idx on storage_service.deletions (due_at) where deleted_at is null;
 create index if not exists deletions_kept_idx on storage_service.deletions (deleted_at) where deleted_at is not null;
 create index if not exists deletions_keep_until_idx on storage_service.deletions (keep_until) where deleted_at is not null;
@@ -58,20 +65,6 @@ alter table storage_service.uploads enable row level security;
 alter table storage_service.deletions enable row level security;
 alter table storage_service.uploads owner to kijko_storage_admin;
 alter table storage_service.deletions owner to kijko_storage_admin;
-
--- A version is a UUID, unless a row was written by hand.
-create or replace function storage_service.queue_deletion() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-begin
-    if old.version ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
-        insert into storage_service.deletions (version, deleted_at, keep_until)
-        values (old.version::uuid, clock_timestamp(), clock_timestamp() + greatest(interval '2 minutes', 10 * (clock_timestamp() - old.updated_at)))
-        on conflict do nothing;
-    end if;
-    return null;
-end
-$$;
-comment on function storage_service.queue_deletion() is 'Trigger: queues the bytes of a row that is gone, to be deleted after the commit. Definer: every role that deletes an object deletes its bytes.';
 
 create or replace function storage_service.may_replace(present storage.objects, rule jsonb) returns boolean
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -86,14 +79,8 @@ declare
     message text;
     detail text;
 begin
-    if to_regprocedure('private.storage_admit_bytes(text,text,bigint)') is null then
-        return null;
-    end if;
     perform set_config('request.method', 'POST', true), set_config('request.path', '/storage/v1/object', true);
-    execute 'select private.storage_admit_bytes($1, $2, $3)' using bucket, object_name, bytes - coalesce((
-        select case when o.metadata ->> 'size' ~ '^[0-9]{1,18}$' then (o.metadata ->> 'size')::bigint end
-        from storage.objects as o where o.bucket_id = bucket and o.name = object_name
-    ), 0);
+    execute 'select private.storage_admit_bytes($1, $2, $3)' using bucket, object_name, bytes;
     raise exception using errcode = 'KJSTB';
 exception
     when sqlstate 'KJSTB' then
@@ -105,7 +92,53 @@ exception
         return storage_service.problem(state, message, detail, null);
 end
 $$;
-comment on function storage_service.bytes_problem(text, text, bigint) is 'Why the plan does not hold so many bytes under this name, in place of those that are there; null if it does. Called by definer functions.';
+comment on function storage_service.bytes_problem(text, text, bigint) is 'Why the plan does not hold so many bytes more under this name; null if it does. Called by definer functions.';
+
+create or replace function storage_service.payer(bucket text, object_name text) returns uuid
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    org uuid;
+begin
+    if to_regprocedure('private.storage_payer(text,text)') is not null then
+        execute 'select private.storage_payer($1, $2)' into org using bucket, object_name;
+    end if;
+    return org;
+end
+$$;
+comment on function storage_service.payer(text, text) is 'The organization in whose plan an object of this name counts; null for none. Called by definer functions.';
+
+-- What is stored and what is held for uploads stays within the plan: each hold is made under one lock, beside all others of the payer.
+create or replace function storage_service.hold_bytes(upload uuid, bytes bigint) returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp as $$
+declare
+    wanted storage_service.uploads;
+    others bigint;
+    missing bigint;
+    problem jsonb;
+begin
+    select u.* into wanted from storage_service.uploads as u where u.version = upload;
+    if wanted.payer is null then
+        return null;
+    end if;
+    perform pg_advisory_xact_lock(hashtextextended('storage payer ' || wanted.payer, 0));
+    select coalesce(sum(u.held_bytes), 0) into others from storage_service.uploads as u where u.payer = wanted.payer and u.version <> upload;
+    missing := bytes + coalesce(octet_length(wanted.user_metadata::text), 0) - wanted.replaced_bytes;
+    if missing > 0 then
+        problem := storage_service.bytes_problem(wanted.bucket_id, wanted.name, missing + others);
+    end if;
+    if problem is null then
+        update storage_service.uploads as u set held_bytes = greatest(missing, 0) where u.version = upload;
+    end if;
+    return problem;
+end
+$$;
+comment on function storage_service.hold_bytes(uuid, bigint) is 'Holds so many bytes of the plan for an upload, in place of those that are held: null, or why the plan does not have them. Called by definer functions.';
+
+create or replace function storage_service.object_bytes(object storage.objects) returns bigint
+language sql immutable set search_path = pg_catalog, pg_temp
+return case when object.metadata ->> 'size' ~ '^[0-9]{1,18}$' then (object.metadata ->> 'size')::bigint else 0 end
+    + coalesce(octet_length(object.user_metadata::text), 0);
+comment on function storage_service.object_bytes(storage.objects) is 'Bytes of an object and of what its uploader wrote about it, as the domain counts them.';
 
 create or replace function storage_service.begin_upload(
     upload uuid, bucket text, object_name text, owner uuid, owner_id text, upsert boolean, metadata jsonb, user_metadata jsonb, started_by text, bytes bigint, lease interval, most integer,
@@ -125,25 +158,28 @@ begin
     if found and not (upsert and storage_service.may_replace(present, begin_upload.may_replace)) then
         return jsonb_build_object('refused', 'ResourceAlreadyExists');
     end if;
-    -- Bytes beyond what the organization may store are refused before they are read.
-    if bytes is not null then
-        problem := storage_service.bytes_problem(bucket, object_name, bytes);
-        if problem is not null then
-            return jsonb_build_object('problem', problem);
-        end if;
-    end if;
     -- Those that come at once are counted one after the other.
     perform pg_advisory_xact_lock(hashtextextended('storage upload ' || started_by, 0));
     if (select count(*) from storage_service.uploads as u where u.started_by = begin_upload.started_by) >= most then
         return jsonb_build_object('refused', 'SlowDown');
     end if;
     insert into storage_service.uploads (
-        version, bucket_id, name, owner, owner_id, upsert, may_replace, metadata, user_metadata, started_by, lease_until
+        version, bucket_id, name, owner, owner_id, upsert, may_replace, metadata, user_metadata, started_by, lease_until, payer
     )
     values (
         upload, bucket, object_name, begin_upload.owner, begin_upload.owner_id, begin_upload.upsert, begin_upload.may_replace, begin_upload.metadata,
-        begin_upload.user_metadata, begin_upload.started_by, clock_timestamp() + lease
+        begin_upload.user_metadata, begin_upload.started_by, clock_timestamp() + lease, storage_service.payer(bucket, object_name)
     );
+    -- Bytes beyond what the organization may store are refused before they are read.
+    update storage_service.uploads as u set replaced_bytes = storage_service.object_bytes(present)
+    where u.version = upload and present.id is not null and not exists (
+        select from storage_service.uploads as o where o.version <> upload and o.bucket_id = bucket and o.name = object_name and o.replaced_bytes > 0
+    );
+    problem := storage_service.hold_bytes(upload, coalesce(bytes, 0));
+    if problem is not null then
+        delete from storage_service.uploads as u where u.version = upload;
+        return jsonb_build_object('problem', problem);
+    end if;
     return jsonb_build_object(
         'file_size_limit', found_bucket.file_size_limit, 'allowed_mime_types', to_jsonb(found_bucket.allowed_mime_types)
     );
@@ -151,16 +187,20 @@ end
 $$;
 comment on function storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer, jsonb) is 'Makes an upload known before its first byte: the limits of the bucket, or {refused} or {problem}. Definer: the service checked the policies before, and buckets are read past them.';
 
-create or replace function storage_service.admit_bytes(upload uuid, bytes bigint) returns jsonb
+create or replace function storage_service.admit_bytes(upload uuid, bytes bigint, ahead bigint) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    wanted storage_service.uploads;
+    problem jsonb := storage_service.hold_bytes(upload, bytes + ahead);
 begin
-    select u.* into wanted from storage_service.uploads as u where u.version = upload;
-    return storage_service.bytes_problem(wanted.bucket_id, wanted.name, bytes);
+    if problem is null then
+        return jsonb_build_object('admitted', bytes + ahead);
+    end if;
+    -- The last bytes that the plan holds are admitted one by one.
+    problem := storage_service.hold_bytes(upload, bytes);
+    return case when problem is null then jsonb_build_object('admitted', bytes) else jsonb_build_object('problem', problem) end;
 end
 $$;
-comment on function storage_service.admit_bytes(uuid, bigint) is 'Why the plan does not hold what has come of an upload whose length is not known; null if it does. Definer: as storage_service.begin_upload().';
+comment on function storage_service.admit_bytes(uuid, bigint, bigint) is 'Holds what has come of an upload whose length is not known, and some bytes ahead if the plan has them: {admitted}, how many; or {problem}. Definer: as storage_service.begin_upload().';
 
 create or replace function storage_service.extend_upload(upload uuid, lease interval) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
@@ -192,6 +232,8 @@ declare
     violated text;
     complete constant jsonb := facts || jsonb_build_object('lastModified', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'));
 begin
+    -- With its row the hold becomes a part of the gauge. Others that hold bytes see one of the two.
+    perform pg_advisory_xact_lock(hashtextextended('storage payer ' || u.payer, 0)) from storage_service.uploads as u where u.version = upload and u.payer is not null;
     select u.* into wanted from storage_service.uploads as u where u.version = upload for update;
     -- Another object has come since policies were asked. They are asked about it, and then this is called again.
     if wanted.upsert and exists (
@@ -265,38 +307,6 @@ begin atomic
 end;
 comment on function storage_service.sweep_uploads(integer) is 'Gives up uploads whose lease has ended, because their service has; how many. Definer: as storage_service.begin_upload().';
 
--- Services that take the same deletions do no harm. A row that names the bytes again, such as one that was restored by hand, keeps them.
-create or replace function storage_service.take_deletions(max_deletions integer, keep interval) returns table (blob uuid, multipart text)
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
-begin
-    update storage_service.deletions as d set deleted_at = null, due_at = clock_timestamp()
-    where d.version in (
-        select q.version from storage_service.deletions as q
-        where q.deleted_at is not null and (q.deleted_at <= clock_timestamp() - keep or q.keep_until <= clock_timestamp())
-        limit max_deletions for update skip locked
-    );
-    delete from storage_service.deletions as d
-    using storage.objects as o
-    where d.deleted_at is null and d.due_at <= clock_timestamp() and o.version = d.version::text and char_length(o.version) = 36;
-    return query
-    update storage_service.deletions as d set due_at = clock_timestamp() + interval '1 minute'
-    where d.version in (
-        select q.version from storage_service.deletions as q where q.deleted_at is null and q.due_at <= clock_timestamp()
-        order by q.due_at limit max_deletions for update skip locked
-    )
-    returning d.version, d.multipart_id;
-end
-$$;
-comment on function storage_service.take_deletions(integer, interval) is 'Bytes to delete now: those of objects that were deleted so long ago, and those that never became an object. Whoever does not report them done within a minute leaves them to another. Definer: as storage_service.begin_upload().';
-
-create or replace function storage_service.deletions_done(versions uuid[]) returns void
-language sql volatile security definer set search_path = pg_catalog, pg_temp
-begin atomic
-    delete from storage_service.deletions as d where d.version = any (versions) and not d.again;
-    update storage_service.deletions as d set again = false, due_at = clock_timestamp() + interval '1 day' where d.version = any (versions) and d.again;
-end;
-comment on function storage_service.deletions_done(uuid[]) is 'These bytes are deleted. Definer: as storage_service.begin_upload().';
-
 create or replace function storage_service.move_object(bucket text, object_name text, to_bucket text, to_name text, owner uuid, owner_id text) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -324,34 +334,6 @@ end
 $$;
 comment on function storage_service.move_object(text, text, text, text, uuid, text) is 'Gives an object another name or bucket. Its bytes stay where they are. Definer: as storage_service.begin_upload().';
 
-create or replace function storage_service.is_public(bucket text) returns boolean
-language sql stable security definer set search_path = pg_catalog, pg_temp
-begin atomic
-    select coalesce((select b.public from storage.buckets as b where b.id = bucket), false);
-end;
-comment on function storage_service.is_public(text) is 'Whether anybody may read the objects of a bucket. Definer: buckets are read past their policies.';
-
-create or replace function storage_service.bucket_exists(bucket text) returns boolean
-language sql stable security definer set search_path = pg_catalog, pg_temp
-begin atomic
-    select exists (select from storage.buckets as b where b.id = bucket);
-end;
-comment on function storage_service.bucket_exists(text) is 'Whether there is such a bucket. Definer: as storage_service.is_public().';
-
-create or replace function storage_service.empty_bucket(bucket text, max_objects integer) returns integer
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
-declare
-    deleted integer;
-begin
-    perform set_config('storage.allow_delete_query', 'true', true);
-    delete from storage.objects as o
-    where o.id = any (array(select e.id from storage.objects as e where e.bucket_id = bucket limit max_objects));
-    get diagnostics deleted = row_count;
-    return deleted;
-end
-$$;
-comment on function storage_service.empty_bucket(text, integer) is 'Deletes some of the objects of a bucket; how many. Definer: for service_role.';
-
 create or replace function storage_service.backlog() returns jsonb
 language sql stable security definer set search_path = pg_catalog, pg_temp
 begin atomic
@@ -362,37 +344,24 @@ begin atomic
 end;
 comment on function storage_service.backlog() is 'Uploads under way, and bytes that are due to be deleted. Definer: for the metrics of the service.';
 
--- The owner of the table makes the trigger; the function stays the service's.
-grant execute on function storage_service.queue_deletion() to supabase_storage_admin;
-grant usage on schema storage_service to supabase_storage_admin;
-set role supabase_storage_admin;
-drop trigger if exists objects_queue_deletion on storage.objects;
-create trigger objects_queue_deletion after delete on storage.objects
-    for each row execute function storage_service.queue_deletion();
-drop trigger if exists objects_queue_replaced on storage.objects;
-create trigger objects_queue_replaced after update of version on storage.objects
-    for each row when (old.version is distinct from new.version) execute function storage_service.queue_deletion();
-reset role;
-
 select format('alter function %s owner to kijko_storage_admin', p.oid::regprocedure)
 from pg_catalog.pg_proc as p where p.pronamespace = 'storage_service'::regnamespace and p.prosecdef
 \gexec
 revoke all on function
-    storage_service.may_replace(storage.objects, jsonb), storage_service.bytes_problem(text, text, bigint), storage_service.admit_bytes(uuid, bigint),
-    storage_service.queue_deletion(), storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer, jsonb),
+    storage_service.may_replace(storage.objects, jsonb), storage_service.bytes_problem(text, text, bigint), storage_service.payer(text, text), storage_service.hold_bytes(uuid, bigint), storage_service.object_bytes(storage.objects),
+    storage_service.admit_bytes(uuid, bigint, bigint),
+    storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer, jsonb),
     storage_service.extend_upload(uuid, interval), storage_service.note_multipart(uuid, text), storage_service.finish_upload(uuid, jsonb), storage_service.give_up_upload(uuid),
     storage_service.allow_replacing(uuid, uuid),
-    storage_service.sweep_uploads(integer), storage_service.take_deletions(integer, interval), storage_service.deletions_done(uuid[]),
-    storage_service.move_object(text, text, text, text, uuid, text), storage_service.is_public(text), storage_service.bucket_exists(text),
-    storage_service.empty_bucket(text, integer), storage_service.backlog()
+    storage_service.sweep_uploads(integer), storage_service.move_object(text, text, text, text, uuid, text), storage_service.backlog()
 from public;
 grant execute on function
     storage_service.begin_upload(uuid, text, text, uuid, text, boolean, jsonb, jsonb, text, bigint, interval, integer, jsonb),
     storage_service.extend_upload(uuid, interval), storage_service.note_multipart(uuid, text), storage_service.finish_upload(uuid, jsonb), storage_service.give_up_upload(uuid),
-    storage_service.sweep_uploads(integer), storage_service.take_deletions(integer, interval), storage_service.deletions_done(uuid[]),
-    storage_service.move_object(text, text, text, text, uuid, text), storage_service.is_public(text), storage_service.bucket_exists(text),
-    storage_service.empty_bucket(text, integer), storage_service.backlog()
+    storage_service.sweep_uploads(integer), storage_service.move_object(text, text, text, text, uuid, text), storage_service.backlog()
 to kijko_storage;
-grant execute on function storage_service.admit_bytes(uuid, bigint), storage_service.allow_replacing(uuid, uuid) to kijko_storage;
-grant execute on function storage_service.may_replace(storage.objects, jsonb), storage_service.bytes_problem(text, text, bigint) to kijko_storage_admin;
+grant execute on function storage_service.admit_bytes(uuid, bigint, bigint), storage_service.allow_replacing(uuid, uuid) to kijko_storage;
+grant execute on function storage_service.may_replace(storage.objects, jsonb), storage_service.bytes_problem(text, text, bigint), storage_service.payer(text, text),
+    storage_service.hold_bytes(uuid, bigint), storage_service.object_bytes(storage.objects)
+to kijko_storage_admin;
 commit;

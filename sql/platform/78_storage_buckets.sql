@@ -1,4 +1,4 @@
--- Storage: buckets, as the caller.
+-- Storage: buckets, as the caller; and what the service asks of them past their policies.
 \set ON_ERROR_STOP on
 
 set client_min_messages = warning;
@@ -67,12 +67,49 @@ end
 $$;
 comment on function storage_service.bucket_delete(jsonb) is 'Deletes an empty bucket. Null when the caller may not, or there is none.';
 
+-- Past the policies ---------------------------------------------------------------------------------------------------------------
+
+create or replace function storage_service.is_public(bucket text) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select coalesce((select b.public from storage.buckets as b where b.id = bucket), false);
+end;
+comment on function storage_service.is_public(text) is 'Whether anybody may read the objects of a bucket. Definer: buckets are read past their policies.';
+
+create or replace function storage_service.bucket_exists(bucket text) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+    select exists (select from storage.buckets as b where b.id = bucket);
+end;
+comment on function storage_service.bucket_exists(text) is 'Whether there is such a bucket. Definer: as storage_service.is_public().';
+
+create or replace function storage_service.empty_bucket(bucket text, max_objects integer) returns integer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    deleted integer;
+begin
+    perform set_config('storage.allow_delete_query', 'true', true);
+    delete from storage.objects as o
+    where o.id = any (array(select e.id from storage.objects as e where e.bucket_id = bucket limit max_objects));
+    get diagnostics deleted = row_count;
+    return deleted;
+end
+$$;
+comment on function storage_service.empty_bucket(text, integer) is 'Deletes some of the objects of a bucket; how many. Definer: for service_role.';
+
+select format('alter function %s owner to kijko_storage_admin', p.oid::regprocedure)
+from pg_catalog.pg_proc as p where p.pronamespace = 'storage_service'::regnamespace and p.prosecdef
+\gexec
 revoke all on function
     storage_service.bucket_list(jsonb), storage_service.bucket_read(jsonb), storage_service.bucket_create(jsonb),
-    storage_service.bucket_update(jsonb), storage_service.bucket_delete(jsonb)
+    storage_service.bucket_update(jsonb), storage_service.bucket_delete(jsonb),
+    storage_service.is_public(text), storage_service.bucket_exists(text), storage_service.empty_bucket(text, integer)
 from public;
 grant execute on function
     storage_service.bucket_list(jsonb), storage_service.bucket_read(jsonb), storage_service.bucket_create(jsonb),
     storage_service.bucket_update(jsonb), storage_service.bucket_delete(jsonb)
 to anon, authenticated, kijko_storage, kijko_storage_admin;
+grant execute on function
+    storage_service.is_public(text), storage_service.bucket_exists(text), storage_service.empty_bucket(text, integer)
+to kijko_storage;
 commit;

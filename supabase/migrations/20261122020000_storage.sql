@@ -33,10 +33,10 @@ return private.storage_segment_id(name, 1);
 comment on function private.storage_org_id(text) is 'The organization that the first segment of a path names; null when it is no id. For policies on storage.objects.';
 grant execute on function private.storage_org_id(text) to authenticated;
 
-create function private.storage_object_bytes(metadata jsonb) returns bigint
+create function private.storage_object_bytes(metadata jsonb, user_metadata jsonb) returns bigint
 language sql immutable set search_path = pg_catalog, pg_temp
-return case when metadata ->> 'size' ~ '^[0-9]{1,18}$' then (metadata ->> 'size')::bigint else 0 end;
-comment on function private.storage_object_bytes(jsonb) is 'The size in an object''s metadata; 0 for a row that has none yet.';
+return case when metadata ->> 'size' ~ '^[0-9]{1,18}$' then (metadata ->> 'size')::bigint else 0 end + coalesce(octet_length(user_metadata::text), 0);
+comment on function private.storage_object_bytes(jsonb, jsonb) is 'The size in an object''s metadata, 0 for a row that has none yet, and the length of what its uploader wrote about it: that is stored, too.';
 
 -- ----------------------------------------------------------------------------
 -- The gauge storage_bytes
@@ -75,7 +75,7 @@ declare
 begin
   perform private.storage_adjust_bytes(jsonb_agg(jsonb_build_object(
     'org_id', private.storage_org_id(c.name), 'is_new', is_new,
-    'bytes', case when is_new then 1 else -1 end * private.storage_object_bytes(c.metadata)
+    'bytes', case when is_new then 1 else -1 end * private.storage_object_bytes(c.metadata, c.user_metadata)
   )))
   from changed as c join private.metered_buckets as m on m.bucket_id = c.bucket_id
   where is_new or private.storage_org_id(c.name) is not null
@@ -91,10 +91,10 @@ as $$
 begin
   perform private.storage_adjust_bytes(jsonb_agg(jsonb_build_object('org_id', c.org_id, 'bytes', c.bytes, 'is_new', c.is_new)))
   from (
-    select private.storage_org_id(n.name) as org_id, private.storage_object_bytes(n.metadata) as bytes, true as is_new
+    select private.storage_org_id(n.name) as org_id, private.storage_object_bytes(n.metadata, n.user_metadata) as bytes, true as is_new
     from added as n join private.metered_buckets as m on m.bucket_id = n.bucket_id
     union all
-    select private.storage_org_id(o.name), -private.storage_object_bytes(o.metadata), false
+    select private.storage_org_id(o.name), -private.storage_object_bytes(o.metadata, o.user_metadata), false
     from removed as o join private.metered_buckets as m on m.bucket_id = o.bucket_id
     where private.storage_org_id(o.name) is not null
   ) as c
@@ -114,6 +114,11 @@ begin
 end
 $$;
 comment on function private.storage_admit_bytes(text, text, bigint) is 'Counts this many bytes more for the organization that a path names, if the bucket is metered, or fails as storing them would. The storage service undoes it: it asks before it reads them. Definer: only the domain may adjust gauges.';
+
+create function private.storage_payer(bucket_id text, name text) returns uuid
+language sql stable security definer set search_path = pg_catalog, pg_temp
+return case when exists (select from private.metered_buckets as m where m.bucket_id = storage_payer.bucket_id) then private.storage_org_id(name) end;
+comment on function private.storage_payer(text, text) is 'The organization in whose plan an object of this name counts; null in a bucket that is not metered. Nullable: result. Definer: only the domain may read the list of buckets.';
 
 create function private.storage_list_roots(bucket_id text) returns text[]
 language sql stable security definer set search_path = pg_catalog, pg_temp
@@ -172,7 +177,7 @@ begin
     select o.id, 'storage_bytes', coalesce(u.used, 0), coalesce(s.bytes, 0)
     from public.organizations as o
     left join (
-      select private.storage_org_id(f.name) as org_id, sum(private.storage_object_bytes(f.metadata))::bigint as bytes
+      select private.storage_org_id(f.name) as org_id, sum(private.storage_object_bytes(f.metadata, f.user_metadata))::bigint as bytes
       from storage.objects as f join private.metered_buckets as m on m.bucket_id = f.bucket_id
       group by 1
     ) as s on s.org_id = o.id
@@ -258,7 +263,9 @@ do $$
 begin
   if to_regrole('kijko_storage') is not null then
     grant usage on schema private to kijko_storage, kijko_storage_admin;
-    grant execute on function private.storage_admit_bytes(text, text, bigint), private.storage_admit_signer(jsonb) to kijko_storage_admin;
+    grant execute on function
+      private.storage_admit_bytes(text, text, bigint), private.storage_payer(text, text), private.storage_admit_signer(jsonb)
+    to kijko_storage_admin;
     grant execute on function private.requests_admit_external(text, text, text) to kijko_storage;
   end if;
 end

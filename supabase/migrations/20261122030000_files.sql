@@ -119,7 +119,7 @@ declare
   org constant uuid := private.storage_segment_id(object_name, 1);
   project constant uuid := private.storage_segment_id(object_name, 2);
   segments constant text[] := string_to_array(object_name, '/');
-  size constant bigint := private.storage_object_bytes(metadata);
+  size constant bigint := private.storage_object_bytes(metadata, null);
   type constant text := left(metadata ->> 'mimetype', 255);
   made_by constant uuid := (select u.id from auth.users as u where u.id = owner);
   file public.project_files;
@@ -186,7 +186,7 @@ begin
   else
     perform private.projects_require_open(private.storage_segment_id(new.name, 2));
     update public.project_file_versions as v
-    set bytes = private.storage_object_bytes(new.metadata), content_type = left(new.metadata ->> 'mimetype', 255)
+    set bytes = private.storage_object_bytes(new.metadata, null), content_type = left(new.metadata ->> 'mimetype', 255)
     where v.org_id = private.storage_segment_id(new.name, 1) and v.object_name = new.name;
     perform private.files_show(f.id, f.version) from public.project_files as f
     where f.org_id = private.storage_segment_id(new.name, 1) and f.object_name = new.name;

@@ -99,6 +99,62 @@ describe('the gauge storage_bytes', () => {
   });
 });
 
+describe('uploads under way', () => {
+  test('of unknown length hold what comes: together no more than the plan, before any of them ends', async () => {
+    const person = await newTeam();
+    await sql(`select kijko.set_limit($1, 'storage_bytes', 'lifetime', 2500000)`, [person.orgId]);
+    const senders = [];
+    const names = ['one', 'two'].map((name) => path(name, person.orgId));
+    const uploads = names.map((name) => {
+      const body = new ReadableStream({
+        start(controller) {
+          senders.push(controller);
+        },
+      });
+      return files(person.owner).upload(name, body, { duplex: 'half' });
+    });
+    const underWay = () => adminSql('select name, held_bytes::integer from storage_service.uploads where payer = $1', [person.orgId]);
+    const held = (rows) => rows.reduce((sum, row) => sum + row.held_bytes, 0);
+    for (const sender of senders) sender.enqueue(new Uint8Array(700_000));
+    await until('both to hold what came', async () => (await underWay()).filter((row) => row.held_bytes >= 700_000).length === 2);
+    assert.ok(held(await underWay()) <= 2_500_000);
+    // More of one of them, beside what the other one holds, is more than the plan has.
+    senders[0].enqueue(new Uint8Array(1_200_000));
+    await until('it to be given up', async () => (await underWay()).every((row) => row.name === names[1]));
+    senders[0].close();
+    // What it held is free again.
+    senders[1].enqueue(new Uint8Array(1_200_000));
+    senders[1].close();
+    const [refused, stored] = await Promise.all(uploads);
+    assert.equal(refused.error.code, 'quota_exceeded');
+    assert.equal(stored.error, null, stored.error?.message);
+    assert.deepEqual(await storedBytes(person.orgId), { gauge: 1_900_000, rows: 1_900_000 });
+    assert.deepEqual(await underWay(), []);
+  });
+
+  test('what an uploader writes about an object counts, and has an end', async () => {
+    const person = await newTeam();
+    const metadata = { note: 'n'.repeat(1_000) };
+    const { error } = await files(person.owner).upload(path('noted', person.orgId), '', { metadata });
+    assert.equal(error, null, error?.message);
+    const { gauge } = await storedBytes(person.orgId);
+    assert.ok(gauge > 1_000 && gauge < 1_100, String(gauge));
+    const copy = await fetch(`${env.API_URL}/storage/v1/object/copy`, {
+      method: 'POST',
+      headers: { Authorization: `Bearer ${person.owner.token}`, 'Content-Type': 'application/json' },
+      body: JSON.stringify({
+        bucketId: bucket,
+        sourceKey: path('noted', person.orgId),
+        destinationKey: path('copy', person.orgId),
+        copyMetadata: false,
+        metadata: { note: 'n'.repeat(70_000) },
+      }),
+    });
+    assert.equal((await copy.json()).code, 'InvalidRequest');
+    assert.equal((await storedBytes(person.orgId)).gauge, gauge);
+  });
+});
+
 describe('races', () => {
   test('reading while an object is moved, replaced or deleted gives whole objects or none', async () => {
     const names = [path(`race-${randomUUID()}`), path(`race-${randomUUID()}`)];

@@ -203,18 +203,14 @@ impl Database {
 
     /// Whether anybody may read the objects of a bucket.
     pub async fn is_public(&self, bucket: &str) -> Result<bool, StorageError> {
-        Ok(self
-            .0
-            .scalar("select storage_service.is_public($1)", &[&bucket])
-            .await?)
+        let sql = "select storage_service.is_public($1)";
+        Ok(self.0.scalar(sql, &[&bucket]).await?)
     }
 
     /// Whether there is such a bucket.
     pub async fn bucket_exists(&self, bucket: &str) -> Result<bool, StorageError> {
-        Ok(self
-            .0
-            .scalar("select storage_service.bucket_exists($1)", &[&bucket])
-            .await?)
+        let sql = "select storage_service.bucket_exists($1)";
+        Ok(self.0.scalar(sql, &[&bucket]).await?)
     }
 
     /// Makes an upload known before its first byte.
@@ -261,13 +257,19 @@ impl Database {
         }
     }
 
-    /// Refuses an upload if the plan does not hold the bytes that have come so far.
-    pub async fn admit_bytes(&self, version: Uuid, bytes: u64) -> Result<(), StorageError> {
-        let sql = "select storage_service.admit_bytes($1, $2)";
-        let problem: Value = self.json(sql, &[&version, &(bytes as i64)]).await?;
-        match problem {
-            Value::Null => Ok(()),
-            problem => Err(StorageError::from_problem(&problem).after_admission()),
+    /// Holds bytes that have come, and some ahead if the plan has them: how many. Refuses an upload for which it does not.
+    pub async fn admit_bytes(
+        &self,
+        version: Uuid,
+        bytes: u64,
+        ahead: u64,
+    ) -> Result<u64, StorageError> {
+        let sql = "select storage_service.admit_bytes($1, $2, $3)";
+        let (held, ahead) = (bytes as i64, ahead as i64);
+        let held: Value = self.json(sql, &[&version, &held, &ahead]).await?;
+        match held.get("problem") {
+            Some(problem) => Err(StorageError::from_problem(problem).after_admission()),
+            None => Ok(held["admitted"].as_u64().unwrap_or(bytes)),
         }
     }
 
@@ -367,13 +369,8 @@ impl Database {
 
     /// Deletes some of the objects of a bucket; how many.
     pub async fn empty(&self, bucket: &str, most: i32) -> Result<i32, StorageError> {
-        Ok(self
-            .0
-            .scalar(
-                "select storage_service.empty_bucket($1, $2)",
-                &[&bucket, &most],
-            )
-            .await?)
+        let sql = "select storage_service.empty_bucket($1, $2)";
+        Ok(self.0.scalar(sql, &[&bucket, &most]).await?)
     }
 
     async fn json<T: DeserializeOwned>(

@@ -16,12 +16,16 @@ use crate::{
     config::Config,
     content_type::{self, SNIFFED},
     database::{BucketLimits, Database, Intent, Object, Tried},
-    error::{StorageError, already_exists, internal, invalid_mime_type, too_large},
+    error::{
+        StorageError, already_exists, internal, invalid_mime_type, invalid_request, too_large,
+    },
     metrics::StorageSeries,
 };
 
-/// Bytes of an unknown number are admitted in steps.
+/// Bytes of an unknown number are held in steps.
 const ADMITTED_AT_A_TIME: u64 = 1 << 20;
+/// What an uploader writes about an object, which is in its row.
+const MAX_USER_METADATA: usize = 64 << 10;
 /// How often policies are asked about an object that has come while bytes came.
 const RETRIES: usize = 5;
 
@@ -43,7 +47,7 @@ pub struct Upload {
     database: Database,
     version: Uuid,
     limits: BucketLimits,
-    /// Bytes that the plan was asked about.
+    /// Bytes that the plan holds for it.
     admitted: u64,
     tried: Option<Tried>,
     heartbeat: JoinHandle<()>,
@@ -78,6 +82,13 @@ impl Uploads {
         intent: &Intent,
         declared: Option<&str>,
     ) -> Result<Upload, StorageError> {
+        let written = intent.user_metadata.as_ref().map(Value::to_string);
+        if written.is_some_and(|text| text.len() > MAX_USER_METADATA) {
+            return Err(invalid_request(format!(
+                "metadata has more than {MAX_USER_METADATA} bytes"
+            ))
+            .after_admission());
+        }
         let lease = self.config.lease;
         let lost = CancellationToken::new();
         let heartbeat = beat(self.database.clone(), intent.version, lease, lost.clone());
@@ -212,8 +223,10 @@ impl Uploads {
             }
             // The length was unknown, or more bytes came than it said.
             if size > admitted {
-                self.database.admit_bytes(upload.version, size).await?;
-                admitted = size + ADMITTED_AT_A_TIME;
+                let held = self
+                    .database
+                    .admit_bytes(upload.version, size, ADMITTED_AT_A_TIME);
+                admitted = held.await?;
             }
             hash.update(&chunk);
             let missing = SNIFFED.saturating_sub(head.len()).min(chunk.len());
