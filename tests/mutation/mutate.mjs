@@ -1,5 +1,5 @@
 // Mutation testing of the database: makes one change at a time, runs the tests that are about it, says whether one notices, and
-// changes it back. On a stack of its own: `./kijko mutate [AREA…] [--sample N] [--seed N] [--only REGEX] [--list]`.
+// changes it back. On a stack of its own: `./kijko mutate [AREA…] [--sample N] [--seed N] [--only REGEX] [--own] [--verbose] [--list]`.
 import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -21,6 +21,7 @@ const { values: options, positionals } = parseArgs({
     sample: { type: 'string', default: '40' },
     only: { type: 'string', default: '' },
     list: { type: 'boolean', default: false },
+    own: { type: 'boolean', default: false },
     verbose: { type: 'boolean', default: false },
   },
 });
@@ -86,44 +87,53 @@ const lints = new Map(
   ]),
 );
 
-/** The files that may notice: those that name the object, then the others of its domain. */
+/** All files, since any may notice: first those that name the object, then the others of its domain. `--own` leaves out the rest. */
 function filesFor({ names, domain, lints: wanted }) {
   const mentions = (file) => names.reduce((sum, name) => sum + file.text.split(new RegExp(`\\b${name}\\b`)).length - 1, 0);
   const own = ({ name }) => name === `${domain}.test.sql` || name.startsWith(`${domain}_`);
-  const scored = tests.map((file) => ({ file, score: mentions(file) + (own(file) ? 0.5 : 0) })).filter(({ score }) => score > 0);
+  const scored = tests
+    .map((file) => ({ file, score: mentions(file) + (own(file) ? 0.5 : 0) }))
+    .filter(({ score }) => score > 0 || !options.own);
   scored.sort((a, b) => Number(b.score >= 1) - Number(a.score >= 1) || b.score / (b.file.ms + 500) - a.score / (a.file.ms + 500));
   return [...wanted.map((name) => lints.get(name)), ...scored.map(({ file }) => file)];
 }
 
 /** Which file notices, or null. A change that Postgres refuses is none. */
 async function noticedBy(mutant) {
+  for (const file of filesFor(mutant)) {
+    const line = await underMutant(mutant, file);
+    if (line?.refused) return line;
+    if (line && (await passesUnchanged(file))) return { file, line };
+  }
+  return null;
+}
+
+/** What a file says under a change if it fails; null if it passes. */
+async function underMutant(mutant, file) {
+  if (file.leftOut) return null;
   try {
     await db.query(mutant.apply);
   } catch (error) {
     return { refused: error.message };
   }
-  let noticed = null;
   try {
-    for (const file of filesFor(mutant)) {
-      const { passed, output } = await passes(file.path);
-      if (!passed) {
-        noticed = { file, line: output.split('\n').find((line) => /^not ok|ERROR/.test(line)) ?? 'it did not end' };
-        break;
-      }
-    }
+    const { passed, output } = await passes(file.path);
+    return passed ? null : (output.split('\n').find((line) => /^not ok|ERROR/.test(line)) ?? 'it did not end');
   } finally {
     await db.query(mutant.undo);
   }
-  if (noticed) await passesUnchanged(noticed.file);
-  return noticed;
 }
 
-/** A file that fails under a change must pass without it. */
+/** Rates are not rolled back, so a file that sends many mails fails after some runs, also without a change: it is left out then. */
 async function passesUnchanged(file) {
   const started = Date.now();
-  const { passed, output } = file.ms > 0 ? { passed: true } : await passes(file.path);
-  if (!passed) throw new Error(`${file.path} fails without any change:\n${output.slice(-2000)}`);
+  const { passed } = await passes(file.path);
   file.ms ||= Date.now() - started;
+  if (!passed) {
+    file.leftOut = true;
+    console.log(`left out from here on, since it fails without a change: ${file.name}`);
+  }
+  return passed;
 }
 
 const chosen = [];
