@@ -94,11 +94,11 @@ report('hooks-3', 'a delivery that comes many times at once runs once', async ()
 
 report('hooks-4', 'NUL in a payload is replaced, and an escaped backslash before u0000 stays what it is', async () => {
   const reflex = await reflexBy('github');
-  const body = '{"nul":"a\\u0000b","text":"a\\\\u0000b","both":"\\\\\\u0000","key\\u0000":1,"pair":"\\ud83d\\ude00"}';
+  const body = '{"nul":"a\\u0000b","text":"a\\\\u0000b","both":"\\\\\\u0000","key\\u0000":1,"half":"\\ud800x","pair":"\\ud83d\\ude00"}';
   const { status, body: answer } = await deliver(reflex, body);
   assert.equal(status, 202);
   const { payload } = await processed(person, answer.delivery_id);
-  assert.deepEqual(payload, { nul: 'a\ufffdb', text: 'a\\u0000b', both: '\\\ufffd', 'key\ufffd': 1, pair: '😀' });
+  assert.deepEqual(payload, { nul: 'a\ufffdb', text: 'a\\u0000b', both: '\\\ufffd', 'key\ufffd': 1, half: '\ufffdx', pair: '😀' });
 });
 
 report('hooks-5', 'numbers of a payload come through as they were sent', async () => {

@@ -1,5 +1,8 @@
 //! The events of a vendor's answer: text, usage, the model that answered, refusals, the reason of the end.
 
+use std::borrow::Cow;
+
+use kijko_core::db::storable;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -19,6 +22,14 @@ const GEMINI_REFUSALS: [&str; 8] = [
     "IMAGE_PROHIBITED_CONTENT",
     "IMAGE_RECITATION",
 ];
+
+/// A parser refuses half of a surrogate pair (a model can write one), and the call would be lost: U+FFFD replaces it.
+fn parse(data: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(data).or_else(|error| match std::str::from_utf8(data).map(storable) {
+        Ok(Cow::Owned(text)) => serde_json::from_str(&text),
+        _ => Err(error),
+    })
+}
 
 /// Reads the events of one call.
 pub(super) struct FrameReader {
@@ -93,7 +104,7 @@ impl FrameReader {
         if self.vendor == Vendor::OpenAi && data == b"[DONE]" {
             return Ok(Flow::End);
         }
-        let event: Value = serde_json::from_slice(data)?;
+        let event = parse(data)?;
         self.progress.update(|state| {
             match self.vendor {
                 Vendor::OpenAi => openai(&event, &mut self.seen, &mut state.usage),
@@ -372,6 +383,8 @@ mod tests {
         }
         let mut reader = FrameReader::new(Vendor::OpenAi, Progress::default(), Instant::now());
         assert_eq!(reader.read(b"[DONE]").unwrap(), Flow::End);
+        let half = br#"{"choices":[{"delta":{"content":"a\ud83d"}}]}"#;
+        assert_eq!(reader.read(half).unwrap(), Flow::More);
         assert!(reader.read(b"{\"a\": ").unwrap_err().is_eof());
         assert!(!reader.read(b"nonsense").unwrap_err().is_eof());
     }

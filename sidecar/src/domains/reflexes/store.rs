@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kijko_core::{
-    db::{Db, DbError, storable},
+    db::{Db, DbError},
     jobs::{Job, Queue},
     secret::Secret,
 };
@@ -122,14 +122,13 @@ impl Store {
     }
 
     async fn store(&self, sql: &str, id: Uuid, delivery: &Delivery) -> Result<Receipt, DbError> {
-        let body = storable(&delivery.text);
         let receipt: (Option<Uuid>, Option<String>, Option<i32>) = self
             .db
             .one(
                 sql,
                 &[
                     &id,
-                    &body,
+                    &delivery.text,
                     &delivery.headers,
                     &delivery.event,
                     &delivery.external_id,
