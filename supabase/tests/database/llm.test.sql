@@ -70,7 +70,7 @@ select tests.act_as_superuser();
 select is((tests.call(:'call')).held_tokens, 5096::bigint, 'without a maximum, the default is held');
 select is(tests.settle(:'call', '{"status": "cancelled", "prompt_tokens": 0, "completion_tokens": 0}'), '{"tokens": 0, "estimated": false, "cost_microusd": 0}', 'what was not sent costs nothing');
 select is(tests.counted(), '{3500,1245}', 'and is released');
-select is((select count(*) from private.llm_open_calls), 0::bigint, 'nothing stays open');
+select is((select count(*) from private.llm_open_calls where organization = tests.org('ada')), 0::bigint, 'nothing stays open');
 select tests.act_as('mem', tests.org('ada'));
 select tests.refuses($$select tests.authorize('nowhere/a')$$, 'model_not_found', 'no such provider');
 select tests.refuses($$select tests.authorize('openai/unheard-of')$$, 'model_not_priced', 'no price');
@@ -85,7 +85,7 @@ select tests.refuses(format($$select tests.authorize('echo/a', 1, 1, '{"skill": 
 select tests.refuses($$select tests.authorize('echo/a', 1, 60000000)$$, 'quota_exceeded', 'the plan''s meter holds');
 select tests.act_as_superuser();
 select is(tests.counted(), '{3500,1245}', 'a refused call holds nothing');
-select is((select count(*) from private.llm_open_calls), 0::bigint, 'and leaves no call');
+select is((select count(*) from private.llm_open_calls where organization = tests.org('ada')), 0::bigint, 'and leaves no call');
 
 select * from finish();
 rollback;

@@ -50,8 +50,8 @@ select lives_ok($$select tests.authorize('echo/a', 500, 500)$$, 'the next day be
 select tests.refuses($$select tests.authorize('echo/a', 1, 1)$$, 'budget_exceeded', 'and is spent');
 delete from public.llm_budgets;
 select tests.act_as_superuser();
-select is((select count(*) from private.llm_budget_subjects) + (select count(*) from private.usage_subjects), 0::bigint, 'a deleted budget leaves no subject');
-select lives_ok($$select private.llm_finish(c, 'cancelled', '{}', '{}') from private.llm_open_calls as c$$, 'its open calls end');
+select is((select count(*) from private.llm_budget_subjects where organization = tests.org('ada')) + (select count(*) from private.usage_subjects where organization = tests.org('ada')), 0::bigint, 'a deleted budget leaves no subject');
+select lives_ok($$select private.llm_finish(c, 'cancelled', '{}', '{}') from private.llm_open_calls as c where c.organization = tests.org('ada')$$, 'its open calls end');
 
 -- ---- each scope
 select tests.act_as('ada', tests.org('ada'));

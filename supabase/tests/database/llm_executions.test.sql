@@ -25,14 +25,14 @@ select tests.act_as_superuser();
 select is(array[tests.held_by('all'), tests.held_by('each member')], '{300,90}', 'and is settled');
 select is(tests.counted(), '{300,90}', 'as the meters are');
 select is((select row(c.status, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cost_microusd, c.reported_model)::text from tests.call(:'call') as c), '(succeeded,200,100,50,90,echo/echo)', 'with what it used');
-select is((select count(*) from private.llm_open_calls), 0::bigint, 'nothing stays open');
+select is((select count(*) from private.llm_open_calls where organization = tests.org('ada')), 0::bigint, 'nothing stays open');
 
 -- ---- one that does not fit
 select tests.act_as('ada');
 select job_id as job from public.execute_skill(:'skill') \gset
 select is(tests.called(:'job', '{"input_tokens": 300, "output_tokens": 500}') ->> 'refused', 'budget_exceeded', 'what does not fit is refused by its code');
 select tests.act_as_superuser();
-select is(array[tests.held_by('all'), (select count(*) from private.execution_calls)], '{300,0}', 'and holds nothing');
+select is(array[tests.held_by('all'), (select count(*) from private.execution_calls where org_id = tests.org('ada'))], '{300,0}', 'and holds nothing');
 select is(tests.counted(), '{300,90}', 'also on the meters');
 
 -- ---- one whose worker is lost
