@@ -59,6 +59,7 @@ pub(crate) mod test {
             db: Db::new(&settings.database).expect("a pool"),
             max_body_bytes: settings.http.max_body_bytes,
             request_timeout: settings.http.request_timeout,
+            shutdown_grace: settings.worker.shutdown_grace,
             runs_jobs: true,
         }
     }
@@ -67,6 +68,7 @@ pub(crate) mod test {
         Server {
             service: SERVICE,
             config: settings(&[]).http,
+            limits: Arc::default(),
             series: Arc::default(),
             db: context.db.clone(),
         }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Reader,
     db::{Channel, Db},
+    http::RouteLimits,
     jobs,
     telemetry::{metrics::Series, readiness::Check},
 };
@@ -18,6 +19,8 @@ use crate::{
 pub struct Domain {
     /// Public routes.
     pub routes: Router,
+    /// Limits of those of its routes that need other ones than all have.
+    pub limits: RouteLimits,
     /// Kinds of jobs.
     pub jobs: jobs::Registry,
     /// Series of `/metrics`.
@@ -42,6 +45,8 @@ pub struct Context {
     pub max_body_bytes: usize,
     /// A request whose answer begins later is answered with 503.
     pub request_timeout: Duration,
+    /// How long running work may go on when the process is asked to stop.
+    pub shutdown_grace: Duration,
     /// Whether this process runs jobs; otherwise it only serves HTTP.
     pub runs_jobs: bool,
 }

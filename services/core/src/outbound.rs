@@ -30,9 +30,12 @@ pub enum OutboundError {
     /// The client cannot be set up.
     #[error("the HTTP client cannot be set up: {0}")]
     Setup(String),
-    /// No connection.
+    /// No connection, or not in time: nothing was sent.
     #[error("not reachable: {0}")]
     Unreachable(String),
+    /// The connection ended before an answer began; the other side may have the request.
+    #[error("no answer: {0}")]
+    NoAnswer(String),
     /// The whole call took too long.
     #[error("no answer in time: {0}")]
     TimedOut(String),
@@ -79,6 +82,12 @@ impl Client {
             .build()
             .map_err(|error| OutboundError::Setup(with_causes(&error)))?;
         Ok(Self { http, limits })
+    }
+
+    /// A client that was set up elsewhere, such as one that reaches public addresses only. Its calls are limited by their own
+    /// `timeout`; of the limits, those of answers hold.
+    pub fn of(http: reqwest::Client, limits: Limits) -> Self {
+        Self { http, limits }
     }
 
     /// A POST, to be completed and given to [`Client::send`].
@@ -135,12 +144,14 @@ impl Answer {
 fn transport(error: reqwest::Error) -> OutboundError {
     let error = error.without_url();
     let cause = with_causes(&error);
-    if error.is_timeout() {
+    if error.is_connect() {
+        OutboundError::Unreachable(cause)
+    } else if error.is_timeout() {
         OutboundError::TimedOut(cause)
     } else if error.is_body() || error.is_decode() {
         OutboundError::Broken(cause)
     } else {
-        OutboundError::Unreachable(cause)
+        OutboundError::NoAnswer(cause)
     }
 }
 

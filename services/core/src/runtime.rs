@@ -13,7 +13,7 @@ use crate::{
         check_session,
     },
     domain::{Background, Context, Domain, SetupError},
-    http::{HttpSeries, Server, operators, public},
+    http::{HttpSeries, RouteLimits, Server, operators, public},
     jobs::{
         Queue, Registry, Worker,
         checks::{ListenerCheck, QueueCheck, WorkerCheck},
@@ -102,6 +102,7 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
         db: db.clone(),
         max_body_bytes: http.max_body_bytes,
         request_timeout: http.request_timeout,
+        shutdown_grace: worker.shutdown_grace,
         runs_jobs: worker.concurrency > 0,
     };
     let domains = domains
@@ -117,6 +118,7 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
     let server = Server {
         service,
         config: http,
+        limits: Arc::new(parts.limits),
         series: Arc::new(HttpSeries::default()),
         db: db.clone(),
     };
@@ -165,6 +167,7 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
 #[derive(Default)]
 struct Parts {
     routes: Router,
+    limits: RouteLimits,
     jobs: Registry,
     series: Vec<Arc<dyn Series>>,
     checks: Vec<Arc<dyn Check>>,
@@ -177,6 +180,7 @@ impl Parts {
         let mut parts = Self::default();
         for domain in domains {
             parts.routes = parts.routes.merge(domain.routes);
+            parts.limits.extend(domain.limits);
             parts.jobs.merge(domain.jobs);
             parts.series.extend(domain.series);
             parts.checks.extend(domain.checks);

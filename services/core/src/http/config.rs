@@ -1,6 +1,6 @@
 //! The HTTP server's settings.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use crate::{config::Reader, service::Service};
 
@@ -20,6 +20,18 @@ pub struct HttpConfig {
     /// Whether handlers bound bodies and their time themselves.
     pub streams: bool,
 }
+
+/// The limits of one route.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteLimit {
+    /// A request that takes longer is answered with 503.
+    pub request_timeout: Duration,
+    /// Larger request bodies are refused with 413.
+    pub max_body_bytes: usize,
+}
+
+/// Limits by the template of the route.
+pub type RouteLimits = HashMap<&'static str, RouteLimit>;
 
 impl HttpConfig {
     pub(crate) fn read(env: &mut Reader<'_>) -> Self {

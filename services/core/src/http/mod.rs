@@ -13,7 +13,7 @@ mod middleware;
 pub mod routers;
 pub mod routes;
 
-pub use config::HttpConfig;
+pub use config::{HttpConfig, RouteLimit, RouteLimits};
 pub use metrics::HttpSeries;
 pub use middleware::refusals::Accepted;
 pub use routers::{Server, operators, public};

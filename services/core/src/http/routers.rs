@@ -12,7 +12,7 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    config::HttpConfig,
+    config::{HttpConfig, RouteLimits},
     metrics::HttpSeries,
     middleware::{
         observe::{Observer, observe},
@@ -34,6 +34,8 @@ pub struct Server {
     pub service: Service,
     /// Limits of requests.
     pub config: HttpConfig,
+    /// Limits of routes that need other ones.
+    pub limits: Arc<RouteLimits>,
     /// Where requests are counted.
     pub series: Arc<HttpSeries>,
     /// The database, whose policies limit refused requests.
@@ -67,7 +69,12 @@ fn guard(server: &Server, routes: Router) -> Router {
 }
 
 fn observed(server: &Server, routes: Router, probes_only: bool) -> Router {
-    let observer = Observer::new(server.config.clone(), server.series.clone(), probes_only);
+    let observer = Observer::new(
+        server.config.clone(),
+        server.limits.clone(),
+        server.series.clone(),
+        probes_only,
+    );
     routes.layer(middleware::from_fn_with_state(Arc::new(observer), observe))
 }
 

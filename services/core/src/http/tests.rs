@@ -21,6 +21,7 @@ use crate::{
 
 fn server() -> Server {
     Server {
+        limits: Arc::default(),
         service: Service::TEST,
         config: HttpConfig {
             public: "127.0.0.1:0".parse().unwrap(),

@@ -19,7 +19,11 @@ use uuid::Uuid;
 
 use crate::{
     error::Error,
-    http::{config::HttpConfig, extract::body, metrics::HttpSeries},
+    http::{
+        config::{HttpConfig, RouteLimit, RouteLimits},
+        extract::body,
+        metrics::HttpSeries,
+    },
     telemetry::{
         canonical::{self, Subject},
         throttle::LogThrottle,
@@ -35,6 +39,7 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 /// What the middleware of one router shares.
 pub(in crate::http) struct Observer {
     config: HttpConfig,
+    limits: Arc<RouteLimits>,
     series: Arc<HttpSeries>,
     /// Monitors ask for everything on this router every few seconds.
     probes_only: bool,
@@ -43,13 +48,24 @@ pub(in crate::http) struct Observer {
 }
 
 impl Observer {
+    /// The limits of a route.
+    fn limit(&self, route: &str) -> RouteLimit {
+        let of_all = RouteLimit {
+            request_timeout: self.config.request_timeout,
+            max_body_bytes: self.config.max_body_bytes,
+        };
+        self.limits.get(route).copied().unwrap_or(of_all)
+    }
+
     pub(in crate::http) fn new(
         config: HttpConfig,
+        limits: Arc<RouteLimits>,
         series: Arc<HttpSeries>,
         probes_only: bool,
     ) -> Self {
         Self {
             config,
+            limits,
             series,
             probes_only,
             throttles: Mutex::default(),
@@ -67,7 +83,9 @@ pub(in crate::http) async fn observe(
     let span = tracing::info_span!(
         "request", request_id = line.id, method = %request.method(), route = line.route
     );
-    let answer = answer(&line.observer.config, line.request_bytes, request, next);
+    let limit = line.observer.limit(&line.route);
+    let streams = line.observer.config.streams;
+    let answer = answer(streams, limit, line.request_bytes, request, next);
     let response = canonical::scope(line.fields.clone(), answer)
         .instrument(span)
         .await;
@@ -209,16 +227,16 @@ fn method_label(method: &Method) -> &'static str {
 
 /// A request that declares too many bytes does not reach its handler.
 async fn answer(
-    config: &HttpConfig,
+    streams: bool,
+    limit: RouteLimit,
     declared: Option<u64>,
     request: Request,
     next: Next,
 ) -> Response {
-    if config.streams {
+    if streams {
         return next.run(request).await;
     }
-    let limit = config.request_timeout;
-    let most = config.max_body_bytes;
+    let (limit, most) = (limit.request_timeout, limit.max_body_bytes);
     if declared.is_some_and(|length| length > most as u64) {
         // Nothing of it is kept; what matters is that the sender has sent it, and reads the answer.
         let _ = tokio::time::timeout(limit, body::read(request.into_body(), 0)).await;
