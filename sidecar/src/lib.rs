@@ -6,7 +6,7 @@
 //! - [`app`]: the one list of domains; [`service`]: the name of the service.
 //! - [`domains`]: one folder each.
 //! - [`login`]: sign-in through outside providers.
-//! - `api`, [`input_files`], [`llm`], `oauth`, [`sandbox`]: libraries that domains use.
+//! - `api`, [`input_files`], [`llm`], `oauth`, [`sandbox`], `upstream`: libraries that domains use.
 //!
 //! What every service needs (database, worker, HTTP server, telemetry) is in `kijko_core`. This is a library with a thin
 //! `main.rs`, so that it can be tested in process.
@@ -22,6 +22,7 @@ mod oauth;
 pub mod sandbox;
 pub mod service;
 mod stripe_signature;
+mod upstream;
 
 /// The version of this build, as `/health`, `--version` and the metrics report it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -3,7 +3,7 @@
 //! 1. [`routes`]: the API says whether the caller may, and gives a ticket; the database opens it.
 //! 2. [`slots`]: few calls of a caller and of a function run at once.
 //! 3. [`outgoing`]: what of the request is passed on: never the caller's token, key or cookies.
-//! 4. [`upstream`]: the client, which reaches public addresses and those that the operator allows.
+//! 4. `crate::upstream`: the client, which reaches public addresses and those that the operator allows.
 //! 5. [`answer`]: what of the answer is passed back, as it comes, within its time and size.
 
 mod answer;
@@ -14,7 +14,6 @@ mod slots;
 mod store;
 #[cfg(test)]
 mod tests;
-mod upstream;
 
 use std::sync::Arc;
 
@@ -23,9 +22,8 @@ use metrics::FunctionSeries;
 use routes::{Functions, routes};
 use slots::Slots;
 use store::Store;
-use upstream::Upstream;
 
-use crate::api::Api;
+use crate::{api::Api, upstream::Upstream};
 
 /// Reads `KIJKO_REST_URL`.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {

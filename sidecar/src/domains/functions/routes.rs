@@ -20,9 +20,11 @@ use super::{
     outgoing,
     slots::{Full, MAX_OF_CALLER, Slot, Slots},
     store::{Call, Store},
+};
+use crate::{
+    api::{Api, Permission},
     upstream::Upstream,
 };
-use crate::api::{Api, Permission};
 
 /// supabase-js reads it: the function itself did not answer.
 const RELAY_ERROR: HeaderName = HeaderName::from_static("x-relay-error");

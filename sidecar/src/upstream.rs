@@ -1,7 +1,8 @@
-//! The client for the servers behind. An operator declares them, and still it reaches no private address that the configuration file
-//! of the database does not allow: a role that may write a row must not reach the operator's network by it.
+//! Clients for servers that a row of the database names. They reach no private address that the configuration file of the database
+//! does not allow: a role that may write a row must not reach the operator's network by it.
 
 use std::{
+    collections::HashMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -13,21 +14,26 @@ use reqwest::{Client, Url};
 use crate::service::SERVICE;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The operator's setting changes rarely; rows are allowed it or nothing.
+const MAX_KNOWN: usize = 4;
 
-/// The client of the allowed hosts that were in force last.
+/// The clients of the allowed hosts that were in force last.
 #[derive(Debug, Default)]
-pub(super) struct Upstream {
-    known: Mutex<Option<(String, Guard, Client)>>,
+pub(crate) struct Upstream {
+    known: Mutex<HashMap<String, (Guard, Client)>>,
 }
 
 impl Upstream {
     /// The address, if it may be called, and the client that may call it.
-    pub(super) fn reach(&self, allowed: &str, url: &str) -> Result<(Url, Client), Error> {
+    pub(crate) fn reach(&self, allowed: &str, url: &str) -> Result<(Url, Client), Error> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, guard, client) = match known.take() {
-            Some(same) if same.0 == allowed => known.insert(same),
-            _ => known.insert(make(allowed)?),
-        };
+        if !known.contains_key(allowed) {
+            if known.len() >= MAX_KNOWN {
+                known.clear();
+            }
+            known.insert(allowed.to_owned(), make(allowed)?);
+        }
+        let (guard, client) = &known[allowed];
         let url = guard.check(url).map_err(|refused| Error::UpstreamFailed {
             cause: refused.to_string(),
         })?;
@@ -35,7 +41,7 @@ impl Upstream {
     }
 }
 
-fn make(allowed: &str) -> Result<(String, Guard, Client), Error> {
+fn make(allowed: &str) -> Result<(Guard, Client), Error> {
     let hosts: AllowedHosts = allowed.parse().map_err(|error| Error::Internal {
         cause: format!("kijko.http_allowed_hosts: {error}"),
     })?;
@@ -49,7 +55,7 @@ fn make(allowed: &str) -> Result<(String, Guard, Client), Error> {
                 .user_agent(format!("{}/{}", SERVICE.name, SERVICE.version))
         })
         .map_err(|error| Error::Internal {
-            cause: format!("the client of functions: {error}"),
+            cause: format!("the client of other servers: {error}"),
         })?;
-    Ok((allowed.to_owned(), guard, client))
+    Ok((guard, client))
 }
