@@ -6,11 +6,12 @@ pub use crate::service::SERVICE;
 use crate::{domains, login};
 
 /// The domains. A new one is a folder under `domains/` and a line here. Login is no domain of the migrations: the platform has its SQL.
-pub const DOMAINS: [FromEnv; 11] = [
+pub const DOMAINS: [FromEnv; 12] = [
     domains::connections::from_env,
     domains::executions::from_env,
     domains::functions::from_env,
     domains::issuers::from_env,
+    domains::llm::from_env,
     domains::mail::from_env,
     domains::notifications::from_env,
     domains::reflexes::from_env,

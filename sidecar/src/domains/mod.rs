@@ -13,6 +13,7 @@ pub mod connections;
 pub mod executions;
 pub mod functions;
 pub mod issuers;
+pub mod llm;
 pub mod mail;
 pub mod notifications;
 pub mod reflexes;

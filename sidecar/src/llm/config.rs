@@ -6,10 +6,7 @@ use kijko_core::{
     secret::Secret,
 };
 
-/// Where the vendors themselves answer.
-const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
-const ANTHROPIC_BASE_URL: &str = "https://api.anthropic.com";
-const GEMINI_BASE_URL: &str = "https://generativelanguage.googleapis.com";
+use super::vendor::Vendor;
 
 /// The model vendors' settings.
 #[derive(Debug, Clone)]
@@ -18,6 +15,8 @@ pub struct LlmConfig {
     pub echo: bool,
     /// `max_tokens` of a skill that sets none.
     pub default_max_tokens: u64,
+    /// The limits of each call; a job's own timeout may be shorter.
+    pub limits: Limits,
     /// Any service that speaks OpenAI's chat completions. A vendor is `None` when neither its key nor its base URL is set.
     pub openai: Option<VendorConfig>,
     /// Claude.
@@ -46,9 +45,10 @@ impl LlmConfig {
         Self {
             echo,
             default_max_tokens,
-            openai: VendorConfig::read(env, "OPENAI", OPENAI_BASE_URL, limits),
-            anthropic: VendorConfig::read(env, "ANTHROPIC", ANTHROPIC_BASE_URL, limits),
-            gemini: VendorConfig::read(env, "GEMINI", GEMINI_BASE_URL, limits),
+            limits,
+            openai: VendorConfig::read(env, "OPENAI", Vendor::OpenAi, limits),
+            anthropic: VendorConfig::read(env, "ANTHROPIC", Vendor::Anthropic, limits),
+            gemini: VendorConfig::read(env, "GEMINI", Vendor::Gemini, limits),
         }
     }
 }
@@ -64,8 +64,8 @@ fn read_limits(env: &mut Reader<'_>) -> Limits {
 }
 
 impl VendorConfig {
-    fn read(env: &mut Reader<'_>, vendor: &str, default_url: &str, limits: Limits) -> Option<Self> {
-        let (key_name, url_name) = (format!("{vendor}_API_KEY"), format!("{vendor}_BASE_URL"));
+    fn read(env: &mut Reader<'_>, name: &str, vendor: Vendor, limits: Limits) -> Option<Self> {
+        let (key_name, url_name) = (format!("{name}_API_KEY"), format!("{name}_BASE_URL"));
         let api_key = env.text(&key_name).map(Secret::new);
         let base_url = env.text(&url_name);
         if api_key.is_none() && base_url.is_none() {
@@ -77,7 +77,10 @@ impl VendorConfig {
         {
             env.problem(&key_name, "has characters that no HTTP header may carry");
         }
-        let base_url = vendor_url(env, &url_name, base_url.as_deref().unwrap_or(default_url))?;
+        let base_url = match base_url {
+            Some(url) => vendor_url(env, &url_name, &url)?,
+            None => vendor.home(),
+        };
         Some(Self {
             base_url,
             api_key,

@@ -26,14 +26,14 @@ const MAX_WAIT: Duration = Duration::from_secs(3_600);
 /// Makes our errors from a vendor's. A vendor's message may repeat anything. The tenant's execution keeps it without data of
 /// the operator's account. The log gets its length only, because it may repeat the tenant's prompt.
 #[derive(Debug)]
-pub(super) struct Faults<'a> {
+pub(crate) struct Faults<'a> {
     pub vendor: Vendor,
     pub api_key: Option<&'a Secret>,
 }
 
 impl Faults<'_> {
     /// The execution gets the kind of error; the log has the cause, without address and key.
-    pub(super) fn outbound(&self, error: &OutboundError) -> LlmError {
+    pub(crate) fn outbound(&self, error: &OutboundError) -> LlmError {
         if let OutboundError::TooLarge(_) = error {
             return LlmError::new(LlmFault::TooLarge, error.to_string());
         }
@@ -53,13 +53,13 @@ impl Faults<'_> {
     }
 
     /// An error as an event of an answer that began well.
-    pub(super) fn event(&self, body: &Value) -> LlmError {
+    pub(crate) fn event(&self, body: &Value) -> LlmError {
         let error = VendorError::read(body);
         self.refused(error.status(), &error, None)
     }
 
     /// An answer with another status than 2xx.
-    pub(super) fn refusal(&self, status: u16, body: &[u8], headers: &HeaderMap) -> LlmError {
+    pub(crate) fn refusal(&self, status: u16, body: &[u8], headers: &HeaderMap) -> LlmError {
         let error = serde_json::from_slice(body)
             .map_or_else(|_| VendorError::default(), |body| VendorError::read(&body));
         let wait = requested_wait(headers, SystemTime::now());
@@ -112,7 +112,7 @@ impl Faults<'_> {
     }
 
     /// A vendor's message for the tenant: short, and without data of the operator's account.
-    pub(super) fn quote(&self, text: &str) -> String {
+    pub(crate) fn quote(&self, text: &str) -> String {
         self.redact(text).chars().take(MAX_QUOTE).collect()
     }
 
@@ -124,11 +124,11 @@ impl Faults<'_> {
     }
 }
 
-pub(super) fn truncated() -> LlmError {
+pub(crate) fn truncated() -> LlmError {
     LlmError::new(LlmFault::Truncated, "the vendor's answer broke off")
 }
 
-pub(super) fn malformed() -> LlmError {
+pub(crate) fn malformed() -> LlmError {
     LlmError::new(
         LlmFault::Malformed,
         "the vendor's answer does not follow its protocol",

@@ -6,10 +6,7 @@ use kijko_core::db::storable;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{
-    usage::{Progress, Usage},
-    vendor::Vendor,
-};
+use super::{reported, usage::Progress, vendor::Vendor};
 
 /// Gemini's finish reasons for a filter or a refusal.
 const GEMINI_REFUSALS: [&str; 8] = [
@@ -24,7 +21,7 @@ const GEMINI_REFUSALS: [&str; 8] = [
 ];
 
 /// A parser refuses half of a surrogate pair (a model can write one), and the call would be lost: U+FFFD replaces it.
-fn parse(data: &[u8]) -> Result<Value, serde_json::Error> {
+pub(crate) fn parse(data: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice(data).or_else(|error| match std::str::from_utf8(data).map(storable) {
         Ok(Cow::Owned(text)) => serde_json::from_str(&text),
         _ => Err(error),
@@ -105,12 +102,13 @@ impl FrameReader {
             return Ok(Flow::End);
         }
         let event = parse(data)?;
+        match self.vendor {
+            Vendor::OpenAi => openai(&event, &mut self.seen),
+            Vendor::Anthropic => anthropic(&event, &mut self.seen),
+            Vendor::Gemini => gemini(&event, &mut self.seen),
+        }
         self.progress.update(|state| {
-            match self.vendor {
-                Vendor::OpenAi => openai(&event, &mut self.seen, &mut state.usage),
-                Vendor::Anthropic => anthropic(&event, &mut self.seen, &mut state.usage),
-                Vendor::Gemini => gemini(&event, &mut self.seen, &mut state.usage),
-            }
+            reported::read(self.vendor, &event, &mut state.usage);
             if let Some(tier) = text(&event, "/service_tier") {
                 state.service_tier = Some(tier.to_owned());
             }
@@ -198,7 +196,7 @@ fn thoughts(part: &Value) -> Vec<Piece<'_>> {
         .collect()
 }
 
-fn openai(event: &Value, seen: &mut Seen, usage: &mut Usage) {
+fn openai(event: &Value, seen: &mut Seen) {
     if let Some(message) = text(event, "/choices/0/delta/refusal") {
         seen.refusal.get_or_insert_default().push_str(message);
     }
@@ -208,67 +206,18 @@ fn openai(event: &Value, seen: &mut Seen, usage: &mut Usage) {
         }
         seen.stopped(reason);
     }
-    // Cached tokens are among the prompt's, thinking among the completion's.
-    if let Some(reported) = event.get("usage").filter(|reported| reported.is_object()) {
-        let count = |path: &str| reported.pointer(path).and_then(Value::as_u64).unwrap_or(0);
-        let reasoning = count("/completion_tokens_details/reasoning_tokens");
-        grow(&mut usage.input, count("/prompt_tokens"));
-        grow(&mut usage.reasoning, reasoning);
-        grow(&mut usage.output, completion(&count, reasoning));
-        grow(
-            &mut usage.cache_read,
-            count("/prompt_tokens_details/cached_tokens"),
-        );
-        grow(
-            &mut usage.cache_write,
-            count("/prompt_tokens_details/cache_write_tokens"),
-        );
-    }
 }
 
-/// Some services that speak OpenAI's protocol count thinking beside the completion; only their total includes it.
-fn completion(count: &impl Fn(&str) -> u64, reasoning: u64) -> u64 {
-    let completion = count("/completion_tokens");
-    let by_total = count("/total_tokens").saturating_sub(count("/prompt_tokens"));
-    let apart = if reasoning > completion { reasoning } else { 0 };
-    completion.saturating_add(apart).max(by_total)
-}
-
-fn anthropic(event: &Value, seen: &mut Seen, usage: &mut Usage) {
+fn anthropic(event: &Value, seen: &mut Seen) {
     if let Some(reason) = text(event, "/delta/stop_reason") {
         if reason == "refusal" {
             seen.refusal.get_or_insert_default();
         }
         seen.stopped(reason);
     }
-    // At the start with the prompt's tokens, at the end once more with the answer's; both are totals so far.
-    let reported = event
-        .pointer("/message/usage")
-        .or_else(|| event.get("usage"));
-    if let Some(reported) = reported.filter(|reported| reported.is_object()) {
-        let count = |path: &str| reported.pointer(path).and_then(Value::as_u64).unwrap_or(0);
-        // Cached tokens are counted apart from the others.
-        let mut uncached = usage
-            .input
-            .saturating_sub(usage.cache_read.saturating_add(usage.cache_write));
-        grow(&mut uncached, count("/input_tokens"));
-        grow(&mut usage.cache_read, count("/cache_read_input_tokens"));
-        grow(
-            &mut usage.cache_write,
-            count("/cache_creation_input_tokens"),
-        );
-        grow(
-            &mut usage.cache_write_1h,
-            count("/cache_creation/ephemeral_1h_input_tokens"),
-        );
-        grow(&mut usage.output, count("/output_tokens"));
-        usage.input = uncached
-            .saturating_add(usage.cache_read)
-            .saturating_add(usage.cache_write);
-    }
 }
 
-fn gemini(event: &Value, seen: &mut Seen, usage: &mut Usage) {
+fn gemini(event: &Value, seen: &mut Seen) {
     if let Some(reason) = text(event, "/promptFeedback/blockReason") {
         seen.refusal = Some(format!("the prompt was blocked ({reason})"));
     }
@@ -278,22 +227,6 @@ fn gemini(event: &Value, seen: &mut Seen, usage: &mut Usage) {
         }
         seen.stopped(reason);
     }
-    // With every event, totals so far. Cached tokens are among the prompt's, tools' and thinking apart.
-    if let Some(reported) = event
-        .get("usageMetadata")
-        .filter(|reported| reported.is_object())
-    {
-        let count = |path: &str| reported.get(path).and_then(Value::as_u64).unwrap_or(0);
-        let mut spoken = usage.output.saturating_sub(usage.reasoning);
-        grow(&mut spoken, count("candidatesTokenCount"));
-        grow(&mut usage.reasoning, count("thoughtsTokenCount"));
-        usage.output = spoken.saturating_add(usage.reasoning);
-        grow(
-            &mut usage.input,
-            count("promptTokenCount").saturating_add(count("toolUsePromptTokenCount")),
-        );
-        grow(&mut usage.cache_read, count("cachedContentTokenCount"));
-    }
 }
 
 fn text<'a>(event: &'a Value, path: &str) -> Option<&'a str> {
@@ -301,11 +234,6 @@ fn text<'a>(event: &'a Value, path: &str) -> Option<&'a str> {
         .pointer(path)?
         .as_str()
         .filter(|text| !text.is_empty())
-}
-
-/// Vendors report running totals, so a smaller figure does not lower one that was reported before.
-fn grow(count: &mut u64, value: u64) {
-    *count = value.max(*count);
 }
 
 /// One name for the reasons that every vendor has: `stop`, and `length` for an answer that was cut. Others stay as they are.

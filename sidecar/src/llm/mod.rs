@@ -3,7 +3,7 @@
 //! - `provider`: what is asked and answered; `models` chooses the provider of a model's name; `parameters`, `config`.
 //! - `client`: one vendor over HTTP: `request` writes the body, `sse` splits the answer into events, `frames` reads them, `fault`
 //!   turns what goes wrong into our errors, and `redact` keeps the operator's account out of them.
-//! - `usage`, `estimate`: the tokens of a call, counted or estimated.
+//! - `usage`, `reported`, `estimate`: the tokens of a call, counted by its vendor or estimated.
 //! - `echo`: the development model.
 
 mod client;
@@ -17,6 +17,7 @@ mod models;
 mod parameters;
 mod provider;
 mod redact;
+mod reported;
 mod request;
 mod sse;
 mod usage;
@@ -32,3 +33,10 @@ pub use parameters::{is_json_format, max_tokens};
 pub use provider::{Completion, CompletionRequest, Provider};
 pub use usage::{CallState, Progress, Usage};
 pub use vendor::Vendor;
+pub(crate) use {
+    fault::{Faults, malformed, truncated},
+    frames::parse,
+    reported::read as read_usage,
+    sse::Events,
+    vendor::counts_reasoning,
+};

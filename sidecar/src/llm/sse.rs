@@ -3,7 +3,7 @@
 
 /// Splits a body into events as it comes. It holds one event at a time, whose size the client's limit of bytes bounds.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub(crate) struct Events {
     line: Vec<u8>,
     data: Option<Vec<u8>>,
     /// The last byte was a carriage return: a line feed after it belongs to the same end of a line.
@@ -12,7 +12,7 @@ pub(super) struct Events {
 
 impl Events {
     /// The data of each event that ends in this part of the body.
-    pub(super) fn push(&mut self, part: &[u8]) -> Vec<Vec<u8>> {
+    pub(crate) fn push(&mut self, part: &[u8]) -> Vec<Vec<u8>> {
         let mut events = Vec::new();
         for &byte in part {
             let returned = std::mem::replace(&mut self.returned, byte == b'\r');

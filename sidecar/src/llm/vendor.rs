@@ -23,6 +23,16 @@ impl Vendor {
         }
     }
 
+    /// Where the vendor itself answers.
+    pub(crate) fn home(self) -> Url {
+        let url = match self {
+            Self::OpenAi => "https://api.openai.com/v1",
+            Self::Anthropic => "https://api.anthropic.com",
+            Self::Gemini => "https://generativelanguage.googleapis.com",
+        };
+        url.parse().expect("the address is valid")
+    }
+
     /// The vendor that is known for a name without a prefix. Any other name may be of any vendor.
     pub fn of_well_known(model: &str) -> Option<Self> {
         match model {
@@ -40,7 +50,7 @@ impl Vendor {
 
     /// The base URL is what the vendor's own libraries take under the same variable: OpenAI's with the version,
     /// the others' without; one that has it is fine as well.
-    pub(super) fn address(self, base: &Url, model: &str) -> Url {
+    pub(crate) fn address(self, base: &Url, model: &str) -> Url {
         let mut address = base.clone();
         let path = base.path().trim_end_matches('/');
         let versioned = |version: &str| {
@@ -71,7 +81,7 @@ fn is_o_series(model: &str) -> bool {
 }
 
 /// Whether OpenAI's model refuses `max_tokens` and takes `max_completion_tokens` instead: the o series, and GPT-5 and later.
-pub(super) fn counts_reasoning(model: &str) -> bool {
+pub(crate) fn counts_reasoning(model: &str) -> bool {
     let version = model.strip_prefix("gpt-").unwrap_or_default();
     let digits = version.find(|c: char| !c.is_ascii_digit());
     let major = version[..digits.unwrap_or(version.len())].parse::<u32>();

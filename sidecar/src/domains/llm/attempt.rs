@@ -1,0 +1,265 @@
+//! One attempt with one target.
+
+use std::time::Duration;
+
+use kijko_core::outbound::{Answer, OutboundError, RequestBuilder};
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use super::{
+    answer::{self, Heading},
+    chat::Chat,
+    echo,
+    failure::Failure,
+    fields::list,
+    output::Output,
+    reader::{Read, Reader},
+    store::{Kind, Spent, Target},
+    to_anthropic, to_gemini, to_openai,
+    upstreams::{Endpoint, Route},
+};
+use crate::llm::{Events, Faults, LlmError, LlmFault, Usage, Vendor, malformed, parse, read_usage};
+
+/// Until when what must have come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    /// The first piece of an answer, or a whole one.
+    pub first: Instant,
+    pub end: Instant,
+}
+
+/// What is known of an attempt, whatever becomes of it.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    start: Instant,
+    /// The vendor may have the request.
+    sent: bool,
+    /// It answered with an error instead, which costs nothing.
+    refused: bool,
+    /// The answer came to its end.
+    ended: bool,
+    pub reader: Reader,
+    pub first_token: Option<Duration>,
+    pub images: u64,
+}
+
+impl Attempt {
+    pub(super) fn new(kind: Kind) -> Self {
+        let vendor = match kind {
+            Kind::Anthropic => Vendor::Anthropic,
+            Kind::Gemini => Vendor::Gemini,
+            Kind::OpenAi | Kind::Echo => Vendor::OpenAi,
+        };
+        Self {
+            start: Instant::now(),
+            sent: false,
+            refused: false,
+            ended: false,
+            reader: Reader::new(vendor),
+            first_token: None,
+            images: 0,
+        }
+    }
+
+    /// What it used. An answer that broke off is counted by us: half its bytes, which no vendor's count exceeds.
+    pub(super) fn spent(&self, input_tokens: u64) -> Spent {
+        let (usage, bytes) = (self.reader.usage, self.reader.tally.bytes);
+        if !self.sent || self.refused {
+            return Spent::Nothing;
+        }
+        let whole = self.ended || self.reader.tally.is_complete();
+        if whole && !usage.is_empty() {
+            return Spent::Counted {
+                usage,
+                estimated: false,
+            };
+        }
+        if !whole && bytes == 0 && usage.is_empty() {
+            return Spent::Unknown;
+        }
+        let input = if usage.input == 0 {
+            input_tokens
+        } else {
+            usage.input
+        };
+        let output = usage.output.max(bytes.div_ceil(2) as u64);
+        let usage = Usage {
+            input,
+            output,
+            ..usage
+        };
+        Spent::Counted {
+            usage,
+            estimated: true,
+        }
+    }
+
+    /// Sends the request and waits for the head of a good answer.
+    async fn send(
+        &mut self,
+        route: &Route,
+        request: RequestBuilder,
+        body: &Map<String, Value>,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        let faults = faults(route);
+        self.sent = true;
+        let sent = route.client().send(request.json(body));
+        let answer = match tokio::time::timeout_at(deadline, sent).await {
+            Err(_) => return Err(late().into()),
+            Ok(Err(error)) => {
+                self.sent = !matches!(error, OutboundError::Unreachable(_));
+                return Err(faults.outbound(&error).into());
+            }
+            Ok(Ok(answer)) => answer,
+        };
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        self.refused = true;
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let body = tokio::time::timeout_at(deadline, answer.bytes()).await;
+        let body = body.unwrap_or(Ok(Vec::new())).unwrap_or_default();
+        Err(faults.refusal(status, &body, &headers).into())
+    }
+
+    /// A chat completion.
+    pub(super) async fn chat(
+        &mut self,
+        chat: &Chat,
+        target: &Target,
+        route: Result<Route, Failure>,
+        output: &mut Output,
+        deadlines: Deadlines,
+        heading: &Heading,
+    ) -> Result<(), Failure> {
+        if target.kind == Kind::Echo {
+            self.sent = true;
+            self.first_token = Some(self.start.elapsed());
+            echo::chat(chat, target, &mut self.reader, output).await?;
+            self.ended = true;
+            return Ok(());
+        }
+        let route = route?;
+        let (model, limit) = (target.model.as_str(), target.max_output_tokens);
+        let body = match route.vendor {
+            Vendor::OpenAi => Ok(to_openai::body(chat, model, limit, route.is_openai())),
+            Vendor::Anthropic => to_anthropic::body(chat, model, limit),
+            Vendor::Gemini => to_gemini::body(chat, model, limit),
+        };
+        let body = body.map_err(Failure::Unfit)?;
+        let request = route.post(Endpoint::Chat, model)?;
+        let answer = self.send(&route, request, &body, deadlines.first).await?;
+        if route.vendor == Vendor::OpenAi && !chat.stream {
+            let whole = self.whole(&route, answer, deadlines.first).await?;
+            let usage = answer::usage(&self.reader.usage, self.reader.reported.as_ref());
+            output.whole = Some(heading.of_openai(whole, usage)?);
+        } else {
+            self.stream(&route, answer, output, deadlines).await?;
+        }
+        self.ended = true;
+        Ok(())
+    }
+
+    /// A request whose answer is one JSON document.
+    pub(super) async fn json(
+        &mut self,
+        route: &Route,
+        endpoint: Endpoint,
+        model: &str,
+        body: &Map<String, Value>,
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
+        let request = route.post(endpoint, model)?;
+        let answer = self.send(route, request, body, deadline).await?;
+        let whole = self.whole(route, answer, deadline).await?;
+        Ok(whole)
+    }
+
+    /// The answer came to its end and was understood.
+    pub(super) fn done(&mut self) {
+        self.ended = true;
+    }
+
+    async fn whole(
+        &mut self,
+        route: &Route,
+        answer: Answer,
+        deadline: Instant,
+    ) -> Result<Value, Failure> {
+        let body = tokio::time::timeout_at(deadline, answer.bytes()).await;
+        let body = body.map_err(|_| late())?;
+        let body = body.map_err(|error| faults(route).outbound(&error))?;
+        let whole = parse(&body).map_err(|_| malformed())?;
+        if whole.get("error").is_some_and(|error| !error.is_null()) {
+            return Err(faults(route).event(&whole).into());
+        }
+        read_usage(route.vendor, &whole, &mut self.reader.usage);
+        for choice in list(whole.get("choices")) {
+            self.reader.tally.take(choice);
+            self.reader.tally.bytes += choice.to_string().len();
+        }
+        let usage = whole.get("usage").filter(|usage| usage.is_object());
+        self.reader.reported = usage.cloned();
+        let model = whole.get("model").and_then(Value::as_str);
+        self.reader.model = model.map(str::to_owned);
+        Ok(whole)
+    }
+
+    async fn stream(
+        &mut self,
+        route: &Route,
+        mut answer: Answer,
+        output: &mut Output,
+        deadlines: Deadlines,
+    ) -> Result<(), Failure> {
+        let faults = faults(route);
+        let mut events = Events::default();
+        'answer: loop {
+            let deadline = match self.first_token {
+                Some(_) => deadlines.end,
+                None => deadlines.first,
+            };
+            let part = match tokio::time::timeout_at(deadline, answer.next()).await {
+                Ok(Ok(Some(part))) => part,
+                Ok(Ok(None)) => break,
+                // All was said; only the end of the connection is missing.
+                _ if self.reader.tally.is_complete() => break,
+                Ok(Err(error)) => return Err(faults.outbound(&error).into()),
+                Err(_) => return Err(late().into()),
+            };
+            for event in events.push(&part) {
+                let pieces = match self.reader.read(&event, &faults)? {
+                    Read::Choices(pieces) => pieces,
+                    Read::End => break 'answer,
+                };
+                for choices in pieces {
+                    self.take(choices, output).await?;
+                }
+            }
+        }
+        for choices in self.reader.end()? {
+            self.take(choices, output).await?;
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, choices: Vec<Value>, output: &mut Output) -> Result<(), Failure> {
+        if output.take(&self.reader, choices).await? {
+            let elapsed = self.start.elapsed();
+            self.first_token.get_or_insert(elapsed);
+        }
+        Ok(())
+    }
+}
+
+fn faults(route: &Route) -> Faults<'_> {
+    Faults {
+        vendor: route.vendor,
+        api_key: route.key.as_ref(),
+    }
+}
+
+fn late() -> LlmError {
+    LlmError::new(LlmFault::TimedOut, "the vendor did not answer in time")
+}

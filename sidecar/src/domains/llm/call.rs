@@ -1,0 +1,363 @@
+//! A call, from its ticket to its settlement, in a task of its own: it goes on to its end when the client hangs up.
+//!
+//! 1. The ticket is opened: from here on the call may cost something, and is settled.
+//! 2. The targets are tried in order, each with its retries. Before each further attempt the hold is raised.
+//! 3. An answer begins with its first piece of substance. From then on no other target can answer.
+//! 4. The true use is settled, and then the client gets the last piece.
+
+use std::{sync::Arc, time::Duration};
+
+use kijko_core::{backoff::Backoff, error::Error};
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    answer::{self, DONE, Heading},
+    attempt::{Attempt, Deadlines},
+    error::ApiError,
+    failure::Failure,
+    gateway::Gateway,
+    images,
+    output::{Output, Reply},
+    record::{End, Ended},
+    request::Request,
+    store::{Kind, Opened, Target},
+    upstreams::{Endpoint, Times},
+};
+use crate::llm::LlmFault;
+
+/// How long an answer that has begun may go on after the time budget. Maintenance waits longer before it settles a lost call.
+const MAX_ANSWER: Duration = Duration::from_secs(540);
+/// An attempt needs that much time to be worth it.
+const MIN_ATTEMPT: Duration = Duration::from_millis(100);
+
+/// A call that was let through.
+pub(super) struct Call {
+    pub gateway: Arc<Gateway>,
+    pub request: Request,
+    pub ticket: String,
+    /// Cancelled when the client hangs up.
+    pub gone: CancellationToken,
+    /// The room that the request takes.
+    pub kept: OwnedSemaphorePermit,
+}
+
+/// What goes on while a call runs.
+struct State {
+    attempt: Attempt,
+    attempts: u32,
+    /// When the first piece of the answer came, from the start of the call.
+    first_token: Option<Duration>,
+}
+
+impl Call {
+    /// Runs to the end.
+    pub(super) async fn run(self, reply: oneshot::Sender<Reply>) {
+        let start = Instant::now();
+        let _running = (self.gateway.series.running(), &self.kept);
+        let opened = match self.open().await {
+            Ok(opened) => opened,
+            Err(error) => return drop(reply.send(Reply::Failed(Box::new(error)))),
+        };
+        let unsettled = self.gateway.settler.opened(opened.call_id);
+        let heading = Heading::new(opened.call_id, self.request.model());
+        let mut output = match &self.request {
+            Request::Chat(chat) if chat.stream => {
+                Output::stream(reply, heading.clone(), chat.include_usage)
+            }
+            _ => Output::whole(reply),
+        };
+        let mut state = State {
+            attempt: Attempt::new(Kind::Echo),
+            attempts: 0,
+            first_token: None,
+        };
+        let attempts = self.attempts(&opened, &heading, &mut state, &mut output, start);
+        let end = tokio::select! {
+            // An answer that has come to its end is one.
+            biased;
+            ended = attempts => match ended {
+                Ok(()) => End::Answered,
+                Err(Failure::ClientGone) => End::Cut("client_closed_request"),
+                Err(failure) => End::Failed(failure.error()),
+            },
+            () = self.gone.cancelled() => End::Cut("client_closed_request"),
+            () = self.gateway.cut.cancelled() => End::Cut("shutdown"),
+        };
+        let ended = Ended {
+            request: &self.request,
+            opened: &opened,
+            attempt: &state.attempt,
+            attempts: state.attempts,
+            first_token: state.first_token,
+            output: &output,
+            total: start.elapsed(),
+        };
+        let usage = ended.usage(&end);
+        let outcome = match &end {
+            End::Answered => "succeeded",
+            End::Failed(_) => "failed",
+            End::Cut(_) => "cancelled",
+        };
+        let kind = self.request.kind();
+        let series = &self.gateway.series;
+        series.ended(kind, outcome, start.elapsed(), state.first_token);
+        unsettled.settle(usage).await;
+        self.finish(end, state, output, &heading).await;
+    }
+
+    async fn open(&self) -> Result<Opened, ApiError> {
+        if self.gone.is_cancelled() {
+            return Err(Failure::ClientGone.error());
+        }
+        let calls = &self.gateway.calls;
+        let mut opened = calls.open(self.ticket.clone()).await;
+        if opened.as_ref().is_err_and(|error| error.is_transient()) {
+            opened = calls.open(self.ticket.clone()).await;
+        }
+        let opened = opened.map_err(|error| ApiError::from(Error::from(error)))?;
+        opened.ok_or_else(|| {
+            let cause = "the ticket has expired".to_owned();
+            ApiError::from(Error::Unavailable { cause })
+        })
+    }
+
+    async fn attempts(
+        &self,
+        opened: &Opened,
+        heading: &Heading,
+        state: &mut State,
+        output: &mut Output,
+        start: Instant,
+    ) -> Result<(), Failure> {
+        let gateway = &self.gateway;
+        let slot = gateway.callers.take(&opened.org_id, gateway.max_of_caller);
+        let Some(_slot) = slot else {
+            let message = "too many calls of this organization at once; try again";
+            let error = ApiError::new(429, "rate_limited", message);
+            return Err(Failure::Unfit(error.retry_after(1)));
+        };
+        let budget_end = start + Duration::from_secs(opened.time_budget_seconds);
+        let mut last = Failure::Vendor(crate::llm::LlmError::new(
+            LlmFault::ModelNotAvailable,
+            "no provider is there for this model",
+        ));
+        for target in self.in_order(&opened.targets) {
+            let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+            for attempt in 0..=opened.retries {
+                if state.attempts > 0 {
+                    self.raise(opened, target, state).await?;
+                }
+                state.attempts += 1;
+                state.attempt = Attempt::new(target.kind);
+                output.restart(!output.is_stream() || opened.record_content);
+                let since = start.elapsed();
+                let outcome = self
+                    .attempt(opened, heading, target, state, output, budget_end)
+                    .await;
+                let first_token = state.attempt.first_token;
+                state.first_token = first_token.map(|first| since + first);
+                self.note(target, &outcome);
+                let Err(failure) = outcome else {
+                    return Ok(());
+                };
+                if output.has_begun() || !(failure.may_pass() || failure.may_fall_back()) {
+                    return Err(failure);
+                }
+                let wait = match &failure {
+                    Failure::Vendor(error) => error.retry_after,
+                    _ => None,
+                };
+                let wait = wait.unwrap_or_else(|| backoff.next_delay());
+                let again = failure.may_pass() && attempt < opened.retries;
+                let in_time = Instant::now() + wait + MIN_ATTEMPT < budget_end;
+                let passes = failure.may_fall_back();
+                last = failure;
+                if again && in_time {
+                    tokio::time::sleep(wait).await;
+                    continue;
+                }
+                if !passes || Instant::now() + MIN_ATTEMPT >= budget_end {
+                    return Err(last);
+                }
+                break;
+            }
+        }
+        Err(last)
+    }
+
+    /// As the route has them, but those that asked for a pause come last.
+    fn in_order<'a>(&self, targets: &'a [Target]) -> Vec<&'a Target> {
+        let mut targets: Vec<_> = targets.iter().collect();
+        let (pauses, now) = (&self.gateway.pauses, Instant::now());
+        targets.sort_by_key(|target| pauses.is_paused(&target.provider_key(), now));
+        targets
+    }
+
+    /// The hold for one more attempt.
+    async fn raise(&self, opened: &Opened, target: &Target, state: &State) -> Result<(), Failure> {
+        let spent = state.attempt.spent(opened.input_tokens);
+        let calls = &self.gateway.calls;
+        let raised = calls.raise(opened.call_id, target.index, spent).await;
+        let raised = raised.map_err(|error| Failure::Unfit(Error::from(error).into()))?;
+        let refused = match raised {
+            Some(raised) => raised.refused.map(|code| (code, raised.message)),
+            None => Some(("unavailable".to_owned(), None)),
+        };
+        let Some((code, message)) = refused else {
+            return Ok(());
+        };
+        let status = if code == "unavailable" { 503 } else { 429 };
+        let message = message.unwrap_or_else(|| "no further attempt is possible".to_owned());
+        let error = ApiError::new(status, &code, message);
+        Err(Failure::Unfit(error.final_answer()))
+    }
+
+    async fn attempt(
+        &self,
+        opened: &Opened,
+        heading: &Heading,
+        target: &Target,
+        state: &mut State,
+        output: &mut Output,
+        budget_end: Instant,
+    ) -> Result<(), Failure> {
+        let gateway = &self.gateway;
+        let most = target.max_concurrency.unwrap_or(gateway.max_of_provider);
+        let slot = gateway.providers.take(&target.provider_key(), most);
+        let _slot = slot.ok_or(Failure::Busy)?;
+        let first = Duration::from_secs(opened.first_token_seconds);
+        let end = budget_end + MAX_ANSWER;
+        let deadlines = Deadlines {
+            first: budget_end.min(Instant::now() + first),
+            end,
+        };
+        let times = Times {
+            idle: Duration::from_secs(opened.idle_seconds),
+            total: end.saturating_duration_since(Instant::now()),
+        };
+        let route = gateway.upstreams.route(target, times);
+        let attempt = &mut state.attempt;
+        let model = target.model.as_str();
+        match &self.request {
+            Request::Chat(chat) => {
+                // An answer that comes whole says nothing before its end.
+                let whole = Deadlines {
+                    first: if chat.stream {
+                        deadlines.first
+                    } else {
+                        budget_end
+                    },
+                    end,
+                };
+                let limits = match target.kind {
+                    Kind::OpenAi => whole,
+                    _ => deadlines,
+                };
+                attempt
+                    .chat(chat, target, route, output, limits, heading)
+                    .await
+            }
+            Request::Embeddings(request) => {
+                let route = route?;
+                let body = request.body(route.vendor, model).map_err(Failure::Unfit)?;
+                let endpoint = Endpoint::Embeddings;
+                let given = attempt
+                    .json(&route, endpoint, model, &body, budget_end)
+                    .await?;
+                let reader = &attempt.reader;
+                output.whole = Some(request.answer(route.vendor, &given, model, reader)?);
+                attempt.done();
+                Ok(())
+            }
+            Request::Images(request) => {
+                let route = route?;
+                let body = request.body(route.vendor, model).map_err(Failure::Unfit)?;
+                let endpoint = Endpoint::Images;
+                let given = attempt
+                    .json(&route, endpoint, model, &body, budget_end)
+                    .await?;
+                attempt.images = images::count(&given, &mut attempt.reader.usage)?;
+                output.whole = Some(given);
+                attempt.done();
+                Ok(())
+            }
+        }
+    }
+
+    /// What an attempt says of its provider.
+    fn note(&self, target: &Target, outcome: &Result<(), Failure>) {
+        let (pauses, provider) = (&self.gateway.pauses, target.provider_key());
+        let outcome = match outcome {
+            Ok(()) => {
+                pauses.end(&provider);
+                "answered"
+            }
+            Err(Failure::Vendor(error)) => {
+                if error.fault.is_outage() {
+                    pauses.begin(&provider, error.retry_after, Instant::now());
+                }
+                error.code()
+            }
+            Err(Failure::Unfit(_)) => "unfit",
+            Err(Failure::Busy) => "busy",
+            Err(Failure::ClientGone) => "client_gone",
+        };
+        self.gateway.series.attempted(target.kind.name(), outcome);
+    }
+
+    /// The last piece for the client.
+    async fn finish(&self, end: End, state: State, mut output: Output, heading: &Heading) {
+        let reader = state.attempt.reader;
+        let error = match end {
+            End::Answered if output.is_stream() => {
+                let usage = answer::usage(&reader.usage, reader.reported.as_ref());
+                if let Some(chunk) = output.usage_chunk(&reader, usage) {
+                    let _ = output.push(chunk).await;
+                }
+                let _ = output.push(DONE).await;
+                return;
+            }
+            End::Answered => {
+                let usage = answer::usage(&reader.usage, reader.reported.as_ref());
+                let assembly = output.assembly.take();
+                let whole = output.whole.take().unwrap_or_else(|| {
+                    let mut heading = heading.clone();
+                    if let Some(model) = &reader.model {
+                        heading.model.clone_from(model);
+                    }
+                    let choices = assembly.map(|it| it.choices()).unwrap_or_default();
+                    heading.completion(&reader, choices, usage)
+                });
+                output.answer(Reply::Whole(whole));
+                return;
+            }
+            End::Failed(error) => error,
+            End::Cut("shutdown") => {
+                let cause = "the sidecar stops".to_owned();
+                ApiError::from(Error::Unavailable { cause })
+            }
+            End::Cut(_) => return,
+        };
+        if output.has_begun() {
+            // The event is the last one: clients take a [DONE] after it for a good end.
+            let _ = output.push(answer::error_event(&error)).await;
+        } else {
+            output.answer(Reply::Failed(Box::new(error)));
+        }
+    }
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Echo => "echo",
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What each route does: asks the API whether the caller may, and lets the call run in a task of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::Request as HttpRequest,
+    http::{HeaderMap, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use kijko_core::{error::Error, http::extract::body, telemetry::canonical};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    call::Call,
+    error::{ApiError, accepted},
+    gateway::Gateway,
+    output::Reply,
+    request::Request,
+};
+use crate::api::Permission;
+
+/// A body must have come by then.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a request waits until others have left room for it.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Deserialize)]
+struct Ticket {
+    ticket: String,
+}
+
+/// A model that the caller may use, as the database lists it.
+#[derive(Deserialize)]
+struct Model {
+    id: String,
+    owned_by: String,
+    created_at: String,
+}
+
+impl Gateway {
+    /// Answers a request whose body `read` reads.
+    pub(super) async fn answer(
+        self: &Arc<Self>,
+        request: HttpRequest,
+        read: fn(&[u8]) -> Result<Request, ApiError>,
+    ) -> Response {
+        let outcome = self.let_through(request, read).await;
+        outcome.unwrap_or_else(ApiError::into_response)
+    }
+
+    async fn let_through(
+        self: &Arc<Self>,
+        request: HttpRequest,
+        read: fn(&[u8]) -> Result<Request, ApiError>,
+    ) -> Result<Response, ApiError> {
+        let Some(slot) = self.all.take(&(), self.max_calls) else {
+            let cause = "too many calls at once".to_owned();
+            return Err(Error::Unavailable { cause }.into());
+        };
+        let (parts, body) = request.into_parts();
+        let kept = self.room(&parts.headers).await?;
+        let bytes = tokio::time::timeout(BODY_TIMEOUT, body::read(body, self.max_body_bytes));
+        let bytes = bytes.await.map_err(|_| {
+            let message = "the body did not come in time".to_owned();
+            ApiError::from(Error::BadRequest(message))
+        })??;
+        let request = read(&bytes)?;
+        drop(bytes);
+        let headers = named(parts.headers);
+        canonical::add("llm_kind", request.kind());
+        canonical::add("model", request.model());
+        let arguments = request.arguments(&headers)?;
+        let ticket = self.ask::<Ticket>("authorize_llm_call", &headers, &arguments);
+        let (Ticket { ticket }, rate) = ticket.await?;
+        let gone = CancellationToken::new();
+        let guard = gone.clone().drop_guard();
+        let call = Call {
+            gateway: self.clone(),
+            request,
+            ticket,
+            gone,
+            kept,
+        };
+        let (reply, answer) = oneshot::channel();
+        self.tasks.spawn(call.run(reply));
+        let response = match answer.await {
+            Ok(Reply::Whole(whole)) => Json(whole).into_response(),
+            Ok(Reply::Stream(parts)) => stream_of(parts, (guard, slot)),
+            Ok(Reply::Failed(error)) => error.into_response(),
+            // Its task has panicked; the call is settled all the same.
+            Err(_) => {
+                let cause = "the task of the call ended without an answer".to_owned();
+                ApiError::from(Error::Internal { cause }).into_response()
+            }
+        };
+        let mut response = accepted(response);
+        for (name, value) in &rate {
+            if !response.headers().contains_key(name) {
+                response.headers_mut().insert(name, value.clone());
+            }
+        }
+        Ok(response)
+    }
+
+    /// Room for a body, by its length if that is known.
+    async fn room(&self, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, ApiError> {
+        let length = headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|it| it.to_str().ok()?.parse().ok());
+        let bytes = self.max_body_bytes.min(length.unwrap_or(usize::MAX));
+        let room = self
+            .bodies
+            .clone()
+            .acquire_many_owned((bytes >> 10) as u32 + 1);
+        let room = tokio::time::timeout(ROOM_TIMEOUT, room).await;
+        room.ok().and_then(Result::ok).ok_or_else(|| {
+            let cause = "too many large requests at once".to_owned();
+            Error::Unavailable { cause }.into()
+        })
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        function: &str,
+        headers: &HeaderMap,
+        arguments: &Value,
+    ) -> Result<(T, HeaderMap), ApiError> {
+        let Some(api) = &self.api else {
+            return Err(Error::NotConfigured("KIJKO_REST_URL is not set").into());
+        };
+        match api.call::<T>(function, headers, arguments).await? {
+            Permission::Granted(granted, rate) => Ok((granted, rate)),
+            // The database has counted who calls against their own limits; only unauthenticated ones count for their address.
+            Permission::Refused(refusal) => {
+                let mut error = ApiError::of_api(*refusal).await;
+                error.counted = error.status.as_u16() != 401;
+                Err(error)
+            }
+        }
+    }
+
+    /// The models that the caller may use; one of them if it is named.
+    pub(super) async fn models(&self, headers: HeaderMap, id: Option<&str>) -> Response {
+        match self.list_models(headers, id).await {
+            Ok(response) => response,
+            Err(error) => error.into_response(),
+        }
+    }
+
+    async fn list_models(
+        &self,
+        headers: HeaderMap,
+        id: Option<&str>,
+    ) -> Result<Response, ApiError> {
+        let headers = named(headers);
+        let none = json!({});
+        let models = self.ask::<Vec<Model>>("list_llm_models", &headers, &none);
+        let (models, rate) = models.await?;
+        let mut response = match id {
+            None => {
+                let data: Vec<_> = models.iter().map(Model::to_json).collect();
+                Json(json!({"object": "list", "data": data})).into_response()
+            }
+            Some(id) => match models.iter().find(|model| model.id == id) {
+                Some(model) => Json(model.to_json()).into_response(),
+                None => {
+                    let message = format!("there is no model {id:?} for this caller");
+                    let mut error = ApiError::new(404, "model_not_found", message);
+                    error.param = Some("model");
+                    error.into_response()
+                }
+            },
+        };
+        response.headers_mut().extend(rate);
+        Ok(accepted(response))
+    }
+}
+
+impl Model {
+    fn to_json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "object": "model",
+            "created": seconds(&self.created_at),
+            "owned_by": self.owned_by,
+        })
+    }
+}
+
+/// Seconds of the Unix epoch of a time as Postgres writes it in JSON.
+fn seconds(time: &str) -> i64 {
+    let number = |from: usize, to: usize| time.get(from..to)?.parse::<i64>().ok();
+    let fields = || {
+        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+        // Days from the civil calendar (Howard Hinnant's algorithm).
+        let year = if month <= 2 { year - 1 } else { year };
+        let era = year.div_euclid(400);
+        let of_era = year - era * 400;
+        let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+        let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+        Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
+    };
+    fields().unwrap_or(0)
+}
+
+/// OpenAI's clients name organization and project by headers of their own.
+fn named(mut headers: HeaderMap) -> HeaderMap {
+    if let Some(organization) = headers.get("openai-organization").cloned()
+        && !headers.contains_key("x-org-id")
+    {
+        headers.insert("x-org-id", organization);
+    }
+    headers
+}
+
+/// The parts as they come. With the body ends what is kept: the client has hung up.
+fn stream_of(parts: mpsc::Receiver<Bytes>, kept: impl Send + 'static) -> Response {
+    let body = stream::unfold((parts, kept), |(mut parts, kept)| async move {
+        let part = parts.recv().await?;
+        Some((Ok::<_, std::io::Error>(part), (parts, kept)))
+    });
+    let mut response = Response::new(Body::from_stream(body));
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    // nginx would collect the stream.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_the_database() {
+        for (time, wanted) in [
+            ("1970-01-01T00:00:00+00:00", 0),
+            ("2024-02-29T12:00:01.5+00:00", 1_709_208_001),
+            ("2026-11-29T07:42:18.123456+00:00", 1_795_938_138),
+            ("", 0),
+        ] {
+            assert_eq!(seconds(time), wanted, "{time}");
+        }
+    }
+
+    #[test]
+    fn the_organization_of_openais_clients_is_ours() {
+        let mut headers = HeaderMap::new();
+        headers.insert("openai-organization", "a".parse().unwrap());
+        assert_eq!(named(headers.clone())["x-org-id"], "a");
+        headers.insert("x-org-id", "b".parse().unwrap());
+        assert_eq!(named(headers)["x-org-id"], "b");
+    }
+}

@@ -1,0 +1,83 @@
+//! The LLM gateway: OpenAI's API at `/llm/v1`, for models of every vendor, with budgets that hold.
+//!
+//! 1. [`routes`], [`handlers`]: a request is read (`request`, `chat`, `embeddings`, `images`, `fields`, `estimate`), and the API says
+//!    whether the caller may: it holds what the call can cost against every budget, and gives a ticket.
+//! 2. [`call`]: the call in its own task: targets in order, retries, the time budget. [`attempt`]: one of them. [`slots`]: how many
+//!    at once.
+//! 3. `to_*`: the body of each vendor, with `content` and `tools`; [`upstreams`]: its address, client and key.
+//! 4. [`reader`] with `read_*`: each vendor's stream as pieces of OpenAI's ([`delta`]); [`assemble`]: a whole answer of them.
+//! 5. [`output`], [`answer`]: what the client gets. [`error`]: in OpenAI's shape.
+//! 6. [`record`], [`settlement`]: what was used, once for each call, whatever becomes of it.
+
+mod answer;
+mod assemble;
+mod attempt;
+mod call;
+mod chat;
+mod config;
+mod content;
+mod delta;
+mod echo;
+mod embeddings;
+mod error;
+mod estimate;
+mod failure;
+mod fields;
+mod gateway;
+mod handlers;
+mod images;
+mod metrics;
+mod output;
+mod read_anthropic;
+mod read_gemini;
+mod read_openai;
+mod reader;
+mod record;
+mod request;
+mod routes;
+mod settlement;
+mod slots;
+mod store;
+#[cfg(test)]
+mod tests;
+mod to_anthropic;
+mod to_gemini;
+mod to_openai;
+mod tools;
+mod upstreams;
+
+use std::sync::Arc;
+
+use config::GatewayConfig;
+use gateway::Gateway;
+use kijko_core::{Context, Domain, Setup, SetupError, config::Reader, outbound::Url};
+use store::Store;
+
+use crate::api::Api;
+
+/// Reads `KIJKO_REST_URL`, the limits of the gateway and the settings of the model vendors.
+pub fn from_env(env: &mut Reader<'_>) -> Setup {
+    let rest_url = Api::url(env);
+    let config = GatewayConfig::read(env);
+    Box::new(move |context| domain(&config, rest_url, context))
+}
+
+fn domain(
+    config: &GatewayConfig,
+    rest_url: Option<Url>,
+    context: &Context,
+) -> Result<Domain, SetupError> {
+    let api = rest_url
+        .map(Api::new)
+        .transpose()
+        .map_err(|error| format!("the client of the API: {error}"))?;
+    let store = Arc::new(Store::new(context.db.clone()));
+    let gateway = Arc::new(Gateway::new(config, api, store)?);
+    Ok(Domain {
+        routes: routes::routes(gateway.clone()),
+        limits: routes::limits(),
+        series: vec![gateway.series.clone()],
+        background: vec![gateway.stopping(context.shutdown_grace)],
+        ..Domain::default()
+    })
+}

@@ -1,0 +1,90 @@
+//! The end of a call in the database. A call that was opened is settled once, whatever becomes of it: the answer came, the client
+//! hung up, the vendor failed, the process stops, or its task panics. When the database is away, this waits for it.
+
+use std::{sync::Arc, time::Duration};
+
+use kijko_core::db::retry_transient;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::{
+    metrics::GatewaySeries,
+    store::{Calls, Spent},
+};
+
+/// How long a database that answers may go on refusing. Maintenance settles the call at its hold then.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long the client waits for the last piece, so that who has the whole answer finds the call settled.
+const CLIENT_WAIT: Duration = Duration::from_secs(2);
+
+/// Settles calls.
+#[derive(Clone)]
+pub(super) struct Settler {
+    calls: Arc<dyn Calls>,
+    series: Arc<GatewaySeries>,
+    /// What a stopping process waits for.
+    tasks: TaskTracker,
+}
+
+/// A call that is not settled yet.
+pub(super) struct Unsettled {
+    settler: Settler,
+    call: Uuid,
+    settled: bool,
+}
+
+impl Settler {
+    pub(super) fn new(
+        calls: Arc<dyn Calls>,
+        series: Arc<GatewaySeries>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            calls,
+            series,
+            tasks,
+        }
+    }
+
+    pub(super) fn opened(&self, call: Uuid) -> Unsettled {
+        Unsettled {
+            settler: self.clone(),
+            call,
+            settled: false,
+        }
+    }
+
+    fn settle(&self, call: Uuid, usage: Value) -> JoinHandle<()> {
+        let (calls, counted) = (self.calls.clone(), self.series.unsettled());
+        self.tasks.spawn(async move {
+            let _counted = counted;
+            let settled = retry_transient(PATIENCE, || calls.settle(call, usage.clone())).await;
+            if let Err(error) = settled {
+                // Maintenance settles it at its whole hold.
+                tracing::error!(%call, %error, "a call of a model could not be settled");
+            }
+        })
+    }
+}
+
+impl Unsettled {
+    /// Settles it. Waits a moment, and goes on in the background.
+    pub(super) async fn settle(mut self, usage: Value) {
+        self.settled = true;
+        let task = self.settler.settle(self.call, usage);
+        let _ = tokio::time::timeout(CLIENT_WAIT, task).await;
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if !self.settled {
+            let mut usage = Spent::Unknown.counts();
+            usage["status"] = json!("failed");
+            usage["error_code"] = json!("internal");
+            self.settler.settle(self.call, usage);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The database functions of the gateway; the only SQL of this domain.
+
+use futures_util::future::BoxFuture;
+use kijko_core::{
+    db::{Db, DbError},
+    secret::Secret,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::llm::Usage;
+
+/// What a ticket allows.
+#[derive(Clone, Deserialize)]
+pub(super) struct Opened {
+    pub call_id: Uuid,
+    pub org_id: Uuid,
+    /// What the hold counts on.
+    pub input_tokens: u64,
+    /// In the order in which they are tried.
+    pub targets: Vec<Target>,
+    /// Further attempts on one target.
+    pub retries: u32,
+    /// Within it an answer must have begun, from whichever target.
+    pub time_budget_seconds: u64,
+    pub first_token_seconds: u64,
+    pub idle_seconds: u64,
+    /// Whether prompt and answer are kept.
+    #[serde(default)]
+    pub record_content: bool,
+}
+
+/// A model of a provider.
+#[derive(Clone, Deserialize)]
+pub(super) struct Target {
+    pub index: i32,
+    pub provider: String,
+    pub kind: Kind,
+    /// None, without a key: as this process is configured.
+    pub base_url: Option<String>,
+    pub key: Option<Secret>,
+    /// The vendor's own name.
+    pub model: String,
+    /// Of each choice; it is always sent.
+    pub max_output_tokens: u64,
+    pub max_concurrency: Option<usize>,
+    pub provider_id: Option<Uuid>,
+    /// Hosts of the operator's own network that its address may name.
+    #[serde(default)]
+    pub allowed_hosts: String,
+}
+
+/// Which API a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    OpenAi,
+    Anthropic,
+    Gemini,
+    Echo,
+}
+
+/// What an attempt has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spent {
+    /// Certainly nothing.
+    Nothing,
+    /// It may be anything up to the hold.
+    Unknown,
+    /// `estimated`: by us, not by the vendor.
+    Counted { usage: Usage, estimated: bool },
+}
+
+/// The answer to the wish for one more attempt.
+#[derive(Debug, Deserialize)]
+pub(super) struct Raised {
+    pub refused: Option<String>,
+    pub message: Option<String>,
+}
+
+/// The store of calls.
+pub(super) trait Calls: Send + Sync {
+    /// `None` when the ticket has expired.
+    fn open(&self, ticket: String) -> BoxFuture<'_, Result<Option<Opened>, DbError>>;
+
+    /// Before each further attempt. `None` when the call is settled.
+    fn raise(
+        &self,
+        call: Uuid,
+        target: i32,
+        spent: Spent,
+    ) -> BoxFuture<'_, Result<Option<Raised>, DbError>>;
+
+    /// Ends a call, once.
+    fn settle(&self, call: Uuid, usage: Value) -> BoxFuture<'_, Result<(), DbError>>;
+}
+
+/// The database.
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    db: Db,
+}
+
+impl Store {
+    pub(super) fn new(db: Db) -> Self {
+        Self { db }
+    }
+}
+
+impl Calls for Store {
+    fn open(&self, ticket: String) -> BoxFuture<'_, Result<Option<Opened>, DbError>> {
+        Box::pin(async move {
+            let sql = "select private.llm_open($1)";
+            let answer = self.db.scalar::<Option<Value>>(sql, &[&ticket]).await?;
+            read("llm_open", answer)
+        })
+    }
+
+    fn raise(
+        &self,
+        call: Uuid,
+        target: i32,
+        spent: Spent,
+    ) -> BoxFuture<'_, Result<Option<Raised>, DbError>> {
+        Box::pin(async move {
+            let sql = "select private.llm_raise($1, $2, $3)";
+            let spent = spent.raised();
+            let answer: Option<Value> = self.db.scalar(sql, &[&call, &target, &spent]).await?;
+            read("llm_raise", answer)
+        })
+    }
+
+    fn settle(&self, call: Uuid, usage: Value) -> BoxFuture<'_, Result<(), DbError>> {
+        Box::pin(async move {
+            let sql = "select private.llm_settle($1, $2)";
+            let settled: Option<Value> = self.db.scalar(sql, &[&call, &usage]).await?;
+            if settled.is_none() {
+                tracing::debug!(%call, "settled before");
+            }
+            Ok(())
+        })
+    }
+}
+
+fn read<T: DeserializeOwned>(function: &str, answer: Option<Value>) -> Result<Option<T>, DbError> {
+    answer
+        .map(serde_json::from_value)
+        .transpose()
+        .map_err(|error| DbError::Unexpected(format!("{function}: {error}")))
+}
+
+impl Spent {
+    /// What `llm_raise` takes.
+    fn raised(self) -> Option<Value> {
+        match self {
+            Self::Nothing => None,
+            Self::Unknown => Some(json!({"estimated": true})),
+            Self::Counted { .. } => Some(self.counts()),
+        }
+    }
+
+    /// The counts of `llm_settle`. What is left out is unknown.
+    pub(super) fn counts(self) -> Value {
+        match self {
+            Self::Nothing => json!({"prompt_tokens": 0, "completion_tokens": 0}),
+            Self::Unknown => json!({"estimated": true}),
+            Self::Counted { usage, estimated } => json!({
+                "prompt_tokens": usage.input,
+                "completion_tokens": usage.output,
+                "cached_tokens": usage.cache_read,
+                "cache_write_tokens": usage.cache_write,
+                "cache_write_1h_tokens": usage.cache_write_1h,
+                "reasoning_tokens": usage.reasoning,
+                "estimated": estimated,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_as_the_database_writes_it() {
+        let target: Target = serde_json::from_value(json!({
+            "index": 0, "provider": "openai", "kind": "openai", "base_url": null, "key": "sk-very-secret", "own_key": true,
+            "model": "gpt-4o", "max_output_tokens": 4096, "max_concurrency": null, "provider_id": null, "allowed_hosts": "", "price": {"new": 1},
+        }))
+        .unwrap();
+        assert_eq!((target.kind, target.index), (Kind::OpenAi, 0));
+        assert!(!format!("{:?}", target.key).contains("secret"));
+    }
+
+    #[test]
+    fn what_is_unknown_is_left_out_and_nothing_is_zero() {
+        assert_eq!(Spent::Nothing.raised(), None);
+        assert_eq!(Spent::Nothing.counts()["prompt_tokens"], 0);
+        assert!(Spent::Unknown.counts().get("prompt_tokens").is_none());
+        let usage = Usage::new(3, 4);
+        let counted = Spent::Counted {
+            usage,
+            estimated: true,
+        };
+        assert_eq!(counted.raised(), Some(counted.counts()));
+        assert_eq!(counted.counts()["completion_tokens"], 4);
+    }
+}

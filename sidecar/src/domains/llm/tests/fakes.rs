@@ -1,0 +1,310 @@
+//! The fakes.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Json, Router, http::StatusCode, response::IntoResponse, routing::post};
+use futures_util::future::BoxFuture;
+use kijko_core::db::DbError;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    api::Api,
+    app::test,
+    domains::llm::{
+        config::GatewayConfig,
+        gateway::Gateway,
+        routes,
+        store::{Calls, Opened, Raised, Spent},
+    },
+};
+
+/// What happens on the wire after a request.
+#[derive(Clone)]
+pub(crate) enum Step {
+    Send(String),
+    Wait(Duration),
+    /// Nothing more, until the other side hangs up.
+    Hang,
+}
+
+/// A vendor: the n-th request gets the n-th list of steps, and the last list again from then on.
+pub(crate) struct Vendor {
+    pub url: String,
+    pub requests: Arc<Mutex<Vec<String>>>,
+    pub hung_up: Arc<Mutex<usize>>,
+}
+
+pub(crate) fn ok(kind: &str, body: &str) -> Step {
+    Step::Send(format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n{body}"
+    ))
+}
+
+pub(crate) fn sse(body: &str) -> Vec<Step> {
+    vec![ok("text/event-stream", body)]
+}
+
+pub(crate) fn whole(body: &Value) -> Vec<Step> {
+    vec![ok("application/json", &body.to_string())]
+}
+
+pub(crate) fn status(status: u16, headers: &str, body: &Value) -> Vec<Step> {
+    let body = body.to_string();
+    let length = body.len();
+    vec![Step::Send(format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n{headers}connection: close\r\n\r\n{body}"
+    ))]
+}
+
+/// A chunked answer whose end never comes.
+pub(crate) fn broken(body: &str) -> Vec<Step> {
+    vec![Step::Send(format!(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n",
+        body.len()
+    ))]
+}
+
+impl Vendor {
+    pub(crate) async fn new(scripts: Vec<Vec<Step>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let vendor = Self {
+            url: format!("http://localhost:{port}/v1"),
+            requests: Arc::default(),
+            hung_up: Arc::default(),
+        };
+        let (requests, hung_up) = (vendor.requests.clone(), vendor.hung_up.clone());
+        tokio::spawn(async move {
+            let mut scripts = scripts.into_iter().peekable();
+            while let Ok((stream, _)) = listener.accept().await {
+                let script = match scripts.next() {
+                    Some(script) if scripts.peek().is_some() => script,
+                    Some(last) => {
+                        scripts = vec![last.clone(), last.clone()].into_iter().peekable();
+                        scripts.next();
+                        last
+                    }
+                    None => return,
+                };
+                tokio::spawn(serve(stream, script, requests.clone(), hung_up.clone()));
+            }
+        });
+        vendor
+    }
+
+    /// Head and body of the n-th request.
+    pub(crate) fn request(&self, n: usize) -> (String, Value) {
+        let requests = self.requests.lock().unwrap();
+        let (head, body) = requests[n].split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), serde_json::from_str(body).unwrap())
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.requests.lock().unwrap().len()
+    }
+}
+
+async fn serve(
+    mut stream: TcpStream,
+    steps: Vec<Step>,
+    requests: Arc<Mutex<Vec<String>>>,
+    hung_up: Arc<Mutex<usize>>,
+) {
+    let mut request = Vec::new();
+    while !is_complete(&request) {
+        let mut part = [0; 65_536];
+        match stream.read(&mut part).await {
+            Ok(read) if read > 0 => request.extend_from_slice(&part[..read]),
+            _ => return,
+        }
+    }
+    let text = String::from_utf8(request).unwrap();
+    requests.lock().unwrap().push(text);
+    for step in steps {
+        match step {
+            Step::Send(text) => {
+                if stream.write_all(text.as_bytes()).await.is_err() {
+                    *hung_up.lock().unwrap() += 1;
+                    return;
+                }
+            }
+            Step::Wait(time) => tokio::time::sleep(time).await,
+            Step::Hang => {
+                let _ = stream.read(&mut [0; 1]).await;
+                *hung_up.lock().unwrap() += 1;
+                return;
+            }
+        }
+    }
+    let _ = stream.shutdown().await;
+}
+
+fn is_complete(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let is_length = name.eq_ignore_ascii_case("content-length");
+        is_length.then(|| value.trim().parse::<usize>().ok())?
+    });
+    body.len() >= length.unwrap_or(0)
+}
+
+/// The store of calls.
+#[derive(Default)]
+pub(crate) struct Store {
+    pub opened: Mutex<Option<Opened>>,
+    pub raises: Mutex<Vec<(i32, Spent)>>,
+    pub refuses_raise: Mutex<Option<&'static str>>,
+    pub settled: Mutex<Vec<Value>>,
+    /// So many settlements fail first.
+    pub failures: Mutex<usize>,
+}
+
+impl Calls for Store {
+    fn open(&self, ticket: String) -> BoxFuture<'_, Result<Option<Opened>, DbError>> {
+        let opened = self.opened.lock().unwrap().clone();
+        Box::pin(async move { Ok(opened.filter(|_| ticket == "good")) })
+    }
+
+    fn raise(
+        &self,
+        _: Uuid,
+        target: i32,
+        spent: Spent,
+    ) -> BoxFuture<'_, Result<Option<Raised>, DbError>> {
+        self.raises.lock().unwrap().push((target, spent));
+        let refused = self.refuses_raise.lock().unwrap().map(str::to_owned);
+        let message = refused.clone();
+        Box::pin(async move { Ok(Some(Raised { refused, message })) })
+    }
+
+    fn settle(&self, _: Uuid, usage: Value) -> BoxFuture<'_, Result<(), DbError>> {
+        let mut failures = self.failures.lock().unwrap();
+        if *failures > 0 {
+            *failures -= 1;
+            return Box::pin(async { Err(DbError::Unreachable("away".to_owned())) });
+        }
+        self.settled.lock().unwrap().push(usage);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// Everything together.
+pub(crate) struct Stack {
+    pub app: Router,
+    pub store: Arc<Store>,
+    pub gateway: Arc<Gateway>,
+    /// Arguments of `authorize_llm_call`.
+    pub asked: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Stack {
+    /// With these targets: kind and address.
+    pub(crate) async fn new(targets: &[(&str, &str)]) -> Self {
+        Self::with(targets, json!({})).await
+    }
+
+    pub(crate) async fn with(targets: &[(&str, &str)], more: Value) -> Self {
+        let targets: Vec<_> = targets.iter().enumerate().map(|(index, (kind, url))| {
+            json!({
+                "index": index, "provider": kind, "kind": kind, "base_url": url, "key": format!("sk-very-secret-{index}"),
+                "model": "the-model", "max_output_tokens": 100, "max_concurrency": null, "provider_id": Uuid::new_v4(),
+                "allowed_hosts": "localhost",
+            })
+        }).collect();
+        let mut opened = json!({
+            "call_id": Uuid::new_v4(), "org_id": Uuid::new_v4(), "input_tokens": 40, "targets": targets, "retries": 0,
+            "time_budget_seconds": 20, "first_token_seconds": 10, "idle_seconds": 10,
+        });
+        let object = opened.as_object_mut().unwrap();
+        object.extend(more.as_object().unwrap().clone());
+        let store = Arc::new(Store::default());
+        *store.opened.lock().unwrap() = Some(serde_json::from_value(opened).unwrap());
+        let asked = Arc::<Mutex<Vec<Value>>>::default();
+        let api = Api::new(fake_api(asked.clone()).await.parse().unwrap()).unwrap();
+        let gateway = Gateway::new(&config(), Some(api), store.clone()).unwrap();
+        let gateway = Arc::new(gateway);
+        let mut server = test::server(&test::context());
+        server.limits = Arc::new(routes::limits());
+        Self {
+            app: kijko_core::http::public(&server, routes::routes(gateway.clone())),
+            store,
+            gateway,
+            asked,
+        }
+    }
+
+    /// The settlement, which comes by itself.
+    pub(crate) async fn settled(&self) -> Value {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(usage) = self.store.settled.lock().unwrap().first() {
+                return usage.clone();
+            }
+            assert!(Instant::now() < end, "the call was not settled");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) fn stop(&self) -> CancellationToken {
+        let stop = CancellationToken::new();
+        let background = self.gateway.clone().stopping(Duration::from_millis(50));
+        tokio::spawn(background(stop.clone()));
+        stop
+    }
+}
+
+fn config() -> GatewayConfig {
+    let values = HashMap::from([("KIJKO_LLM_MAX_BODY_BYTES", "1048576")]);
+    let lookup = |name: &str| values.get(name).map(|value| (*value).to_owned());
+    let mut env = kijko_core::config::Reader::new(crate::service::SERVICE, &lookup);
+    let config = GatewayConfig::read(&mut env);
+    env.finish(Some(config)).unwrap()
+}
+
+/// An API that answers by the model's name.
+async fn fake_api(asked: Arc<Mutex<Vec<Value>>>) -> String {
+    let authorize = async move |Json(body): Json<Value>| {
+        let refuse = |status: u16, code: &str| {
+            let body =
+                json!({"code": code, "message": "refused", "details": "details", "hint": null});
+            let status = StatusCode::from_u16(status).unwrap();
+            (status, [("retry-after", "60")], Json(body)).into_response()
+        };
+        asked.lock().unwrap().push(body.clone());
+        match body["model"].as_str().unwrap() {
+            "poor" => refuse(429, "budget_exceeded"),
+            "forbidden" => refuse(403, "model_not_allowed"),
+            "missing" => refuse(404, "model_not_found"),
+            "expired" => Json(json!({"ticket": "bad"})).into_response(),
+            _ => Json(json!({"ticket": "good"})).into_response(),
+        }
+    };
+    let models = async || {
+        Json(json!([
+            {"id": "fast", "owned_by": "route", "created_at": "1970-01-01T00:01:00+00:00"},
+            {"id": "openai/gpt-4o", "owned_by": "openai", "created_at": "1970-01-01T00:00:07+00:00"},
+        ]))
+    };
+    let routes = Router::new()
+        .route("/rpc/authorize_llm_call", post(authorize))
+        .route("/rpc/list_llm_models", post(models));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, routes).into_future());
+    url
+}
