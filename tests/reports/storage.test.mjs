@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { before } from 'node:test';
 import { newTeam } from '../journeys/domain.mjs';
+import { as as asUser, raw } from '../journeys/raw_http.mjs';
 import { read, storage, tenantBucket } from '../journeys/storage_support.mjs';
 import { env } from '../journeys/support.mjs';
 import { report } from './report.mjs';
@@ -211,4 +212,15 @@ report('storage-11', 'a link that is signed for one object opens no other, whate
   }
   const tampered = url.searchParams.get('token').replace(/.$/, (last) => (last === 'A' ? 'B' : 'A'));
   assert.equal((await fetch(`${url.origin}${url.pathname}?token=${tampered}`)).status, 400);
+});
+
+report('storage-12', 'a name that is a path upwards, absolute, or has empty parts is refused, or was tidied on the way', async () => {
+  // As it is: fetch would tidy the path. Caddy tidies dots that are not encoded (RFC 3986, 6.2.2.3), before any policy is asked.
+  for (const name of ['..', '.', 'a/../b', 'a/./b', 'a//b', '/a', 'a/', '%2e%2e', 'a/%2e%2e/b', '..%2fb', 'a%5C..%5Cb', '%2fa']) {
+    const headers = [...asUser(team.member.token), ['Content-Type', 'text/plain'], ['x-upsert', 'true']];
+    const { status, body } = await raw('POST', env.API_URL, `/storage/v1/object/${bucket}/${team.orgId}/${name}`, headers, 'x');
+    if (status !== 200) assert.ok(status >= 400 && status < 500, `${name}: ${status} ${JSON.stringify(body)}`);
+    else assert.match(body.Key, /^[\w-]+(\/(?!\.{1,2}(\/|$))[^/\\]+)*$/, name);
+    if (name.includes('%')) assert.notEqual(status, 200, name);
+  }
 });
