@@ -1,11 +1,16 @@
 // What the journeys of the LLM gateway share: vendors on this machine that answer as the real ones do, and OpenAI's own client.
 import { randomUUID } from 'node:crypto';
+import { after } from 'node:test';
 import OpenAI from 'openai';
 import { ok } from './domain.mjs';
 import { bodyOf, newServer } from './functions_support.mjs';
 import { admin, env, sql } from './support.mjs';
 
 const PRICE = { input_microusd_per_mtok: 1_000_000, output_microusd_per_mtok: 2_000_000 };
+
+// The platform has a limited number of rows, and other files make theirs.
+const providers = [];
+after(() => ok(admin().from('llm_providers').delete().in('id', providers)));
 
 /** A vendor of this kind, which answers by `answer(request, response)`: its name, and the requests that it got. */
 export async function newVendor(kind, answer) {
@@ -24,6 +29,7 @@ export async function newVendor(kind, answer) {
       .select('id')
       .single(),
   );
+  providers.push(id);
   await ok(admin().rpc('set_llm_provider_key', { provider_id: id, key: 'sk-vendors-own-key' }));
   await ok(
     admin()
