@@ -49,7 +49,7 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
 }
 
 /// Every setting with a value that it cannot have.
-const BAD_SETTINGS: [(&str, &str); 49] = [
+const BAD_SETTINGS: [(&str, &str); 53] = [
     ("DATABASE_URL", "mysql://nobody@nowhere/db"),
     ("KIJKO_SIDECAR_BIND", "here"),
     ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1"),
@@ -71,6 +71,10 @@ const BAD_SETTINGS: [(&str, &str); 49] = [
     ("KIJKO_LLM_TIMEOUT_SECONDS", "0"),
     ("KIJKO_LLM_IDLE_TIMEOUT_SECONDS", "3601"),
     ("KIJKO_LLM_MAX_RESPONSE_BYTES", "1023"),
+    ("KIJKO_LLM_MAX_BODY_BYTES", "33554433"),
+    ("KIJKO_LLM_MAX_CALLS", "0"),
+    ("KIJKO_LLM_MAX_CALLS_OF_CALLER", "0"),
+    ("KIJKO_LLM_MAX_CALLS_OF_PROVIDER", "many"),
     ("OPENAI_API_KEY", "a\u{7f}b"),
     ("ANTHROPIC_API_KEY", "a\nb"),
     ("GEMINI_API_KEY", "a\nb"),
