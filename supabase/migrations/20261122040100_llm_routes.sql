@@ -145,8 +145,13 @@ as $$
 declare
   route public.llm_routes;
   routes_only constant boolean := (select s.routes_only from public.llm_settings as s where s.org_id = org);
+  full_name constant text := case when strpos(model, '/') > 0 then model else private.models_provider(model) || '/' || model end;
 begin
-  select r.* into route from public.llm_routes as r where r.org_id = org and r.name = model and r.enabled;
+  -- A well-known name without its provider is the same model, so a route for that model decides about it, too.
+  select r.* into route from public.llm_routes as r
+  where r.org_id = org and r.name in (model, full_name) and r.enabled
+  order by r.name = model desc
+  limit 1;
   if route.id is not null then
     if not private.llm_may_use(route) then
       perform kijko.fail('model_not_allowed', 'the route is not for this caller');
@@ -157,7 +162,7 @@ begin
     perform kijko.fail('model_not_allowed', 'the organization allows its routes only');
   end if;
   -- The defaults of a call without a route.
-  route.targets := array[case when strpos(model, '/') > 0 then model else private.models_provider(model) || '/' || model end];
+  route.targets := array[full_name];
   route.retries := 1;
   route.time_budget_seconds := 600;
   route.first_token_seconds := 120;

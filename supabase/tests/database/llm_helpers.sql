@@ -29,6 +29,10 @@ $$;
 create function tests.opened_call(model text, input bigint default 100, output bigint default 100, more jsonb default '{}') returns jsonb language sql as $$
   select tests.open(tests.authorize(model, input, output, more))
 $$;
+-- What a call of this name goes to.
+create function tests.targets(model text) returns text[] language sql as $$
+  select array_agg((t ->> 'provider') || '/' || (t ->> 'model')) from jsonb_array_elements(tests.opened_call(targets.model, 1, 1) -> 'targets') as t
+$$;
 -- Settled and held against a budget; null when nothing has counted against it.
 create function tests.held_by(budget text) returns bigint language sql security definer as $$
   select sum(s.used + s.held)::bigint from public.llm_budgets as b join private.llm_budget_subjects as k on k.budget_id = b.id

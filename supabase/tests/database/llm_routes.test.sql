@@ -70,6 +70,17 @@ select is((select string_agg(id, ' ') from public.list_llm_models() where owned_
 select tests.act_as('ada', tests.org('ada'));
 select is((select string_agg(id, ' ') from public.list_llm_models() where owned_by = 'route'), 'admins fast', 'what an owner may call');
 select ok(exists (select 1 from public.list_llm_models() where id = 'dear/big'), 'and models with a price');
+insert into public.llm_routes (name, targets, max_output_tokens) values ('openai/gpt-x', '{cheap/a}', 50), ('claude-x', '{cheap/b}', null), ('anthropic/claude-x', '{cheap/c}', null), ('openai/closed', '{cheap/a}', null);
+update public.llm_routes set allowed_roles = '{viewer}' where name = 'openai/closed';
+select is(tests.targets('openai/gpt-x'), '{cheap/a}', 'a route decides about the model of its name');
+select is(tests.targets('gpt-x'), '{cheap/a}', 'also without the provider');
+select tests.refuses($$select tests.authorize('gpt-x', 1, 51)$$, 'bad_request', 'with its limits');
+select tests.refuses($$select tests.authorize('closed', 1, 1)$$, 'model_not_allowed', 'and for whom it is');
+select is(array[tests.targets('claude-x'), tests.targets('anthropic/claude-x')], '{{cheap/b},{cheap/c}}', 'the route of exactly the name comes first');
+update public.llm_routes set enabled = false where name in ('openai/gpt-x', 'claude-x');
+select tests.refuses($$select tests.authorize('gpt-x', 1, 1)$$, 'model_not_priced', 'one that is off decides nothing');
+select is(tests.targets('claude-x'), '{cheap/c}', 'and leaves it to the other');
+delete from public.llm_routes where name like '%-x' or name = 'openai/closed';
 select (public.set_llm_settings(routes_only => true)).routes_only \gset
 select tests.refuses($$select tests.authorize('dear/big', 1, 1)$$, 'model_not_allowed', 'only routes');
 select is((select count(*) from public.list_llm_models() where owned_by <> 'route'), 0::bigint, 'are listed then');
