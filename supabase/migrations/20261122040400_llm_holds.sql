@@ -56,7 +56,9 @@ as $$
 declare
   counts constant jsonb := jsonb_build_object(
     'input_tokens', call -> 'input_tokens',
-    'output_tokens', (call ->> 'choices')::bigint * (target ->> 'max_output_tokens')::bigint,
+    -- A vendor that counts tokens counts them for each image.
+    'output_tokens', (call ->> 'choices')::bigint * (target ->> 'max_output_tokens')::bigint
+      * case when call ->> 'kind' = 'images' then greatest((call ->> 'images')::bigint, 1) else 1 end,
     'images', call -> 'images'
   );
 begin

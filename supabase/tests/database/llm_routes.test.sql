@@ -116,7 +116,8 @@ select is(tests.held_by('money'), 460::bigint, 'by the budget');
 select is(tests.held_by('dear'), 30::bigint, 'each for its own attempts');
 select tests.act_as('ada', tests.org('ada'));
 select tests.opened_call('dear/big', 0, 1, '{"kind": "images", "images": 4}') as opened \gset
-select is(tests.held_by('money'), 460 + 10 + 2000::bigint, 'images are held at their price');
+select is(tests.held_by('money'), 460 + 4 * 10 + 2000::bigint, 'images are held at their price');
+select is(tests.held_by('dear'), 30 + 4::bigint, 'each with the tokens of an answer');
 select tests.refuses($$select tests.authorize('cheap/a', 0, 1, '{"kind": "images", "images": 1}')$$, 'model_not_priced', 'and refused without one');
 select is(tests.settle((:'opened'::jsonb ->> 'call_id')::uuid, '{"status": "succeeded", "prompt_tokens": 0, "completion_tokens": 0, "images": 3}') ->> 'cost_microusd', '1500', 'and settled');
 
