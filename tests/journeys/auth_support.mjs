@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHmac, randomBytes } from 'node:crypto';
 import { after, before } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createClient } from '@supabase/supabase-js';
 import pg from 'pg';
 import { env, fetchInTurn, http, newUser, sql } from './support.mjs';
@@ -114,11 +115,18 @@ export async function enroll({ client }, friendlyName = 'phone') {
 }
 export const answerFactor = (client, factor, code) => client.auth.mfa.challengeAndVerify({ factorId: factor.id, code });
 
+/** The code of the step before, which is right until this step ends: so it is made early in one. */
+export async function formerCodeOf(secret) {
+  const left = 30_000 - (Date.now() % 30_000);
+  if (left < 5_000) await sleep(left);
+  return codeOf(secret, -1);
+}
+
 /** A user with a verified factor, signed in with it; its first code is used. */
 export async function withFactor() {
   const account = await newUser();
   const factor = await enroll(account);
-  const { data, error } = await answerFactor(account.client, factor, codeOf(factor.secret, -1));
+  const { data, error } = await answerFactor(account.client, factor, await formerCodeOf(factor.secret));
   assert.equal(error, null);
   return { ...account, factor, session: data };
 }
