@@ -63,11 +63,13 @@ as $$
 declare
   org uuid;
   hidden text[];
+  manages boolean;
 begin
   perform private.tenancy_require_caller();
   org := private.tenancy_require_org_with('llm:read');
   hidden := array(select p.id::text from private.projects_hidden_ids() as p (id))
     || array(select s.id::text from private.skills_hidden_ids() as s (id));
+  manages := org = any (array(select private.org_ids_with('projects:manage')));
   return query
   select s.*
   from public.llm_budgets as b
@@ -82,6 +84,15 @@ begin
   cross join lateral private.llm_state(b, v.value) as s
   where b.org_id = org and (llm_budget_usage.budget_id is null or b.id = llm_budget_usage.budget_id)
     and v.value is not null and v.value <> all (hidden)
+    -- Of a project or skill that is gone nobody knows any more whether it was private.
+    and (
+      manages
+      or case b.scope
+        when 'project' then exists (select 1 from public.projects as p where p.org_id = org and p.id = private.as_uuid(v.value))
+        when 'skill' then exists (select 1 from public.skills as k where k.org_id = org and k.id = private.as_uuid(v.value))
+        else true
+      end
+    )
   order by b.name, v.value;
 end
 $$;

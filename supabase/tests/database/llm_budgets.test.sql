@@ -122,6 +122,17 @@ select is((select count(*) from public.llm_budgets where name = 'apollo'), 0::bi
 select is((select count(*) from public.llm_budget_usage() as s where s.value = :'apollo'), 0::bigint, 'and its state');
 select is((select count(*) from public.llm_calls where project_id = :'apollo'), 0::bigint, 'and its calls');
 select cmp_ok((select count(*) from public.llm_calls), '>', 0::bigint, 'others are seen');
+select tests.act_as('ada', tests.org('ada'));
+insert into public.llm_budgets (name, scope, period, unit, amount) values ('each project', 'project', 'month', 'tokens', 1000), ('each skill', 'skill', 'month', 'tokens', 1000);
+select tests.skill(tests.org('ada')) as gone \gset
+update public.skills set project_id = :'apollo' where id = :'gone';
+select tests.end_all() as ended \gset
+select tests.opened('echo/a', 7, 3, jsonb_build_object('project', :'apollo', 'skill', :'gone')) as call \gset
+select tests.opened('echo/a', 7, 3, jsonb_build_object('project', :'borealis')) as call \gset
+delete from public.projects where id = :'apollo';
+select is((select string_agg(s.name, ',' order by s.name) from public.llm_budget_usage() as s where s.value in (:'apollo', :'gone')), 'each project,each skill', 'who manages projects sees what a deleted one has used');
+select tests.act_as('vic', tests.org('ada'));
+select is((select array_agg(s.value) from public.llm_budget_usage() as s where s.scope in ('project', 'skill')), array[:'borealis'], 'nobody else does');
 
 select * from finish();
 rollback;
