@@ -209,6 +209,7 @@ create table private.llm_open_calls (
 );
 create index llm_open_calls_ends_at_idx on private.llm_open_calls (ends_at);
 create index llm_open_calls_organization_idx on private.llm_open_calls (organization);
+create index llm_open_calls_reserved_idx on private.llm_open_calls (organization) where status = 'reserved';
 comment on table private.llm_open_calls is 'Calls that are reserved or sent, with their holds. Settling or releasing one deletes its row, so it counts once. Times are of the real clock.';
 comment on column private.llm_open_calls.call_id is 'The call.';
 comment on column private.llm_open_calls.organization is 'Organization of the call.';

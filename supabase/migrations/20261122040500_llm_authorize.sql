@@ -34,7 +34,7 @@ begin
       'max_output_tokens', case
         when call ->> 'kind' = 'embeddings' then 0
         -- No model gives more than it can.
-        else coalesce((call ->> 'max_output_tokens')::bigint, least(route.default_output_tokens, route.max_output_tokens, price.max_output_tokens))
+        else least(coalesce((call ->> 'max_output_tokens')::bigint, least(route.default_output_tokens, route.max_output_tokens)), price.max_output_tokens)
       end
     );
   end if;
@@ -139,7 +139,7 @@ begin
     perform kijko.fail('invalid_input', 'model: 1 to 200 characters');
   elsif kind is null or kind not in ('chat', 'embeddings', 'images') then
     perform kijko.fail('invalid_input', 'kind: chat, embeddings or images');
-  elsif (input_tokens between 0 and 1000000000) is not true or (max_output_tokens between 1 and 100000000) is false
+  elsif (input_tokens between 0 and 20000000) is not true or (max_output_tokens between 1 and 100000000) is false
     or (choices between 0 and 128) is not true or (images between 0 and 128) is not true
   then
     perform kijko.fail('invalid_input', 'a count is out of its range');
@@ -147,6 +147,14 @@ begin
     perform kijko.fail('invalid_input', 'fields: at most 100; trace_id: at most 64 characters');
   end if;
   place := private.llm_require_place(org, project_id, skill_id);
+  if (
+    select count(*) >= 64 from private.llm_open_calls as c
+    where c.organization = org and c.status = 'reserved'
+      and case when caller.user_id is not null then c.attributes ->> 'member' = caller.user_id::text
+        else c.attributes ->> 'key' = caller.api_key_id::text end
+  ) then
+    perform private.refuse_rate(1, 'at most 64 calls of a caller wait to be sent');
+  end if;
   route := private.llm_find_route(org, model);
   if max_output_tokens > route.max_output_tokens then
     perform kijko.fail('bad_request', format('max_tokens: at most %s on this route', route.max_output_tokens));

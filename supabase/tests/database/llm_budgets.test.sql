@@ -114,7 +114,25 @@ select is(tests.by_key(:'calls', $$select tests.authorize('echo/a', 6, 5)$$), 'K
 select is(tests.by_key(:'reads', $$select tests.authorize('echo/a', 5, 5)$$), '42501', 'a key without it does not');
 select is(tests.by_key(:'calls', $$insert into public.llm_budgets (name, scope, period, unit, amount) values ('mine', 'organization', 'day', 'tokens', 1) returning name$$), '42501', 'nor does it make budgets');
 
+-- ---- calls that nobody sends
+select tests.act_as('ada', tests.org('ada'));
+delete from public.llm_budgets;
+select tests.end_all() as ended \gset
+select tests.refuses($$select tests.authorize('echo/a', 20000001, 1)$$, 'invalid_input', 'no prompt is that long');
+select is((select count(tests.authorize('echo/a', 1, 1)) from generate_series(1, 64)), 64::bigint, '64 calls may wait to be sent');
+select tests.refuses($$select tests.authorize('echo/a', 1, 1)$$, 'rate_limited', 'and no more');
+select is(tests.refusal($$select tests.authorize('echo/a', 1, 1)$$) #>> '{headers,Retry-After}', '1', 'for the moment');
+select matches(tests.by_key(:'calls', $$select tests.authorize('echo/a', 1, 1)$$), '^kjs1\.', 'a key is another caller');
+select tests.act_as('mem', tests.org('ada'));
+select matches(tests.authorize('echo/a', 1, 1), '^kjs1\.', 'as is another member');
+select tests.act_as_superuser();
+update private.llm_open_calls set status = 'sent' where call_id = (select call_id from private.llm_open_calls where status = 'reserved' and attributes ->> 'member' = tests.id('ada')::text limit 1);
+select tests.act_as('ada', tests.org('ada'));
+select matches(tests.authorize('echo/a', 1, 1), '^kjs1\.', 'one that is sent makes room');
+select tests.refuses($$select tests.authorize('echo/a', 1, 1)$$, 'rate_limited', 'for one');
+
 -- ---- who sees whose
+insert into public.llm_budgets (name, scope, project_id, period, unit, amount) values ('apollo', 'project', :'apollo', 'month', 'tokens', 100);
 select tests.act_as('ada', tests.org('ada'));
 update public.projects set visibility = 'private' where name = 'Apollo';
 select tests.act_as('vic', tests.org('ada'));

@@ -70,6 +70,7 @@ select is((select string_agg(id, ' ') from public.list_llm_models() where owned_
 select tests.act_as('ada', tests.org('ada'));
 select is((select string_agg(id, ' ') from public.list_llm_models() where owned_by = 'route'), 'admins fast', 'what an owner may call');
 select ok(exists (select 1 from public.list_llm_models() where id = 'dear/big'), 'and models with a price');
+select is(tests.opened_call('dear/big', 1, 100000) #> '{targets,0,max_output_tokens}', '100', 'no longer answer is asked for than the model can give');
 insert into public.llm_routes (name, targets, max_output_tokens) values ('openai/gpt-x', '{cheap/a}', 50), ('claude-x', '{cheap/b}', null), ('anthropic/claude-x', '{cheap/c}', null), ('openai/closed', '{cheap/a}', null);
 update public.llm_routes set allowed_roles = '{viewer}' where name = 'openai/closed';
 select is(tests.targets('openai/gpt-x'), '{cheap/a}', 'a route decides about the model of its name');
