@@ -190,6 +190,69 @@ create policy llm_call_contents_delete on public.llm_call_contents for delete to
     )
   );
 
+create table private.llm_content_bytes (
+  organization uuid primary key references public.organizations (id) on delete cascade,
+  bytes bigint not null check (bytes >= 0)
+);
+comment on table private.llm_content_bytes is 'How much the prompts and answers of an organization take, as they are stored; kept by triggers.';
+comment on column private.llm_content_bytes.organization is 'The organization.';
+comment on column private.llm_content_bytes.bytes is 'Bytes of its rows of llm_call_contents, compressed.';
+select private.describe_data('private.llm_content_bytes', '{
+  "organization, bytes": {"subject": "organization", "purpose": "bounds what is kept of calls", "export": "none"}
+}');
+alter table private.llm_content_bytes enable row level security;
+
+create function private.llm_limit_contents() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Calls that end at the same moment may each be the last one below the limit.
+  if (select b.bytes >= 1073741824 from private.llm_content_bytes as b where b.organization = new.org_id) then
+    return null;
+  end if;
+  return new;
+end
+$$;
+comment on function private.llm_limit_contents() is 'Trigger: keeps no further content of an organization that has 1 GiB of it; the call itself is recorded. Definer: the count is private.';
+create trigger llm_call_contents_limit before insert on public.llm_call_contents
+  for each row execute function private.llm_limit_contents();
+
+create function private.llm_count_content() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Of the stored row: new has what was written, before it is compressed.
+  insert into private.llm_content_bytes as b (organization, bytes)
+  select c.org_id, coalesce(pg_column_size(c.prompt), 0) + coalesce(pg_column_size(c.answer), 0)
+  from public.llm_call_contents as c where c.id = new.id
+  on conflict (organization) do update set bytes = b.bytes + excluded.bytes;
+  return null;
+end
+$$;
+comment on function private.llm_count_content() is 'Trigger: counts the bytes of a stored prompt and answer. Definer: the count is private.';
+create trigger llm_call_contents_count after insert on public.llm_call_contents
+  for each row execute function private.llm_count_content();
+
+create function private.llm_uncount_contents() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  freed record;
+begin
+  -- In one order, so that two deletions do not deadlock.
+  for freed in
+    select o.org_id, sum(coalesce(pg_column_size(o.prompt), 0) + coalesce(pg_column_size(o.answer), 0)) as bytes
+    from old_rows as o group by o.org_id order by o.org_id
+  loop
+    update private.llm_content_bytes as b set bytes = greatest(b.bytes - freed.bytes, 0) where b.organization = freed.org_id;
+  end loop;
+  return null;
+end
+$$;
+comment on function private.llm_uncount_contents() is 'Trigger: counts the bytes of deleted prompts and answers no longer. Definer: the count is private.';
+create trigger llm_call_contents_uncount after delete on public.llm_call_contents
+  referencing old table as old_rows for each statement execute function private.llm_uncount_contents();
+
 -- ----------------------------------------------------------------------------
 -- Calls that are open
 -- ----------------------------------------------------------------------------

@@ -38,6 +38,9 @@ create function tests.held_by(budget text) returns bigint language sql security 
   select sum(s.used + s.held)::bigint from public.llm_budgets as b join private.llm_budget_subjects as k on k.budget_id = b.id
   cross join lateral private.llm_state(b, k.value) as s where b.name = held_by.budget and b.org_id = tests.org('ada')
 $$;
+create function tests.content_bytes() returns bigint language sql security definer as $$
+  select b.bytes from private.llm_content_bytes as b where b.organization = tests.org('ada')
+$$;
 -- Ends every open call of the organization without use.
 create function tests.end_all() returns bigint language sql security definer as $$
   select count(private.llm_settle(c.call_id, '{"status": "cancelled", "prompt_tokens": 0, "completion_tokens": 0}')) from private.llm_open_calls as c where c.organization = tests.org('ada')

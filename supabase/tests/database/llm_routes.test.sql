@@ -24,7 +24,7 @@ insert into public.llm_providers (name, kind, base_url) values ('own', 'openai',
 select tests.refuses(format($$insert into public.llm_providers (name, kind, base_url) values ('bad', 'openai', %L)$$, url), 'invalid_input', 'not to be reached: ' || url)
 from (values ('http://169.254.169.254/v1'), ('https://user@own.example.com/v1'), ('http://localhost:9/v1')) as bad (url);
 select tests.refuses($$insert into public.llm_providers (name, kind) values ('loop', 'echo')$$, 'invalid_input', 'echo is the platform''s');
-select throws_ok(format('select * from private.%I', t), '42501', null, 'an owner reads no ' || t) from unnest('{llm_provider_keys,llm_open_calls,llm_budget_subjects}'::text[]) as t;
+select throws_ok(format('select * from private.%I', t), '42501', null, 'an owner reads no ' || t) from unnest('{llm_provider_keys,llm_open_calls,llm_budget_subjects,llm_content_bytes}'::text[]) as t;
 
 -- ---- keys
 select tests.refuses(format('select public.set_llm_provider_key(%L, %L)', :'own', key), 'invalid_input', 'no key: ' || quote_literal(key)) from (values (''), ('a b'), ('ké')) as bad (key);
@@ -130,6 +130,22 @@ select (public.set_llm_settings(record_content => true)).content_days \gset
 select tests.opened('cheap/a', 10, 10) as call \gset
 select tests.settle(:'call', '{"status": "succeeded", "prompt_tokens": 1, "completion_tokens": 1, "prompt": {"messages": ["secret"]}}') is not null as settled \gset
 select is((select row(c.id, c.prompt, c.answer, c.delete_after - kijko.now())::text from public.llm_call_contents as c), format('(%s,"{""messages"": [""secret""]}",,"7 days")', :'call'), 'unless the organization asks');
+select tests.opened('cheap/a', 10, 10) as long \gset
+select tests.settle(:'long', jsonb_build_object('status', 'succeeded', 'prompt_tokens', 1, 'completion_tokens', 1, 'prompt', (select string_agg(md5(n::text), '') from generate_series(1, 10000) as n), 'answer', repeat('a', 500000))) is not null as settled \gset
+select tests.act_as_superuser();
+select is(tests.content_bytes(), (select sum(coalesce(pg_column_size(c.prompt), 0) + coalesce(pg_column_size(c.answer), 0)) from public.llm_call_contents as c where c.org_id = tests.org('ada')), 'the bytes that contents take are counted');
+select cmp_ok(tests.content_bytes(), '>', 100000::bigint, 'as they are stored');
+update private.llm_content_bytes set bytes = bytes + 1073741824 where organization = tests.org('ada');
+select tests.act_as('ada', tests.org('ada'));
+select tests.opened('cheap/a', 10, 10) as full \gset
+select is(tests.settle(:'full', '{"status": "succeeded", "prompt_tokens": 1, "completion_tokens": 1, "prompt": "p", "answer": "a"}') ->> 'tokens', '2', 'a call is settled also when there is no room for its contents');
+select is((select count(*) from public.llm_call_contents where id = :'full'), 0::bigint, 'which are not kept then');
+select tests.act_as_superuser();
+update private.llm_content_bytes set bytes = bytes - 1073741824 where organization = tests.org('ada');
+select tests.act_as('ada', tests.org('ada'));
+select is(tests.changed(format('delete from public.llm_call_contents where id = %L', :'long')), 1::bigint, 'an owner deletes one');
+select tests.act_as_superuser();
+select is(tests.content_bytes(), (select pg_column_size(c.prompt)::bigint from public.llm_call_contents as c where c.org_id = tests.org('ada')), 'which makes room');
 select tests.act_as('mem', tests.org('ada'));
 select is((select count(*) from public.llm_call_contents), 0::bigint, 'a member reads none');
 select is(tests.changed('delete from public.llm_call_contents'), 0::bigint, 'and deletes none');
@@ -142,6 +158,7 @@ select tests.act_as_superuser();
 select tests.travel('8 days');
 select cmp_ok(private.llm_purge(), '>=', 1, 'its time is over');
 select is((select count(*) from public.llm_call_contents where org_id = tests.org('ada')), 0::bigint, 'it is deleted');
+select is(tests.content_bytes(), 0::bigint, 'and takes no room');
 
 -- ---- what nobody ends
 select tests.act_as('ada', tests.org('ada'));
