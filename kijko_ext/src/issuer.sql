@@ -100,7 +100,7 @@ $$;
 comment on function kijko.notify_issuer_changed() is 'Trigger: notifies kijko_issuers that tokens of an issuer may no longer count, so that who keeps a connection open for one asks again.';
 -- What only gives its tokens more is left out: it counts from the next request on.
 create trigger notify_changed after delete or update of audiences, role_claims, role_map, default_role, org_claim, org_value, email_domains,
-    enabled, jwks on kijko.issuers
+    owns_roles, enabled, jwks on kijko.issuers
     for each row execute function kijko.notify_issuer_changed();
 
 create table kijko.issuer_identities (

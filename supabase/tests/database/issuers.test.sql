@@ -1,7 +1,7 @@
 -- Issuers: who may enrol them, and what their users may be.
 begin;
 \ir 000_helpers.sql
-select plan(27);
+select plan(28);
 
 select tests.sign_up('ada'), tests.sign_up('eve'), tests.sign_up('bob');
 select tests.join_org('bob', tests.org('ada'), 'admin');
@@ -74,6 +74,13 @@ select is(
 );
 delete from public.organizations where id = tests.org('eve');
 select is((select count(*) from kijko.issuers as i where i.url = 'https://login.example.com/realms/one'), 0::bigint, 'an organization is deleted with its issuers');
+
+-- ---- open sockets are asked again when tokens of an issuer may no longer count
+select is(
+  (select string_agg(a.attname, ' ' order by a.attname) from pg_trigger as t join pg_attribute as a on a.attrelid = t.tgrelid and a.attnum = any (t.tgattr)
+   where t.tgrelid = 'kijko.issuers'::regclass and t.tgname = 'notify_changed'),
+  'audiences default_role email_domains enabled jwks org_claim org_value owns_roles role_claims role_map', 'every setting of an issuer and its keys are told'
+);
 
 select * from finish();
 rollback;
