@@ -2,7 +2,16 @@
 
 use serde_json::Value;
 
-use super::{error::ApiError, fields::list};
+use super::error::ApiError;
+
+/// Images whose tokens are bounded. A video or a document sent as an image is billed by its length.
+const IMAGES: [(&str, &str); 5] = [
+    ("image/gif", "image/gif"),
+    ("image/jpeg", "image/jpeg"),
+    ("image/jpg", "image/jpeg"),
+    ("image/png", "image/png"),
+    ("image/webp", "image/webp"),
+];
 
 /// A part of a message that every vendor has a form for.
 #[derive(Debug, PartialEq)]
@@ -57,9 +66,8 @@ fn part(part: &Value) -> Result<Option<Part<'_>>, ApiError> {
             Ok(texts(text).next())
         }
         "image_url" => {
-            let url = string("/image_url/url").or_else(|| string("/image_url"));
-            let url = url.ok_or_else(missing)?;
-            Ok(Some(Part::Image(source(url)?)))
+            let url = image_url(part).ok_or_else(missing)?;
+            Ok(Some(Part::Image(image(url)?)))
         }
         "file" => {
             let data = string("/file/file_data").ok_or_else(|| {
@@ -79,6 +87,32 @@ fn texts(text: &str) -> impl Iterator<Item = Part<'_>> {
     (!text.is_empty()).then_some(Part::Text(text)).into_iter()
 }
 
+/// The address of a part that is an image by its type.
+pub(super) fn image_url(part: &Value) -> Option<&str> {
+    let url = part.get("image_url")?;
+    let url = url.get("url").unwrap_or(url);
+    url.as_str().filter(|_| part["type"] == "image_url")
+}
+
+/// Whether an address is one of an image.
+pub(super) fn is_image(url: &str) -> bool {
+    image(url).is_ok()
+}
+
+fn image(url: &str) -> Result<Source<'_>, ApiError> {
+    let Source::Data { mime, base64 } = source(url)? else {
+        return Ok(Source::Url(url));
+    };
+    let known = IMAGES
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(mime));
+    let (_, mime) = known.ok_or_else(|| {
+        let message = "the data: URL of an image is of image/png, jpeg, gif or webp";
+        ApiError::invalid("messages", message)
+    })?;
+    Ok(Source::Data { mime, base64 })
+}
+
 fn source(url: &str) -> Result<Source<'_>, ApiError> {
     if url.starts_with("https://") || url.starts_with("http://") {
         return Ok(Source::Url(url));
@@ -94,7 +128,8 @@ fn source(url: &str) -> Result<Source<'_>, ApiError> {
 
 /// The calls of tools in a message of the assistant: id, name, and arguments as an object.
 pub(super) fn tool_calls(message: &Value) -> Result<Vec<(&str, &str, Value)>, ApiError> {
-    let calls = list(message.get("tool_calls")).iter().map(|call| {
+    let calls = message.get("tool_calls").and_then(Value::as_array);
+    let calls = calls.into_iter().flatten().map(|call| {
         let string = |path: &str| call.pointer(path).and_then(Value::as_str);
         let (Some(id), Some(name)) = (string("/id"), string("/function/name")) else {
             let message = "a tool call has an id and the name of a function";
@@ -147,6 +182,10 @@ mod tests {
             json!([{"type": "input_audio", "input_audio": {"data": ""}}]),
             json!([{"type": "file", "file": {"file_id": "file-1"}}]),
             json!([{"type": "image_url", "image_url": {"url": "ftp://x"}}]),
+            json!([{"type": "image_url", "image_url": {"url": "data:video/mp4;base64,AAAA"}}]),
+            json!([{"type": "image_url", "image_url": {"url": "data:application/pdf;base64,AAAA"}}]),
+            json!([{"type": "image_url", "image_url": {"url": "data:image/png,video/mp4;base64,AAAA"}}]),
+            json!([{"type": "image_url", "image_url": null}]),
             json!([{"type": "text"}]),
             json!(7),
         ] {

@@ -2,12 +2,13 @@
 
 use serde_json::{Map, Value};
 
-use super::fields::list;
+use super::{content, fields::list};
 
-/// No vendor's tokens are shorter on the average of a text.
+/// No vendor's tokens are shorter on the average of a text in ASCII. Of other texts a token may be a single byte.
 const BYTES_OF_TOKEN: u64 = 2;
 /// For roles, separators and the like.
 const OF_REQUEST: u64 = 32;
+const OF_MESSAGE: u64 = 8;
 /// The most that a vendor counts for one image, and what OpenAI's small models count, which multiply it.
 const OF_IMAGE: u64 = 6_500;
 const OF_IMAGE_SMALL_MODEL: u64 = 50_000;
@@ -22,17 +23,13 @@ pub(super) fn chat(body: &Map<String, Value>) -> u64 {
     let mut bytes = 0;
     let mut images = 0;
     for message in list(body.get("messages")) {
+        bytes += length(message) + BYTES_OF_TOKEN * OF_MESSAGE;
         for part in list(message.get("content")) {
-            match part.get("image_url") {
-                Some(_) => images += 1,
-                None => bytes += length(part),
+            if let Some(url) = content::image_url(part).filter(|url| content::is_image(url)) {
+                images += 1;
+                bytes -= of_text(url);
             }
         }
-        if let Some(members) = message.as_object() {
-            let others = members.iter().filter(|(_, value)| !is_parts(value));
-            bytes += others.map(|(_, value)| length(value)).sum::<u64>();
-        }
-        bytes += BYTES_OF_TOKEN * 8;
     }
     for name in ["tools", "functions", "response_format", "tool_choice"] {
         bytes += body.get(name).map_or(0, length);
@@ -51,35 +48,31 @@ pub(super) fn embeddings(input: &Value) -> u64 {
 
 /// Tokens of a prompt of images.
 pub(super) fn text(text: &str) -> u64 {
-    tokens(text.len() as u64) + OF_REQUEST
-}
-
-/// Content that is a list of parts is counted part by part.
-fn is_parts(value: &Value) -> bool {
-    value.is_array()
-        && value.get(0).is_some_and(|part| part.get("type").is_some())
-        && value
-            .get(0)
-            .is_some_and(|part| part.get("function").is_none())
+    tokens(of_text(text)) + OF_REQUEST
 }
 
 fn tokens(bytes: u64) -> u64 {
     bytes.div_ceil(BYTES_OF_TOKEN)
 }
 
-/// Bytes of all texts within, names of members included.
+/// Bytes of a value in JSON, names of members included. Bytes that are not ASCII count twice: as a token each.
 fn length(value: &Value) -> u64 {
     match value {
-        Value::String(text) => text.len() as u64,
-        Value::Array(items) => items.iter().map(|it| length(it) + 1).sum(),
+        Value::String(text) => of_text(text) + 2,
+        Value::Number(number) => number.to_string().len() as u64,
+        Value::Array(items) => items.iter().map(|it| length(it) + 1).sum::<u64>() + 2,
         Value::Object(members) => {
-            let lengths = members.iter();
-            lengths
-                .map(|(name, it)| name.len() as u64 + length(it) + 2)
-                .sum()
+            let members = members.iter();
+            let lengths = members.map(|(name, it)| of_text(name) + length(it) + 4);
+            lengths.sum::<u64>() + 2
         }
-        _ => 8,
+        Value::Null | Value::Bool(_) => 5,
     }
+}
+
+fn of_text(text: &str) -> u64 {
+    let others = text.bytes().filter(|byte| !byte.is_ascii()).count();
+    (text.len() + others) as u64
 }
 
 #[cfg(test)]
@@ -98,7 +91,13 @@ mod tests {
         for body in [
             json!({"messages": [{"role": "user", "content": text}]}),
             json!({"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]}),
+            json!({"messages": [{"role": "user", "content": [{"type": "text", "text": text, "image_url": null}]}]}),
+            json!({"messages": [{"role": "user", "content": [{"type": "text", "text": text, "image_url": {"url": "https://example.com"}}]}]}),
+            json!({"messages": [{"role": "user", "content": [{"type": "image_url", "text": text}]}]}),
+            json!({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_data": text}}]}]}),
             json!({"messages": [{"role": "assistant", "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f", "arguments": text}}]}]}),
+            json!({"messages": [{"role": "assistant", "tool_calls": [{"id": "a", "type": "custom", "custom": {"name": "f", "input": text}}]}]}),
+            json!({"messages": [{"role": "user", "content": "", "others": [{"type": "a", "b": text}]}]}),
             json!({"messages": [], "tools": [{"type": "function", "function": {"description": text}}]}),
             json!({"messages": [], "response_format": {"json_schema": {"schema": {"title": text}}}}),
         ] {
@@ -123,8 +122,31 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_no_image_count_whatever_they_are_called() {
+        let url = format!("data:video/mp4;base64,{}", "A".repeat(100_000));
+        let part = json!({"type": "image_url", "image_url": {"url": url}});
+        let body = json!({"messages": [{"role": "user", "content": [part]}]});
+        assert!(of(body) >= 50_000);
+    }
+
+    #[test]
+    fn other_scripts_count_a_token_for_each_byte() {
+        let body = json!({"messages": [{"role": "user", "content": "語".repeat(1_000)}]});
+        assert!((3_000..3_200).contains(&of(body)));
+        assert_eq!(embeddings(&json!("語")), 5);
+        assert_eq!(text("語"), 3 + OF_REQUEST);
+    }
+
+    #[test]
+    fn a_long_number_counts_its_digits() {
+        let number: Value = serde_json::from_str(&"1".repeat(10_000)).unwrap();
+        let body = json!({"messages": [], "tools": [{"function": {"parameters": number}}]});
+        assert!(of(body) >= 5_000);
+    }
+
+    #[test]
     fn tokens_given_as_numbers_count_one_each() {
         assert_eq!(embeddings(&json!([[1, 2, 3], [4]])), 4);
-        assert_eq!(embeddings(&json!(["abcd", "ef"])), 5);
+        assert_eq!(embeddings(&json!(["abcd", "ef"])), 7);
     }
 }

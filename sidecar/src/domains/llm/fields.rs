@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value};
 
+use super::content;
+
 const CHAT: [&str; 26] = [
     "frequency_penalty",
     "function_call",
@@ -48,8 +50,8 @@ const IMAGES: [&str; 11] = [
 /// Of `verbosity` and the like, which OpenAI's newer models take: they cost nothing by themselves.
 const CHAT_ALSO: [&str; 1] = ["verbosity"];
 
-/// Parts of messages that need nothing of the vendor's account.
-const PARTS: [&str; 4] = ["text", "image_url", "refusal", "file"];
+/// Parts of messages that need nothing of the vendor's account, and whose tokens are bounded before the call: no files.
+const PARTS: [&str; 3] = ["text", "image_url", "refusal"];
 
 /// Names of fields of a chat request that are not listed, nested ones with a dot.
 pub(super) fn unlisted_in_chat(body: &Map<String, Value>) -> Vec<String> {
@@ -68,6 +70,9 @@ pub(super) fn unlisted_in_chat(body: &Map<String, Value>) -> Vec<String> {
         if message.get("audio").is_some_and(|it| !it.is_null()) {
             found.push("messages.audio".to_owned());
         }
+        if message.get("content").is_some_and(Value::is_object) {
+            found.push("messages.content".to_owned());
+        }
         for part in list(message.get("content")) {
             let kind = part
                 .get("type")
@@ -75,8 +80,16 @@ pub(super) fn unlisted_in_chat(body: &Map<String, Value>) -> Vec<String> {
                 .unwrap_or("unknown");
             if !PARTS.contains(&kind) {
                 found.push(format!("messages.{kind}"));
-            } else if part.pointer("/file/file_id").is_some() {
-                found.push("messages.file_id".to_owned());
+            } else if kind == "image_url"
+                && !content::image_url(part).is_some_and(content::is_image)
+            {
+                found.push("messages.image_url.url".to_owned());
+            }
+        }
+        for call in list(message.get("tool_calls")) {
+            match call.get("type").and_then(Value::as_str) {
+                Some("function") => {}
+                kind => found.push(format!("tool_calls.{}", kind.unwrap_or("unknown"))),
             }
         }
     }
@@ -135,8 +148,24 @@ mod tests {
             ),
             (json!({"tools": [{}]}), "tools.unknown"),
             (
-                json!({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]}),
-                "messages.file_id",
+                json!({"messages": [{"role": "user", "content": [{"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}]}]}),
+                "messages.file",
+            ),
+            (
+                json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:video/mp4;base64,AAAA"}}]}]}),
+                "messages.image_url.url",
+            ),
+            (
+                json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": null}]}]}),
+                "messages.image_url.url",
+            ),
+            (
+                json!({"messages": [{"role": "assistant", "tool_calls": [{"type": "custom", "custom": {}}]}]}),
+                "tool_calls.custom",
+            ),
+            (
+                json!({"messages": [{"role": "user", "content": {"type": "file"}}]}),
+                "messages.content",
             ),
             (
                 json!({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]}),
@@ -155,7 +184,7 @@ mod tests {
     fn what_everybody_sends_is_listed_and_null_is_absent() {
         let body = json!({
             "model": "m", "stream": true, "stream_options": {"include_usage": true}, "store": null, "temperature": 1,
-            "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:"}}]}],
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]}],
             "tools": [{"type": "function", "function": {"name": "f"}}],
         });
         assert!(unlisted_in_chat(body.as_object().unwrap()).is_empty());
