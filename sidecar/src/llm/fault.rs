@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{
     error::{LlmError, LlmFault},
+    frames::parse,
     redact,
     vendor::Vendor,
 };
@@ -60,8 +61,8 @@ impl Faults<'_> {
 
     /// An answer with another status than 2xx.
     pub(crate) fn refusal(&self, status: u16, body: &[u8], headers: &HeaderMap) -> LlmError {
-        let error = serde_json::from_slice(body)
-            .map_or_else(|_| VendorError::default(), |body| VendorError::read(&body));
+        let error =
+            parse(body).map_or_else(|_| VendorError::default(), |body| VendorError::read(&body));
         let wait = requested_wait(headers, SystemTime::now());
         self.refused(Some(status), &error, wait)
     }

@@ -6,7 +6,7 @@ use kijko_core::db::storable;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{reported, usage::Progress, vendor::Vendor};
+use super::{reported, usage::Progress, vendor::Vendor, weight::weight};
 
 /// Gemini's finish reasons for a filter or a refusal.
 const GEMINI_REFUSALS: [&str; 8] = [
@@ -20,8 +20,14 @@ const GEMINI_REFUSALS: [&str; 8] = [
     "IMAGE_RECITATION",
 ];
 
+/// Values of an answer take so much, and so much for each of its bytes: enough for lists of numbers, as embeddings are.
+const MAX_WEIGHT: (usize, usize) = (16 << 20, 12);
+
 /// A parser refuses half of a surrogate pair (a model can write one), and the call would be lost: U+FFFD replaces it.
 pub(crate) fn parse(data: &[u8]) -> Result<Value, serde_json::Error> {
+    if weight(data) > MAX_WEIGHT.0 + data.len() * MAX_WEIGHT.1 {
+        return Err(serde::de::Error::custom("it has too many values"));
+    }
     serde_json::from_slice(data).or_else(|error| match std::str::from_utf8(data).map(storable) {
         Ok(Cow::Owned(text)) => serde_json::from_str(&text),
         _ => Err(error),
@@ -252,6 +258,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_list_of_zeros_is_refused_before_it_is_parsed_and_a_vector_is_not() {
+        let list = |number: &str| format!("[{}0]", number.repeat(1_000_000));
+        assert!(parse(list("0,").as_bytes()).is_err());
+        assert!(parse(list("0.0123456,").as_bytes()).is_ok());
+    }
 
     fn read(vendor: Vendor, events: &[Value]) -> (FrameReader, Vec<Flow>) {
         let mut reader = FrameReader::new(vendor, Progress::default(), Instant::now());

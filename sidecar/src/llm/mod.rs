@@ -22,6 +22,7 @@ mod request;
 mod sse;
 mod usage;
 mod vendor;
+mod weight;
 
 pub use client::VendorClient;
 pub use config::{LlmConfig, VendorConfig};
@@ -39,4 +40,5 @@ pub(crate) use {
     reported::read as read_usage,
     sse::Events,
     vendor::counts_reasoning,
+    weight::weight,
 };

@@ -3,10 +3,13 @@
 use serde_json::{Map, Value};
 
 use super::{error::ApiError, estimate, fields};
+use crate::llm::weight;
 
 /// OpenAI's limit of `n`.
 const MAX_CHOICES: u64 = 128;
 const MAX_OUTPUT: u64 = 10_000_000;
+/// The values of a request take so much memory: half a million numbers, or fifty thousand messages.
+pub(super) const MAX_WEIGHT: usize = 48 << 20;
 const ROLES: [&str; 6] = [
     "assistant",
     "developer",
@@ -74,6 +77,10 @@ impl Chat {
 
 /// A JSON object, without members that are null: they mean what is absent means.
 pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    if weight(bytes) > MAX_WEIGHT {
+        let message = "the request has too many values: at most half a million numbers";
+        return Err(ApiError::new(400, "bad_request", message));
+    }
     let body: Map<String, Value> = serde_json::from_slice(bytes)
         .map_err(|_| ApiError::new(400, "bad_request", "the body is no JSON object"))?;
     Ok(body.into_iter().filter(|(_, it)| !it.is_null()).collect())
@@ -194,6 +201,11 @@ mod tests {
                 "{more}"
             );
         }
+        let zeros = format!(r#"{{"model":"m","input":[{}0]}}"#, "0,".repeat(10_000_000));
+        let error = object(zeros.as_bytes()).unwrap_err();
+        assert!(error.message.contains("too many values"));
+        let tokens = format!(r#"{{"model":"m","input":[{}0]}}"#, "0,".repeat(400_000));
+        assert!(object(tokens.as_bytes()).is_ok());
         for bad in ["", "[]", "7", "{"] {
             assert_eq!(Chat::read(bad.as_bytes()).unwrap_err().status, 400);
         }

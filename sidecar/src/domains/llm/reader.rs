@@ -10,6 +10,9 @@ use super::{
 };
 use crate::llm::{Faults, LlmError, Usage, Vendor, malformed, parse, read_usage, truncated};
 
+/// Larger events are none of a chat. A picture may come in one.
+const MAX_EVENT: usize = 4 << 20;
+
 /// Reads one answer.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -67,6 +70,9 @@ impl Reader {
         }
         if self.vendor == Vendor::OpenAi && data == b"[DONE]" {
             return Ok(Read::End);
+        }
+        if data.len() > MAX_EVENT {
+            return Err(malformed());
         }
         let event = parse(data).map_err(|error| match error.is_eof() {
             true => truncated(),
