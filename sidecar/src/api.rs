@@ -28,7 +28,7 @@ const LIMITS: Limits = Limits {
 
 /// Who the caller is, which organization they mean, and where they come from: for the limits of addresses, and for publishable keys,
 /// which name the origins of their pages.
-const IDENTITY: [&str; 7] = [
+pub(crate) const IDENTITY: [&str; 7] = [
     "authorization",
     "x-api-key",
     "x-kijko-token",

@@ -14,6 +14,7 @@ use super::{
     fields::list,
     output::Output,
     reader::{Read, Reader},
+    room::Room,
     store::{Kind, Spent, Target},
     to_anthropic, to_gemini, to_openai,
     upstreams::{Endpoint, Route},
@@ -41,6 +42,8 @@ pub(super) struct Attempt {
     pub reader: Reader,
     pub first_token: Option<Duration>,
     pub images: u64,
+    /// What its whole answer takes.
+    room: Option<Room>,
 }
 
 impl Attempt {
@@ -58,6 +61,7 @@ impl Attempt {
             reader: Reader::new(vendor),
             first_token: None,
             images: 0,
+            room: None,
         }
     }
 
@@ -187,9 +191,9 @@ impl Attempt {
         answer: Answer,
         deadline: Instant,
     ) -> Result<Value, Failure> {
-        let body = tokio::time::timeout_at(deadline, answer.bytes()).await;
-        let body = body.map_err(|_| late())?;
-        let body = body.map_err(|error| faults(route).outbound(&error))?;
+        let body = tokio::time::timeout_at(deadline, route.collect(answer)).await;
+        let (body, room) = body.map_err(|_| late())??;
+        self.room = room;
         let whole = parse(&body).map_err(|_| malformed())?;
         if whole.get("error").is_some_and(|error| !error.is_null()) {
             return Err(faults(route).event(&whole).into());

@@ -64,6 +64,14 @@ impl ApiError {
         error
     }
 
+    /// The caller's organization has too many of something at once. That is no refusal of an address.
+    pub(super) fn crowded(what: &str) -> Self {
+        let message = format!("too many {what} of this organization at once; try again");
+        let mut error = Self::new(429, "rate_limited", message).retry_after(1);
+        error.counted = true;
+        error
+    }
+
     pub(super) fn final_answer(mut self) -> Self {
         self.retry = Some(false);
         self

@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use kijko_core::domain::Background;
-use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
     config::GatewayConfig,
+    identity::Identities,
     metrics::GatewaySeries,
+    room::Rooms,
     settlement::Settler,
     slots::{Pauses, ProviderKey, Slots},
     store::Calls,
@@ -18,7 +19,7 @@ use super::{
 use crate::api::Api;
 
 /// Requests are kept until their calls end, and may be large: together they have half a GiB.
-const MAX_BODIES_KIB: usize = 512 << 10;
+pub(super) const MAX_BODIES_KIB: usize = 512 << 10;
 /// After the grace period calls are cut; this is for settling them.
 const SETTLING: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
@@ -31,8 +32,11 @@ pub(super) struct Gateway {
     pub settler: Settler,
     pub upstreams: Upstreams,
     pub all: Slots<()>,
-    /// Bytes of requests that are kept at once, in KiB.
-    pub bodies: Arc<Semaphore>,
+    /// Of organizations, from before their requests are read.
+    pub organizations: Slots<Uuid>,
+    pub identities: Identities,
+    /// For requests that are kept at once.
+    pub bodies: Rooms,
     pub callers: Slots<Uuid>,
     pub providers: Slots<ProviderKey>,
     pub pauses: Pauses,
@@ -61,7 +65,9 @@ impl Gateway {
             calls,
             upstreams: Upstreams::new(&config.vendors)?,
             all: Slots::default(),
-            bodies: Arc::new(Semaphore::new(MAX_BODIES_KIB)),
+            organizations: Slots::default(),
+            identities: Identities::default(),
+            bodies: Rooms::new(MAX_BODIES_KIB),
             callers: Slots::default(),
             providers: Slots::default(),
             pauses: Pauses::default(),

@@ -1,6 +1,6 @@
-//! What each route does: asks the API whether the caller may, and lets the call run in a task of its own.
+//! What each route does: asks the API who calls and whether they may, and lets the call run in a task of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -10,26 +10,26 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
-use kijko_core::{error::Error, http::extract::body, telemetry::canonical};
-use serde::Deserialize;
+use kijko_core::{error::Error, telemetry::canonical};
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     call::Call,
+    chat::MAX_WEIGHT,
     error::{ApiError, accepted},
     gateway::Gateway,
+    intake,
     output::Reply,
     request::Request,
 };
-use crate::api::Permission;
-
-/// A body must have come by then.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long a request waits until others have left room for it.
-const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::{api::Permission, llm::weight};
 
 #[derive(Deserialize)]
 struct Ticket {
@@ -60,20 +60,25 @@ impl Gateway {
         request: HttpRequest,
         read: fn(&[u8]) -> Result<Request, ApiError>,
     ) -> Result<Response, ApiError> {
+        let (parts, body) = request.into_parts();
+        let headers = named(parts.headers);
+        let organization = self.identify(&headers).await?;
+        let of_organization = self
+            .organizations
+            .take(&organization, self.max_of_caller)
+            .ok_or_else(|| ApiError::crowded("calls"))?;
         let Some(slot) = self.all.take(&(), self.max_calls) else {
             let cause = "too many calls at once".to_owned();
             return Err(Error::Unavailable { cause }.into());
         };
-        let (parts, body) = request.into_parts();
-        let kept = self.room(&parts.headers).await?;
-        let bytes = tokio::time::timeout(BODY_TIMEOUT, body::read(body, self.max_body_bytes));
-        let bytes = bytes.await.map_err(|_| {
-            let message = "the body did not come in time".to_owned();
-            ApiError::from(Error::BadRequest(message))
-        })??;
+        let mut room = self.bodies.enter(organization).ok_or_else(|| {
+            let cause = "there is no room for requests".to_owned();
+            ApiError::from(Error::Internal { cause })
+        })?;
+        let bytes = intake::read(body, self.max_body_bytes, &mut room, intake::PACE).await?;
+        room.grow(weight(&bytes).min(MAX_WEIGHT)).await?;
         let request = read(&bytes)?;
         drop(bytes);
-        let headers = named(parts.headers);
         canonical::add("llm_kind", request.kind());
         canonical::add("model", request.model());
         let arguments = request.arguments(&headers)?;
@@ -81,6 +86,7 @@ impl Gateway {
         let (Ticket { ticket }, rate) = ticket.await?;
         let gone = CancellationToken::new();
         let guard = gone.clone().drop_guard();
+        let (kept, share) = room.into_permits();
         let call = Call {
             gateway: self.clone(),
             request,
@@ -89,10 +95,13 @@ impl Gateway {
             kept,
         };
         let (reply, answer) = oneshot::channel();
-        self.tasks.spawn(call.run(reply));
+        self.tasks.spawn(async move {
+            call.run(reply).await;
+            drop(share);
+        });
         let response = match answer.await {
             Ok(Reply::Whole(whole)) => Json(whole).into_response(),
-            Ok(Reply::Stream(parts)) => stream_of(parts, (guard, slot)),
+            Ok(Reply::Stream(parts)) => stream_of(parts, (guard, slot, of_organization)),
             Ok(Reply::Failed(error)) => error.into_response(),
             // Its task has panicked; the call is settled all the same.
             Err(_) => {
@@ -109,20 +118,26 @@ impl Gateway {
         Ok(response)
     }
 
-    /// Room for a body, by its length if that is known.
-    async fn room(&self, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, ApiError> {
-        let length = headers.get(header::CONTENT_LENGTH);
-        let length = length.and_then(|it| it.to_str().ok()?.parse().ok());
-        let bytes = self.max_body_bytes.min(length.unwrap_or(usize::MAX));
-        let room = self
-            .bodies
-            .clone()
-            .acquire_many_owned((bytes >> 10) as u32 + 1);
-        let room = tokio::time::timeout(ROOM_TIMEOUT, room).await;
-        room.ok().and_then(Result::ok).ok_or_else(|| {
-            let cause = "too many large requests at once".to_owned();
-            Error::Unavailable { cause }.into()
-        })
+    /// The organization in which the request works. The API refuses whom it does not know.
+    async fn identify(&self, headers: &HeaderMap) -> Result<Uuid, ApiError> {
+        if let Some(organization) = self.identities.get(headers, Instant::now()) {
+            return Ok(organization);
+        }
+        let none = json!({});
+        let organization = self.ask::<Option<Uuid>>("org_id", headers, &none);
+        let (organization, _) = organization.await?;
+        let Some(organization) = organization else {
+            // It refuses, and says why: there may be no second factor, or the organization is closed.
+            self.ask::<IgnoredAny>("list_llm_models", headers, &none)
+                .await?;
+            let message = "the caller is no member of an organization";
+            let mut error = ApiError::new(403, "not_a_member", message);
+            error.counted = true;
+            return Err(error);
+        };
+        self.identities
+            .insert(headers, organization, Instant::now());
+        Ok(organization)
     }
 
     async fn ask<T: serde::de::DeserializeOwned>(

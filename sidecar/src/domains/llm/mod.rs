@@ -1,6 +1,6 @@
 //! The LLM gateway: OpenAI's API at `/llm/v1`, for models of every vendor, with budgets that hold.
 //!
-//! 1. [`routes`], [`handlers`]: a request is read (`request`, `chat`, `embeddings`, `images`, `fields`, `estimate`), and the API says
+//! 1. [`routes`], [`handlers`]: the API says who calls (`identity`), a request is read as it comes (`intake`, `room`;`request`, `chat`, `embeddings`, `images`, `fields`, `estimate`), and the API says
 //!    whether the caller may: it holds what the call can cost against every budget, and gives a ticket.
 //! 2. [`call`]: the call in its own task: targets in order, retries, the time budget. [`attempt`]: one of them. [`slots`]: how many
 //!    at once.
@@ -25,7 +25,9 @@ mod failure;
 mod fields;
 mod gateway;
 mod handlers;
+mod identity;
 mod images;
+mod intake;
 mod metrics;
 mod output;
 mod read_anthropic;
@@ -34,6 +36,7 @@ mod read_openai;
 mod reader;
 mod record;
 mod request;
+mod room;
 mod routes;
 mod settlement;
 mod slots;

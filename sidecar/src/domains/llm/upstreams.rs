@@ -1,28 +1,35 @@
 //! Where the request of a target goes, and with which client and key.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kijko_core::{
-    outbound::{Client, Limits, RequestBuilder, Url},
+    outbound::{Answer, Client, Limits, OutboundError, RequestBuilder, Url},
     secret::Secret,
 };
+use uuid::Uuid;
 
 use super::{
     failure::Failure,
+    room::{Room, Rooms},
     slots::ProviderKey,
     store::{Kind, Target},
 };
 use crate::{
-    llm::{LlmConfig, LlmError, LlmFault, Vendor, VendorConfig},
+    llm::{Faults, LlmConfig, LlmError, LlmFault, Vendor, VendorConfig, weight},
     service::SERVICE,
     upstream::Upstream,
 };
+
+/// A whole answer of a server that an organization runs, and room for what such answers take at once, in KiB.
+const MAX_WHOLE: usize = 4 << 20;
+const MAX_ANSWERS_KIB: usize = 256 << 10;
 
 /// The clients, and the vendors of this process' own keys.
 pub(super) struct Upstreams {
     own: reqwest::Client,
     rows: Upstream,
     vendors: LlmConfig,
+    answers: Arc<Rooms>,
 }
 
 /// A way to a vendor.
@@ -32,6 +39,8 @@ pub(super) struct Route {
     base: Url,
     pub key: Option<Secret>,
     total: Duration,
+    /// Of an organization's own server: the room for its answers, and the id of its row.
+    bounded: Option<(Arc<Rooms>, Uuid)>,
 }
 
 /// What a request asks for, of the vendors that have it.
@@ -66,6 +75,7 @@ impl Upstreams {
             own,
             rows: Upstream::default(),
             vendors: vendors.clone(),
+            answers: Arc::new(Rooms::new(MAX_ANSWERS_KIB)),
         })
     }
 
@@ -109,6 +119,13 @@ impl Upstreams {
             base,
             key,
             total: times.total,
+            bounded: match (&target.base_url, target.provider_id) {
+                // Only the operator's rows have hosts.
+                (Some(_), Some(id)) if target.allowed_hosts.is_empty() => {
+                    Some((self.answers.clone(), id))
+                }
+                _ => None,
+            },
         })
     }
 
@@ -149,6 +166,32 @@ impl Route {
         &self.client
     }
 
+    /// A whole answer, and the room that it takes once it is parsed.
+    pub(super) async fn collect(
+        &self,
+        mut answer: Answer,
+    ) -> Result<(Vec<u8>, Option<Room>), Failure> {
+        let faults = Faults {
+            vendor: self.vendor,
+            api_key: self.key.as_ref(),
+        };
+        let broken = |error| Failure::from(faults.outbound(&error));
+        let Some((rooms, id)) = &self.bounded else {
+            return Ok((answer.bytes().await.map_err(broken)?, None));
+        };
+        let mut room = rooms.enter(*id).ok_or(Failure::Busy)?;
+        let mut whole = Vec::new();
+        while let Some(part) = answer.next().await.map_err(broken)? {
+            if whole.len() + part.len() > MAX_WHOLE {
+                return Err(broken(OutboundError::TooLarge(MAX_WHOLE)));
+            }
+            room.grow(part.len()).await.map_err(Failure::Unfit)?;
+            whole.extend_from_slice(&part);
+        }
+        room.grow(weight(&whole)).await.map_err(Failure::Unfit)?;
+        Ok((whole, Some(room)))
+    }
+
     /// A request without its body.
     pub(super) fn post(&self, endpoint: Endpoint, model: &str) -> Result<RequestBuilder, Failure> {
         // Gemini's name is part of the address, and must not lead elsewhere with the key.
@@ -183,5 +226,71 @@ impl Route {
             Vendor::Anthropic => request.header("anthropic-version", "2023-06-01"),
             Vendor::OpenAi | Vendor::Gemini => request,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, routing::post};
+    use serde_json::json;
+
+    use super::{super::config::GatewayConfig, *};
+
+    fn route(base_url: Option<&str>, allowed_hosts: &str) -> Route {
+        let mut env = kijko_core::config::Reader::new(SERVICE, &|_: &str| None);
+        let config = GatewayConfig::read(&mut env);
+        let target = json!({
+            "index": 0, "provider": "p", "kind": "openai", "base_url": base_url, "key": "k", "model": "m",
+            "max_output_tokens": 1, "max_concurrency": null, "provider_id": Uuid::nil(), "allowed_hosts": allowed_hosts,
+        });
+        let times = Times {
+            idle: Duration::from_secs(5),
+            total: Duration::from_secs(20),
+        };
+        let upstreams = Upstreams::new(&config.vendors).unwrap();
+        let target = serde_json::from_value(target).unwrap();
+        upstreams.route(&target, times).ok().unwrap()
+    }
+
+    #[test]
+    fn answers_of_an_organizations_own_server_are_bounded() {
+        let url = Some("https://models.example.com/v1");
+        assert!(route(url, "").bounded.is_some());
+        assert!(route(url, "models.example.com").bounded.is_none());
+        assert!(route(None, "").bounded.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_whole_answer_has_room_and_is_no_larger_than_that() {
+        let routes = Router::new()
+            .route(
+                "/small",
+                post(|| async { format!("[{}]", "0,".repeat(1_000)) }),
+            )
+            .route("/large", post(|| async { "x".repeat(MAX_WHOLE + 1) }));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(axum::serve(listener, routes).into_future());
+        let route = route(Some("https://models.example.com/v1"), "");
+        let http = Client::of(
+            reqwest::Client::new(),
+            Limits {
+                connect_timeout: Duration::from_secs(5),
+                total_timeout: Duration::from_secs(20),
+                idle_timeout: Duration::from_secs(20),
+                max_bytes: 16 << 20,
+            },
+        );
+        let ask = async |path: &str| {
+            let request = http.post(format!("{base}{path}").parse().unwrap());
+            route.collect(http.send(request).await.unwrap()).await
+        };
+        let rooms = &route.bounded.as_ref().unwrap().0;
+        let (whole, room) = ask("/small").await.unwrap();
+        let taken = (whole.len() + weight(&whole)).div_ceil(1_024);
+        assert_eq!(rooms.free(), MAX_ANSWERS_KIB - taken);
+        drop(room);
+        assert!(matches!(ask("/large").await, Err(Failure::Vendor(_))));
+        assert_eq!(rooms.free(), MAX_ANSWERS_KIB);
     }
 }

@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{Json, Router, http::StatusCode, response::IntoResponse, routing::post};
+use axum::{
+    Json, Router,
+    http::{HeaderMap, StatusCode},
+    response::IntoResponse,
+    routing::post,
+};
 use futures_util::future::BoxFuture;
 use kijko_core::db::DbError;
 use serde_json::{Value, json};
@@ -300,8 +305,17 @@ async fn fake_api(asked: Arc<Mutex<Vec<Value>>>) -> String {
             {"id": "openai/gpt-4o", "owned_by": "openai", "created_at": "1970-01-01T00:00:07+00:00"},
         ]))
     };
+    let identify = async |headers: HeaderMap| match headers.get("authorization") {
+        Some(key) if key == "Bearer homeless" => Json(Value::Null).into_response(),
+        Some(_) => Json(json!(Uuid::from_u128(7))).into_response(),
+        None => {
+            let body = json!({"code": "42501", "message": "permission denied"});
+            (StatusCode::UNAUTHORIZED, Json(body)).into_response()
+        }
+    };
     let routes = Router::new()
         .route("/rpc/authorize_llm_call", post(authorize))
+        .route("/rpc/org_id", post(identify))
         .route("/rpc/list_llm_models", post(models));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

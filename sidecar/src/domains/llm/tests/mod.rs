@@ -2,6 +2,7 @@
 
 mod attempts;
 mod fakes;
+mod identity;
 mod json;
 mod streams;
 mod whole;
