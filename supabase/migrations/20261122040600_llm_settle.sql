@@ -78,7 +78,10 @@ declare
   cached bigint;
 begin
   -- What an attempt used whose use nobody knows is at most what it held, and is counted as that.
-  if jsonb_typeof(usage -> 'prompt_tokens') is distinct from 'number' or jsonb_typeof(usage -> 'completion_tokens') is distinct from 'number' then
+  -- So is what another target used than the one that is held for: there is no price to count it by.
+  if jsonb_typeof(usage -> 'prompt_tokens') is distinct from 'number' or jsonb_typeof(usage -> 'completion_tokens') is distinct from 'number'
+    or usage -> 'target_index' <> to_jsonb(opened.target_index)
+  then
     return opened.attempt || '{"estimated": true}';
   end if;
   input := private.models_parse_count(usage -> 'prompt_tokens');
@@ -103,7 +106,7 @@ begin
   );
 end
 $$;
-comment on function private.llm_used(private.llm_open_calls, jsonb) is 'What the running attempt of a call used and cost, by what the sidecar reports; all that it held, as an estimate, if that is unknown.';
+comment on function private.llm_used(private.llm_open_calls, jsonb) is 'What the running attempt of a call used and cost, by what the sidecar reports; all that it held, as an estimate, if that is unknown or another target (target_index, if it is given) was called than the one that is held for.';
 
 -- ----------------------------------------------------------------------------
 -- For the sidecar
@@ -176,13 +179,14 @@ declare
   opened private.llm_open_calls := private.llm_lock_call(llm_raise.call_id);
   target jsonb;
   used jsonb := '{}'::jsonb;
+  is_first constant boolean := (llm_raise.spent -> 'sent' = 'false') is true;
   refusal text;
   code text;
 begin
   if opened.call_id is null then
     return null;
   end if;
-  if llm_raise.spent is not null and jsonb_typeof(llm_raise.spent) = 'object' then
+  if llm_raise.spent is not null and jsonb_typeof(llm_raise.spent) = 'object' and not is_first then
     used := private.llm_used(opened, llm_raise.spent);
   end if;
   -- What the attempt that failed has used stays held, whatever comes next.
@@ -225,14 +229,15 @@ begin
   set spent = opened.spent, holds = opened.holds, attempt = opened.attempt, target_index = llm_raise.target_index
   where c.call_id = opened.call_id;
   update public.llm_calls as c
-  set attempts = c.attempts + 1, provider = target ->> 'provider', model = target ->> 'name', own_key = (target ->> 'own_key')::boolean,
+  -- The first attempt was counted when the call was opened.
+  set attempts = c.attempts + (not is_first)::integer, provider = target ->> 'provider', model = target ->> 'name', own_key = (target ->> 'own_key')::boolean,
     held_tokens = private.llm_amount('llm_tokens', private.llm_sum(opened.spent, opened.attempt)),
     held_microusd = private.llm_amount('llm_cost_microusd', private.llm_sum(opened.spent, opened.attempt))
   where c.org_id = opened.organization and c.created_at = opened.called_at and c.id = opened.call_id;
   return jsonb_build_object('ok', true);
 end
 $$;
-comment on function private.llm_raise(uuid, integer, jsonb) is 'Before a further attempt: adds what the last one used (spent: null for nothing, {"estimated": true} for all that it held, else its counts), and holds what the next one can use beyond. Answers {ok}; {refused, message} when it does not fit; null when the call has ended. Nullable: result. Definer: the sidecar holds no table rights.';
+comment on function private.llm_raise(uuid, integer, jsonb) is 'Before a further attempt, and before the first one if it is not at the first target: adds what the last one used (spent: null for nothing, {"sent": false} if nobody was called yet, {"estimated": true} for all that it held, else its counts), and holds what the next one can use beyond. Answers {ok}; {refused, message} when it does not fit; null when the call has ended. Nullable: result. Definer: the sidecar holds no table rights.';
 grant execute on function private.llm_raise(uuid, integer, jsonb) to kijko_sidecar;
 
 create function private.llm_settle(call_id uuid, usage jsonb) returns jsonb

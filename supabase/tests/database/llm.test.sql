@@ -87,5 +87,24 @@ select tests.act_as_superuser();
 select is(tests.counted(), '{3500,1245}', 'a refused call holds nothing');
 select is((select count(*) from private.llm_open_calls where organization = tests.org('ada')), 0::bigint, 'and leaves no call');
 
+-- ---- the first attempt is at another target: the first one has asked for a pause
+select tests.act_as('ada', tests.org('ada'));
+insert into public.llm_providers (name, kind, base_url) values ('own', 'openai', 'https://own.example.com/v1');
+insert into public.llm_routes (name, targets) values ('pair', '{own/x,echo/a}');
+select tests.opened('pair', 1000, 500) as call \gset
+select tests.act_as_superuser();
+select is(tests.counted(), '{5000,1245}', 'a call of an own key holds tokens only');
+select is(tests.raise(:'call', 1, '{"sent": false}'), '{"ok": true}', 'another target is held for before anybody is called');
+select is(tests.counted(), '{5000,1695}', 'its cost, too');
+select is((select row(c.attempts, c.provider, c.own_key)::text from tests.call(:'call') as c), '(1,echo,f)', 'which is the first attempt');
+select is(tests.settle(:'call', '{"status": "succeeded", "prompt_tokens": 1000, "completion_tokens": 100, "attempts": 1, "target_index": 1}'), '{"tokens": 1100, "estimated": false, "cost_microusd": 210}', 'and is settled as what it is');
+select is((select row(c.attempts, c.own_key)::text from tests.call(:'call') as c), '(1,f)', 'and recorded');
+select is(tests.counted(), '{4600,1455}', 'and counted');
+select tests.act_as('ada', tests.org('ada'));
+select tests.opened('pair', 1000, 500) as call \gset
+select tests.act_as_superuser();
+select is(tests.settle(:'call', '{"status": "succeeded", "prompt_tokens": 1, "completion_tokens": 1, "target_index": 1}') - 'cost_microusd', '{"tokens": 1500, "estimated": true}', 'a target that was not held for is settled at the whole hold');
+select is(tests.counted(), '{6100,1455}', 'as that');
+
 select * from finish();
 rollback;

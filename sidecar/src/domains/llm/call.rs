@@ -1,7 +1,7 @@
 //! A call, from its ticket to its settlement, in a task of its own: it goes on to its end when the client hangs up.
 //!
 //! 1. The ticket is opened: from here on the call may cost something, and is settled.
-//! 2. The targets are tried in order, each with its retries. Before each further attempt the hold is raised.
+//! 2. The targets are tried in order, each with its retries. Before an attempt that the hold does not cover, it is raised.
 //! 3. An answer begins with its first piece of substance. From then on no other target can answer.
 //! 4. The true use is settled, and then the client gets the last piece.
 
@@ -24,13 +24,15 @@ use super::{
     output::{Output, Reply},
     record::{End, Ended},
     request::Request,
-    store::{Kind, Opened, Target},
+    store::{Kind, Opened, Spent, Target},
     upstreams::{Endpoint, Times},
 };
 use crate::llm::LlmFault;
 
 /// How long an answer that has begun may go on after the time budget. Maintenance waits longer before it settles a lost call.
 const MAX_ANSWER: Duration = Duration::from_secs(540);
+/// The index of the target that a call holds for when it is opened.
+const HELD_FIRST: i32 = 0;
 /// An attempt needs that much time to be worth it.
 const MIN_ATTEMPT: Duration = Duration::from_millis(100);
 
@@ -48,9 +50,19 @@ pub(super) struct Call {
 /// What goes on while a call runs.
 struct State {
     attempt: Attempt,
+    /// The index of its target.
+    target: i32,
     attempts: u32,
     /// When the first piece of the answer came, from the start of the call.
     first_token: Option<Duration>,
+}
+
+/// Why nothing is held for an attempt.
+enum Refused {
+    /// It has no room, and nothing has changed.
+    NoRoom(Failure),
+    /// The call is settled, or the database did not say.
+    Ended(Failure),
 }
 
 impl Call {
@@ -72,6 +84,7 @@ impl Call {
         };
         let mut state = State {
             attempt: Attempt::new(Kind::Echo),
+            target: HELD_FIRST,
             attempts: 0,
             first_token: None,
         };
@@ -91,6 +104,7 @@ impl Call {
             request: &self.request,
             opened: &opened,
             attempt: &state.attempt,
+            target: state.target,
             attempts: state.attempts,
             first_token: state.first_token,
             output: &output,
@@ -148,10 +162,17 @@ impl Call {
         for target in self.in_order(&opened.targets) {
             let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
             for attempt in 0..=opened.retries {
-                if state.attempts > 0 {
-                    self.raise(opened, target, state).await?;
+                match self.hold(opened, target, state).await {
+                    Ok(()) => {}
+                    // Nothing was called yet, and what is held is held for the first target: another one may fit.
+                    Err(Refused::NoRoom(failure)) if state.attempts == 0 => {
+                        last = failure;
+                        break;
+                    }
+                    Err(Refused::NoRoom(failure) | Refused::Ended(failure)) => return Err(failure),
                 }
                 state.attempts += 1;
+                state.target = target.index;
                 state.attempt = Attempt::new(target.kind);
                 output.restart(!output.is_stream() || opened.record_content);
                 let since = start.elapsed();
@@ -197,23 +218,26 @@ impl Call {
         targets
     }
 
-    /// The hold for one more attempt.
-    async fn raise(&self, opened: &Opened, target: &Target, state: &State) -> Result<(), Failure> {
-        let spent = state.attempt.spent(opened.input_tokens);
+    /// The hold for one more attempt. An opened call holds for a first attempt at its first target.
+    async fn hold(&self, opened: &Opened, target: &Target, state: &State) -> Result<(), Refused> {
+        let spent = match state.attempts {
+            0 if target.index == HELD_FIRST => return Ok(()),
+            0 => Spent::Unsent,
+            _ => state.attempt.spent(opened.input_tokens),
+        };
+        let failed = |status, code: &str, message: Option<String>| {
+            let message = message.unwrap_or_else(|| "no further attempt is possible".to_owned());
+            Failure::Unfit(ApiError::new(status, code, message).final_answer())
+        };
         let calls = &self.gateway.calls;
-        let raised = calls.raise(opened.call_id, target.index, spent).await;
-        let raised = raised.map_err(|error| Failure::Unfit(Error::from(error).into()))?;
-        let refused = match raised {
-            Some(raised) => raised.refused.map(|code| (code, raised.message)),
-            None => Some(("unavailable".to_owned(), None)),
-        };
-        let Some((code, message)) = refused else {
-            return Ok(());
-        };
-        let status = if code == "unavailable" { 503 } else { 429 };
-        let message = message.unwrap_or_else(|| "no further attempt is possible".to_owned());
-        let error = ApiError::new(status, &code, message);
-        Err(Failure::Unfit(error.final_answer()))
+        match calls.raise(opened.call_id, target.index, spent).await {
+            Err(error) => Err(Refused::Ended(Failure::Unfit(Error::from(error).into()))),
+            Ok(None) => Err(Refused::Ended(failed(503, "unavailable", None))),
+            Ok(Some(raised)) => match raised.refused {
+                None => Ok(()),
+                Some(code) => Err(Refused::NoRoom(failed(429, &code, raised.message))),
+            },
+        }
     }
 
     async fn attempt(

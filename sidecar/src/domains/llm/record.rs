@@ -5,7 +5,13 @@ use std::{borrow::Cow, time::Duration};
 use kijko_core::db::storable;
 use serde_json::{Value, json};
 
-use super::{attempt::Attempt, error::ApiError, output::Output, request::Request, store::Opened};
+use super::{
+    attempt::Attempt,
+    error::ApiError,
+    output::Output,
+    request::Request,
+    store::{Opened, Spent},
+};
 
 /// How a call ended.
 pub(super) enum End {
@@ -21,6 +27,8 @@ pub(super) struct Ended<'a> {
     pub opened: &'a Opened,
     /// The last one.
     pub attempt: &'a Attempt,
+    /// The index of its target.
+    pub target: i32,
     pub attempts: u32,
     pub first_token: Option<Duration>,
     pub output: &'a Output,
@@ -40,7 +48,10 @@ impl Ended<'_> {
     /// The argument of `llm_settle`.
     pub(super) fn usage(&self, end: &End) -> Value {
         let attempt = self.attempt;
-        let mut usage = attempt.spent(self.opened.input_tokens).counts();
+        let spent = attempt.spent(self.opened.input_tokens);
+        let mut usage = spent.counts();
+        // Nothing is nothing, whichever target is held for.
+        let target = (spent != Spent::Nothing).then_some(self.target);
         let (status, http_status, code) = match end {
             End::Answered => ("succeeded", 200, None),
             End::Failed(error) => {
@@ -58,6 +69,7 @@ impl Ended<'_> {
             ("status", json!(status)),
             ("http_status", json!(http_status)),
             ("error_code", json!(code)),
+            ("target_index", json!(target)),
             ("model", json!(reader.model)),
             (
                 "images",

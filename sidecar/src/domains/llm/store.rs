@@ -64,6 +64,8 @@ pub(super) enum Kind {
 /// What an attempt has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spent {
+    /// Nobody was called yet.
+    Unsent,
     /// Certainly nothing.
     Nothing,
     /// It may be anything up to the hold.
@@ -84,7 +86,7 @@ pub(super) trait Calls: Send + Sync {
     /// `None` when the ticket has expired.
     fn open(&self, ticket: String) -> BoxFuture<'_, Result<Option<Opened>, DbError>>;
 
-    /// Before each further attempt. `None` when the call is settled.
+    /// Before each further attempt, and before the first one if it is not at the first target. `None` when the call is settled.
     fn raise(
         &self,
         call: Uuid,
@@ -154,6 +156,7 @@ impl Spent {
     /// What `llm_raise` takes.
     fn raised(self) -> Option<Value> {
         match self {
+            Self::Unsent => Some(json!({"sent": false})),
             Self::Nothing => None,
             Self::Unknown => Some(json!({"estimated": true})),
             Self::Counted { .. } => Some(self.counts()),
@@ -163,7 +166,7 @@ impl Spent {
     /// The counts of `llm_settle`. What is left out is unknown.
     pub(super) fn counts(self) -> Value {
         match self {
-            Self::Nothing => json!({"prompt_tokens": 0, "completion_tokens": 0}),
+            Self::Unsent | Self::Nothing => json!({"prompt_tokens": 0, "completion_tokens": 0}),
             Self::Unknown => json!({"estimated": true}),
             Self::Counted { usage, estimated } => json!({
                 "prompt_tokens": usage.input,
@@ -197,6 +200,8 @@ mod tests {
     fn what_is_unknown_is_left_out_and_nothing_is_zero() {
         assert_eq!(Spent::Nothing.raised(), None);
         assert_eq!(Spent::Nothing.counts()["prompt_tokens"], 0);
+        assert_eq!(Spent::Unsent.raised(), Some(json!({"sent": false})));
+        assert_eq!(Spent::Unsent.counts(), Spent::Nothing.counts());
         assert!(Spent::Unknown.counts().get("prompt_tokens").is_none());
         let usage = Usage::new(3, 4);
         let counted = Spent::Counted {

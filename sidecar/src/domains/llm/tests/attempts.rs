@@ -38,9 +38,47 @@ async fn a_busy_vendor_is_asked_again_and_then_the_next_one() {
         (&settled["attempts"], &settled["prompt_tokens"]),
         (&json!(3), &json!(11))
     );
-    // The first one asked for a pause: the next call begins with the other.
+    assert_eq!(settled["target_index"], 1);
+    // The first one asked for a pause: the next call begins with the other, and holds for it before.
     assert_eq!(chat(&stack, &streamed()).await.content(), "Hello");
     assert_eq!((vendor.count(), other.count()), (2, 2));
+    let raises = stack.store.raises.lock().unwrap().clone();
+    assert_eq!(raises[2..], [(1, Spent::Unsent)]);
+    let settled = stack.store.settled.lock().unwrap()[1].clone();
+    assert_eq!(
+        (&settled["attempts"], &settled["target_index"]),
+        (&json!(1), &json!(1))
+    );
+}
+
+#[tokio::test]
+async fn a_target_without_room_is_not_called_first_in_place_of_a_paused_one() {
+    let limited = status(
+        429,
+        "retry-after: 60\r\n",
+        &json!({"error": {"message": "slow down"}}),
+    );
+    let vendor = Vendor::new(vec![limited, sse(OPENAI)]).await;
+    let other = Vendor::new(vec![sse(OPENAI)]).await;
+    let targets = [
+        ("openai", vendor.url.as_str()),
+        ("openai", other.url.as_str()),
+    ];
+    let stack = Stack::new(&targets).await;
+    assert_eq!(chat(&stack, &streamed()).await.content(), "Hello");
+    assert_eq!((vendor.count(), other.count()), (1, 1));
+    stack.store.raises.lock().unwrap().clear();
+    *stack.store.refuses_raise.lock().unwrap() = Some("budget_exceeded");
+    let got = chat(&stack, &streamed()).await;
+    assert_eq!(got.content(), "Hello", "{}", got.text);
+    assert_eq!((vendor.count(), other.count()), (2, 1), "the paused one");
+    let raises = stack.store.raises.lock().unwrap().clone();
+    assert_eq!(raises, [(1, Spent::Unsent)]);
+    let settled = stack.store.settled.lock().unwrap()[1].clone();
+    assert_eq!(
+        (&settled["attempts"], &settled["target_index"]),
+        (&json!(1), &json!(0))
+    );
 }
 
 #[tokio::test]
@@ -81,6 +119,7 @@ async fn nobody_there_costs_nothing_and_the_next_one_answers() {
     let stack = Stack::new(&[("openai", "http://localhost:1"), ("openai", &other.url)]).await;
     assert_eq!(chat(&stack, &streamed()).await.content(), "Hello");
     assert_eq!(stack.store.raises.lock().unwrap()[0], (1, Spent::Nothing));
+    assert_eq!(stack.settled().await["target_index"], 1);
 }
 
 #[tokio::test]
@@ -90,7 +129,9 @@ async fn a_private_address_that_is_not_allowed_is_not_called() {
     let stack = Stack::new(&[("openai", &url)]).await;
     let got = chat(&stack, &streamed()).await;
     assert_eq!((got.status, vendor.count()), (502, 0));
-    assert_eq!(stack.settled().await["prompt_tokens"], 0);
+    let settled = stack.settled().await;
+    assert_eq!(settled["prompt_tokens"], 0);
+    assert!(settled.get("target_index").is_none(), "nothing was used");
 }
 
 #[tokio::test]
