@@ -1,8 +1,7 @@
 //! What is settled: the record of a call that has ended.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
-use kijko_core::db::storable;
 use serde_json::{Value, json};
 
 use super::{
@@ -35,13 +34,31 @@ pub(super) struct Ended<'a> {
     pub total: Duration,
 }
 
-/// Postgres takes no NUL and no half of a surrogate pair in a text.
+/// As `jsonb` can hold it: it takes no NUL in a text and no number beyond its own. Texts of numbers replace those.
 fn kept(value: Value) -> Value {
-    let text = value.to_string();
-    match storable(&text) {
-        Cow::Owned(text) => serde_json::from_str(&text).unwrap_or_default(),
-        Cow::Borrowed(_) => value,
+    let text = |text: String| match text.contains('\0') {
+        true => text.replace('\0', "\u{fffd}"),
+        false => text,
+    };
+    match value {
+        Value::String(it) => Value::String(text(it)),
+        Value::Number(number) if !is_storable(&number.to_string()) => {
+            Value::String(number.to_string())
+        }
+        Value::Array(items) => items.into_iter().map(kept).collect(),
+        Value::Object(members) => {
+            let members = members.into_iter();
+            members.map(|(name, it)| (text(name), kept(it))).collect()
+        }
+        other => other,
     }
+}
+
+/// Postgres' numbers have far more digits than any that means something.
+fn is_storable(number: &str) -> bool {
+    let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let exponent = exponent.parse::<i32>();
+    digits.len() <= 400 && exponent.is_ok_and(|it| (-308..=308).contains(&it))
 }
 
 impl Ended<'_> {
@@ -86,10 +103,10 @@ impl Ended<'_> {
             }
         }
         if self.opened.record_content {
-            usage["prompt"] = kept(self.request.prompt());
-            usage["answer"] = kept(self.answer());
+            usage["prompt"] = self.request.prompt();
+            usage["answer"] = self.answer();
         }
-        usage
+        kept(usage)
     }
 
     /// The choices as far as they came. Vectors and pictures are not kept.
@@ -102,5 +119,33 @@ impl Ended<'_> {
             }
             _ => Value::Null,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_jsonb_cannot_hold_becomes_a_text() {
+        for (number, fits) in [
+            ("1e999999", false),
+            ("-1E+400", false),
+            ("1e-999999", false),
+            ("1e308", true),
+            ("-1.5e-3", true),
+            ("12345678901234567890", true),
+            ("0", true),
+        ] {
+            let given = serde_json::from_str(&format!("{{\"a\":[{number}]}}")).unwrap();
+            let kept = kept(given);
+            assert_eq!(kept["a"][0].is_number(), fits, "{kept}");
+            assert_eq!(kept["a"][0].is_string(), !fits, "{kept}");
+        }
+        let given = json!({"a\0": ["x\0y", null, true, "é"]});
+        let wanted = json!({"a\u{fffd}": ["x\u{fffd}y", null, true, "é"]});
+        assert_eq!(kept(given), wanted);
+        let long = format!("0.{}1", "0".repeat(20_000));
+        assert!(!is_storable(&long) && is_storable("1e+5") && !is_storable("1e99999999999"));
     }
 }

@@ -60,13 +60,31 @@ impl Settler {
         let (calls, counted) = (self.calls.clone(), self.series.unsettled());
         self.tasks.spawn(async move {
             let _counted = counted;
-            let settled = retry_transient(PATIENCE, || calls.settle(call, usage.clone())).await;
+            let mut usage = usage;
+            let settle = |usage: &Value| calls.settle(call, usage.clone());
+            let mut settled = retry_transient(PATIENCE, || settle(&usage)).await;
+            if settled.as_ref().is_err_and(|error| !error.is_transient()) && forget(&mut usage) {
+                // What was said cannot be stored; what it used can.
+                tracing::warn!(%call, "the content of a call could not be kept");
+                settled = retry_transient(PATIENCE, || settle(&usage)).await;
+            }
             if let Err(error) = settled {
                 // Maintenance settles it at its whole hold.
                 tracing::error!(%call, %error, "a call of a model could not be settled");
             }
         })
     }
+}
+
+/// Takes the content out of a settlement; whether there was any.
+fn forget(usage: &mut Value) -> bool {
+    let names = ["prompt", "answer"];
+    let usage = usage.as_object_mut();
+    usage.is_some_and(|usage| {
+        names
+            .map(|name| usage.remove(name).is_some())
+            .contains(&true)
+    })
 }
 
 impl Unsettled {

@@ -177,6 +177,8 @@ pub(crate) struct Store {
     pub settled: Mutex<Vec<Value>>,
     /// So many settlements fail first.
     pub failures: Mutex<usize>,
+    /// A settlement with content is refused for good.
+    pub refuses_content: Mutex<bool>,
 }
 
 impl Calls for Store {
@@ -202,6 +204,14 @@ impl Calls for Store {
         if *failures > 0 {
             *failures -= 1;
             return Box::pin(async { Err(DbError::Unreachable("away".to_owned())) });
+        }
+        if *self.refuses_content.lock().unwrap() && usage.get("prompt").is_some() {
+            let refused = DbError::Refused {
+                code: "22P02".to_owned(),
+                message: "no".to_owned(),
+                transient: false,
+            };
+            return Box::pin(async { Err(refused) });
         }
         self.settled.lock().unwrap().push(usage);
         Box::pin(async { Ok(()) })

@@ -286,3 +286,16 @@ async fn a_settlement_waits_for_the_database() {
     assert_eq!(stack.settled().await["prompt_tokens"], 11);
     assert_eq!(stack.store.settled.lock().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_call_is_settled_without_a_content_that_cannot_be_stored() {
+    let odd = OPENAI.replace("gpt-4o-2024-08-06", "gpt\\u0000");
+    let vendor = Vendor::new(vec![sse(&odd)]).await;
+    let stack = Stack::with(&[("openai", &vendor.url)], json!({"record_content": true})).await;
+    *stack.store.refuses_content.lock().unwrap() = true;
+    assert_eq!(chat(&stack, &streamed()).await.content(), "Hello");
+    let settled = stack.settled().await;
+    assert_eq!(settled["prompt_tokens"], 11);
+    assert_eq!(settled["model"], "gpt\u{fffd}");
+    assert!(settled.get("prompt").is_none() && settled.get("answer").is_none());
+}
