@@ -21,6 +21,9 @@ use super::{
 };
 use crate::llm::{Events, Faults, LlmError, LlmFault, Usage, Vendor, malformed, parse, read_usage};
 
+/// How long the vendor's count is waited for when the client has gone after the last piece.
+pub(super) const COUNT_WAIT: Duration = Duration::from_secs(5);
+
 /// Until when what must have come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadlines {
@@ -39,6 +42,8 @@ pub(super) struct Attempt {
     refused: bool,
     /// The answer came to its end.
     ended: bool,
+    /// The platform may pay for thoughts that only the vendor's count shows.
+    hides: bool,
     pub reader: Reader,
     pub first_token: Option<Duration>,
     pub images: u64,
@@ -58,6 +63,7 @@ impl Attempt {
             sent: false,
             refused: false,
             ended: false,
+            hides: false,
             reader: Reader::new(vendor),
             first_token: None,
             images: 0,
@@ -65,20 +71,23 @@ impl Attempt {
         }
     }
 
-    /// What it used. An answer that broke off is counted by us: half its bytes, which no vendor's count exceeds.
+    /// What it used. An answer that broke off is counted by us: half its bytes, which no vendor's count exceeds but by thoughts
+    /// that nobody sees.
     pub(super) fn spent(&self, input_tokens: u64) -> Spent {
         let (usage, bytes) = (self.reader.usage, self.reader.tally.bytes);
         if !self.sent || self.refused {
             return Spent::Nothing;
         }
         let whole = self.ended || self.reader.tally.is_complete();
-        if whole && !usage.is_empty() {
+        let is_counted = usage.output > 0 || bytes == 0;
+        if whole && is_counted && !usage.is_empty() {
             return Spent::Counted {
                 usage,
                 estimated: false,
             };
         }
-        if !whole && bytes == 0 && usage.is_empty() {
+        let is_silent = !whole && bytes == 0 && usage.is_empty();
+        if is_silent || (self.hides && usage.output == 0) {
             return Spent::Unknown;
         }
         let input = if usage.input == 0 {
@@ -137,6 +146,7 @@ impl Attempt {
         deadlines: Deadlines,
         heading: &Heading,
     ) -> Result<(), Failure> {
+        self.hides = hides_thoughts(target);
         if target.kind == Kind::Echo {
             self.sent = true;
             self.first_token = Some(self.start.elapsed());
@@ -219,10 +229,13 @@ impl Attempt {
     ) -> Result<(), Failure> {
         let faults = faults(route);
         let mut events = Events::default();
+        // Until when the count of a whole answer is waited for, once there is nobody to take it.
+        let mut alone = None;
         'answer: loop {
-            let deadline = match self.first_token {
-                Some(_) => deadlines.end,
-                None => deadlines.first,
+            let deadline = match (alone, self.first_token) {
+                (Some(alone), _) => deadlines.end.min(alone),
+                (None, Some(_)) => deadlines.end,
+                (None, None) => deadlines.first,
             };
             let part = match tokio::time::timeout_at(deadline, answer.next()).await {
                 Ok(Ok(Some(part))) => part,
@@ -238,12 +251,19 @@ impl Attempt {
                     Read::End => break 'answer,
                 };
                 for choices in pieces {
-                    self.take(choices, output).await?;
+                    match self.take(choices, output).await {
+                        Err(Failure::ClientGone) if self.reader.tally.is_complete() => {
+                            alone.get_or_insert_with(|| Instant::now() + COUNT_WAIT);
+                        }
+                        taken => taken?,
+                    }
                 }
             }
         }
         for choices in self.reader.end()? {
-            self.take(choices, output).await?;
+            if alone.is_none() {
+                self.take(choices, output).await?;
+            }
         }
         Ok(())
     }
@@ -264,6 +284,17 @@ fn faults(route: &Route) -> Faults<'_> {
     }
 }
 
-fn late() -> LlmError {
+/// Whether a model of the platform's key may think unseen. OpenAI's older ones do not, and Anthropic's only if they are asked to.
+fn hides_thoughts(target: &Target) -> bool {
+    let plain = ["gpt-3", "gpt-4", "chatgpt-4"];
+    !target.own_key
+        && match target.kind {
+            Kind::OpenAi => !plain.iter().any(|name| target.model.starts_with(name)),
+            Kind::Gemini => true,
+            Kind::Anthropic | Kind::Echo => false,
+        }
+}
+
+pub(super) fn late() -> LlmError {
     LlmError::new(LlmFault::TimedOut, "the vendor did not answer in time")
 }

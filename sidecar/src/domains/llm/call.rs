@@ -5,7 +5,13 @@
 //! 3. An answer begins with its first piece of substance. From then on no other target can answer.
 //! 4. The true use is settled, and then the client gets the last piece.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use kijko_core::{backoff::Backoff, error::Error};
 use tokio::{
@@ -16,23 +22,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::{self, DONE, Heading},
-    attempt::{Attempt, Deadlines},
+    attempt::{Attempt, COUNT_WAIT, Deadlines, late},
     error::ApiError,
     failure::Failure,
     gateway::Gateway,
+    hold::{HELD_FIRST, Refused},
     images,
     output::{Output, Reply},
     record::{End, Ended},
     request::Request,
-    store::{Kind, Opened, Spent, Target},
+    store::{Kind, Opened, Target},
     upstreams::{Endpoint, Times},
 };
 use crate::llm::LlmFault;
 
 /// How long an answer that has begun may go on after the time budget. Maintenance waits longer before it settles a lost call.
 const MAX_ANSWER: Duration = Duration::from_secs(540);
-/// The index of the target that a call holds for when it is opened.
-const HELD_FIRST: i32 = 0;
+/// The last pieces must have gone to the client by then.
+const LAST_PIECES: Duration = Duration::from_secs(5);
 /// An attempt needs that much time to be worth it.
 const MIN_ATTEMPT: Duration = Duration::from_millis(100);
 
@@ -57,14 +64,6 @@ struct State {
     first_token: Option<Duration>,
 }
 
-/// Why nothing is held for an attempt.
-enum Refused {
-    /// It has no room, and nothing has changed.
-    NoRoom(Failure),
-    /// The call is settled, or the database did not say.
-    Ended(Failure),
-}
-
 impl Call {
     /// Runs to the end.
     pub(super) async fn run(self, reply: oneshot::Sender<Reply>) {
@@ -78,7 +77,8 @@ impl Call {
         let heading = Heading::new(opened.call_id, self.request.model());
         let mut output = match &self.request {
             Request::Chat(chat) if chat.stream => {
-                Output::stream(reply, heading.clone(), chat.include_usage)
+                let patience = Duration::from_secs(opened.idle_seconds);
+                Output::stream(reply, heading.clone(), chat.include_usage, patience)
             }
             _ => Output::whole(reply),
         };
@@ -88,6 +88,8 @@ impl Call {
             attempts: 0,
             first_token: None,
         };
+        let said = output.said.clone();
+        let last = start + Duration::from_secs(opened.time_budget_seconds) + MAX_ANSWER;
         let attempts = self.attempts(&opened, &heading, &mut state, &mut output, start);
         let end = tokio::select! {
             // An answer that has come to its end is one.
@@ -97,8 +99,10 @@ impl Call {
                 Err(Failure::ClientGone) => End::Cut("client_closed_request"),
                 Err(failure) => End::Failed(failure.error()),
             },
-            () = self.gone.cancelled() => End::Cut("client_closed_request"),
+            () = self.hung_up(&said) => End::Cut("client_closed_request"),
             () = self.gateway.cut.cancelled() => End::Cut("shutdown"),
+            // Whoever it is that does not go on.
+            () = tokio::time::sleep_until(last) => End::Failed(Failure::from(late()).error()),
         };
         let ended = Ended {
             request: &self.request,
@@ -120,7 +124,17 @@ impl Call {
         let series = &self.gateway.series;
         series.ended(kind, outcome, start.elapsed(), state.first_token);
         unsettled.settle(usage).await;
-        self.finish(end, state, output, &heading).await;
+        // A client that does not read them has all but these.
+        let finish = self.finish(end, state, output, &heading);
+        let _ = tokio::time::timeout(LAST_PIECES, finish).await;
+    }
+
+    /// Until the client has hung up. When all was said, the vendor has a moment more to count it.
+    async fn hung_up(&self, said: &AtomicBool) {
+        self.gone.cancelled().await;
+        if said.load(Ordering::Relaxed) {
+            tokio::time::sleep(COUNT_WAIT).await;
+        }
     }
 
     async fn open(&self) -> Result<Opened, ApiError> {
@@ -162,7 +176,10 @@ impl Call {
         for target in self.in_order(&opened.targets) {
             let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
             for attempt in 0..=opened.retries {
-                match self.hold(opened, target, state).await {
+                match gateway
+                    .hold(opened, target, state.attempts, &state.attempt)
+                    .await
+                {
                     Ok(()) => {}
                     // Nothing was called yet, and what is held is held for the first target: another one may fit.
                     Err(Refused::NoRoom(failure)) if state.attempts == 0 => {
@@ -216,28 +233,6 @@ impl Call {
         let (pauses, now) = (&self.gateway.pauses, Instant::now());
         targets.sort_by_key(|target| pauses.is_paused(&target.provider_key(), now));
         targets
-    }
-
-    /// The hold for one more attempt. An opened call holds for a first attempt at its first target.
-    async fn hold(&self, opened: &Opened, target: &Target, state: &State) -> Result<(), Refused> {
-        let spent = match state.attempts {
-            0 if target.index == HELD_FIRST => return Ok(()),
-            0 => Spent::Unsent,
-            _ => state.attempt.spent(opened.input_tokens),
-        };
-        let failed = |status, code: &str, message: Option<String>| {
-            let message = message.unwrap_or_else(|| "no further attempt is possible".to_owned());
-            Failure::Unfit(ApiError::new(status, code, message).final_answer())
-        };
-        let calls = &self.gateway.calls;
-        match calls.raise(opened.call_id, target.index, spent).await {
-            Err(error) => Err(Refused::Ended(Failure::Unfit(Error::from(error).into()))),
-            Ok(None) => Err(Refused::Ended(failed(503, "unavailable", None))),
-            Ok(Some(raised)) => match raised.refused {
-                None => Ok(()),
-                Some(code) => Err(Refused::NoRoom(failed(429, &code, raised.message))),
-            },
-        }
     }
 
     async fn attempt(

@@ -25,6 +25,7 @@ mod failure;
 mod fields;
 mod gateway;
 mod handlers;
+mod hold;
 mod identity;
 mod images;
 mod intake;

@@ -1,5 +1,13 @@
 //! Where an answer goes: to the client as it comes, or into one whole.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
 use axum::body::Bytes;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -30,11 +38,17 @@ pub(super) struct Output {
     pub assembly: Option<Assembly>,
     /// An answer that came whole.
     pub whole: Option<Value>,
+    /// Whether every choice that began has ended.
+    pub said: Arc<AtomicBool>,
 }
 
 struct Stream {
     heading: Heading,
     with_usage: bool,
+    /// How long the client may take none of the parts that wait.
+    patience: Duration,
+    /// The client takes no more.
+    is_over: bool,
     parts: mpsc::Sender<Bytes>,
     receiver: Option<mpsc::Receiver<Bytes>>,
     /// Pieces without substance: as long as there are no others, another vendor may answer.
@@ -48,6 +62,7 @@ impl Output {
             stream: None,
             assembly: None,
             whole: None,
+            said: Arc::default(),
         }
     }
 
@@ -55,11 +70,14 @@ impl Output {
         reply: oneshot::Sender<Reply>,
         heading: Heading,
         with_usage: bool,
+        patience: Duration,
     ) -> Self {
         let (parts, receiver) = mpsc::channel(WAITING);
         let stream = Stream {
             heading,
             with_usage,
+            patience,
+            is_over: false,
             parts,
             receiver: Some(receiver),
             held: Vec::new(),
@@ -72,6 +90,7 @@ impl Output {
 
     /// A new attempt begins: nothing of the former one is kept.
     pub(super) fn restart(&mut self, keeps: bool) {
+        self.said.store(false, Ordering::Relaxed);
         self.assembly = keeps.then(Assembly::default);
         self.whole = None;
         if let Some(stream) = &mut self.stream {
@@ -91,6 +110,8 @@ impl Output {
         reader: &Reader,
         choices: Vec<Value>,
     ) -> Result<bool, Failure> {
+        let said = reader.tally.is_complete();
+        self.said.store(said, Ordering::Relaxed);
         if let Some(assembly) = &mut self.assembly {
             choices.iter().for_each(|choice| assembly.take(choice));
         }
@@ -114,7 +135,7 @@ impl Output {
         Ok(substance)
     }
 
-    /// Sends a part. The first one takes the head of the answer with it.
+    /// Sends a part. The first one takes the head of the answer with it. A client that takes nothing for its time counts as gone.
     pub(super) async fn push(&mut self, part: Bytes) -> Result<(), Failure> {
         let Some(stream) = &mut self.stream else {
             return Ok(());
@@ -122,8 +143,14 @@ impl Output {
         if let (Some(receiver), Some(reply)) = (stream.receiver.take(), self.reply.take()) {
             let _ = reply.send(Reply::Stream(receiver));
         }
-        let sent = stream.parts.send(part).await;
-        sent.map_err(|_| Failure::ClientGone)
+        if stream.is_over {
+            return Err(Failure::ClientGone);
+        }
+        let sent = tokio::time::timeout(stream.patience, stream.parts.send(part)).await;
+        sent.ok().and_then(Result::ok).ok_or_else(|| {
+            stream.is_over = true;
+            Failure::ClientGone
+        })
     }
 
     /// Answers at once. After a stream began there is nothing more to answer.

@@ -40,6 +40,9 @@ pub(super) struct Target {
     /// None, without a key: as this process is configured.
     pub base_url: Option<String>,
     pub key: Option<Secret>,
+    /// The key is the organization's, which pays the vendor itself.
+    #[serde(default)]
+    pub own_key: bool,
     /// The vendor's own name.
     pub model: String,
     /// Of each choice; it is always sent.
@@ -193,6 +196,7 @@ mod tests {
         }))
         .unwrap();
         assert_eq!((target.kind, target.index), (Kind::OpenAi, 0));
+        assert!(target.own_key);
         assert!(!format!("{:?}", target.key).contains("secret"));
     }
 

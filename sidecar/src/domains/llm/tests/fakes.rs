@@ -237,7 +237,7 @@ impl Stack {
         let targets: Vec<_> = targets.iter().enumerate().map(|(index, (kind, url))| {
             json!({
                 "index": index, "provider": kind, "kind": kind, "base_url": url, "key": format!("sk-very-secret-{index}"),
-                "model": "the-model", "max_output_tokens": 100, "max_concurrency": null, "provider_id": Uuid::new_v4(),
+                "own_key": true, "model": "the-model", "max_output_tokens": 100, "max_concurrency": null, "provider_id": Uuid::new_v4(),
                 "allowed_hosts": "localhost",
             })
         }).collect();

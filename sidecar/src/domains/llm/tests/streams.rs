@@ -287,6 +287,94 @@ async fn a_settlement_waits_for_the_database() {
     assert_eq!(stack.store.settled.lock().unwrap().len(), 1);
 }
 
+/// A stack whose only target is on the platform's key.
+async fn platforms(kind: &str, model: &str, vendor: &Vendor, more: Value) -> Stack {
+    let stack = Stack::with(&[(kind, &vendor.url)], more).await;
+    {
+        let mut opened = stack.store.opened.lock().unwrap();
+        let target = &mut opened.as_mut().unwrap().targets[0];
+        target.own_key = false;
+        target.model = model.to_owned();
+    }
+    stack
+}
+
+/// The body of the answer of a stack, to read as far as wanted.
+async fn begun(stack: &Stack) -> axum::body::BodyDataStream {
+    let request = post("/llm/v1/chat/completions").body(Body::from(streamed().to_string()));
+    let response = stack.app.clone().oneshot(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    response.into_body().into_data_stream()
+}
+
+#[tokio::test]
+async fn thoughts_that_nobody_sees_are_paid_when_the_client_hangs_up() {
+    let start = OPENAI.split_once("data: {\"id\":\"chatcmpl-9\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"gpt-4o-2024-08-06\",\"choices\":[{\"index\":0,\"delta\":{},").unwrap().0;
+    for (model, hides) in [("o3", true), ("gpt-5-mini", true), ("gpt-4o", false)] {
+        let vendor = Vendor::new(vec![vec![ok("text/event-stream", start), Step::Hang]]).await;
+        let stack = platforms("openai", model, &vendor, json!({})).await;
+        let mut parts = begun(&stack).await;
+        assert!(parts.next().await.unwrap().is_ok());
+        drop(parts);
+        let settled = stack.settled().await;
+        assert_eq!(settled["status"], "cancelled");
+        assert_eq!(settled["estimated"], true);
+        let unknown = settled.get("completion_tokens").is_none();
+        assert_eq!(unknown, hides, "{model}: {settled}");
+    }
+}
+
+#[tokio::test]
+async fn the_count_of_a_whole_answer_is_waited_for_when_the_client_has_gone() {
+    let (said, count) = OPENAI.split_once("data: {\"id\":\"chatcmpl-9\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"gpt-4o-2024-08-06\",\"choices\":[],").unwrap();
+    let count = format!("data: {{\"choices\":[],{count}");
+    let steps = vec![
+        ok("text/event-stream", said),
+        Step::Wait(std::time::Duration::from_millis(500)),
+        Step::Send(count),
+    ];
+    let vendor = Vendor::new(vec![steps]).await;
+    let stack = platforms("openai", "o3", &vendor, json!({})).await;
+    let mut parts = begun(&stack).await;
+    while let Some(part) = parts.next().await {
+        if String::from_utf8_lossy(&part.unwrap()).contains("\"stop\"") {
+            break;
+        }
+    }
+    drop(parts);
+    let settled = stack.settled().await;
+    assert_eq!(
+        (&settled["completion_tokens"], &settled["estimated"]),
+        (&json!(5), &json!(false)),
+        "{settled}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_given_up() {
+    let piece = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hel\"},\"finish_reason\":null}]}\n\n";
+    let vendor = Vendor::new(vec![vec![
+        ok("text/event-stream", &piece.repeat(200)),
+        Step::Hang,
+    ]])
+    .await;
+    let stack = Stack::with(&[("openai", &vendor.url)], json!({"idle_seconds": 1})).await;
+    let parts = begun(&stack).await;
+    let settled = stack.settled().await;
+    assert_eq!(
+        (&settled["status"], &settled["error_code"]),
+        (&json!("cancelled"), &json!("client_closed_request"))
+    );
+    for _ in 0..200 {
+        if *vendor.hung_up.lock().unwrap() == 1 && stack.gateway.tasks.is_empty() {
+            drop(parts);
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the call goes on");
+}
+
 #[tokio::test]
 async fn a_call_is_settled_without_a_content_that_cannot_be_stored() {
     let odd = OPENAI.replace("gpt-4o-2024-08-06", "gpt\\u0000");
