@@ -29,7 +29,7 @@ comment on column private.execution_calls.attempt is 'Attempt of the job.';
 comment on column private.execution_calls.tokens_hold_id is 'Hold of the meter llm_tokens.';
 comment on column private.execution_calls.cost_hold_id is 'Hold of the meter llm_cost_microusd; null when the call is free.';
 comment on column private.execution_calls.model is 'Model that is called.';
-comment on column private.execution_calls.max_use is 'The most that it can use: input_tokens, output_tokens, cost_microusd.';
+comment on column private.execution_calls.max_use is 'The most that it can use: input_tokens, output_tokens, images, cost_microusd.';
 comment on column private.execution_calls.used is 'What it has used, in the form of models_cost() with cost_microusd: written just before the row is deleted, for triggers. Null when its worker was lost.';
 comment on column private.execution_calls.created_by is 'Always null: workers make the calls.';
 comment on column private.execution_calls.created_at is 'When it was reserved.';

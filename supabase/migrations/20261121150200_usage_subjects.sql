@@ -1,8 +1,8 @@
 -- ============================================================================
 -- Usage: subjects of limits that an organization has beside itself.
 --
--- The limits engine knows subjects by an id. Whoever gives a part of an organization limits of its own writes here whose subject it
--- is. Then its thresholds are notified to the organization.
+-- The limits engine knows subjects by an id. A domain that gives a part of an organization limits of its own writes a row here.
+-- Then the organization is notified of its thresholds.
 -- ============================================================================
 
 create table private.usage_subjects (

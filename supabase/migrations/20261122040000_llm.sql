@@ -31,7 +31,7 @@ comment on column public.llm_providers.org_id is 'Organization that owns it; the
 comment on column public.llm_providers.name is 'The part of a model''s name before the slash.';
 comment on column public.llm_providers.kind is 'The API that it speaks: openai (also any compatible service), anthropic or gemini. echo repeats the prompt, and only the platform has it.';
 comment on column public.llm_providers.base_url is 'Where it answers. Null: where the vendor itself does; for a provider of the platform without a key, where the sidecar''s configuration says. Checked when stored and again when it connects. A new address forgets the key.';
-comment on column public.llm_providers.max_concurrency is 'Calls at once of each sidecar; null has no limit.';
+comment on column public.llm_providers.max_concurrency is 'Calls at once of each sidecar; null: as many as its setting KIJKO_LLM_MAX_CALLS_OF_PROVIDER says.';
 comment on column public.llm_providers.enabled is 'False: its models are not called.';
 comment on column public.llm_providers.description is 'What members write down about it.';
 comment on column public.llm_providers.key_set_at is 'When its key was last set; null without one. Set by set_llm_provider_key().';

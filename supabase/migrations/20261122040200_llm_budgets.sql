@@ -99,8 +99,8 @@ comment on column private.llm_budget_subjects.budget_id is 'The budget.';
 comment on column private.llm_budget_subjects.value is 'Id of the project, skill, key or member, or the model; empty for the whole organization.';
 comment on column private.llm_budget_subjects.starts_at is 'Start of the hour or week; null for periods of the engine.';
 comment on column private.llm_budget_subjects.ends_at is 'End of the hour or week; null for periods of the engine.';
-comment on column private.llm_budget_subjects.amount is 'The amount that the engine was told.';
-comment on column private.llm_budget_subjects.on_exceeded is 'The policy that the engine was told.';
+comment on column private.llm_budget_subjects.amount is 'Amount of the limit that was last set in the engine; when the budget has another, the next call sets it.';
+comment on column private.llm_budget_subjects.on_exceeded is 'Its policy, as amount.';
 select private.describe_data('private.llm_budget_subjects', '{
   "subject, organization, budget_id, starts_at, ends_at, amount, on_exceeded": "counts what calls of models use",
   "value": "whose calls are counted"

@@ -283,7 +283,7 @@ comment on column private.llm_open_calls.call is 'What was asked for: kind, targ
 comment on column private.llm_open_calls.attributes is 'Attributes of its use in the ledger: member, key, project, skill.';
 comment on column private.llm_open_calls.holds is 'Its holds by subject and meter: ids, what they hold, what former attempts used of it, and whether the running attempt counts.';
 comment on column private.llm_open_calls.target_index is 'Target of the running attempt, from 0.';
-comment on column private.llm_open_calls.attempt is 'What the running attempt may use at most: input_tokens, output_tokens, images, cost.';
+comment on column private.llm_open_calls.attempt is 'What the running attempt may use at most: input_tokens, output_tokens, images, cost_microusd.';
 comment on column private.llm_open_calls.spent is 'What former attempts used, in the columns of llm_calls.';
 select private.describe_data('private.llm_open_calls', '{
   "call_id, organization, called_at, status, ends_at, call, holds, target_index, attempt, spent": {"purpose": "settles what a call of a model has held", "export": "none"},
