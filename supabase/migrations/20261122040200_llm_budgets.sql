@@ -147,6 +147,11 @@ return kijko.subject(
 );
 comment on function private.llm_budget_subject(public.llm_budgets, text, timestamptz) is 'The subject by which a budget counts.';
 
+create function private.llm_window_start(period text) returns timestamptz
+language sql stable
+return case when period in ('hour', 'week') then date_trunc(period, kijko.now(), 'UTC') end;
+comment on function private.llm_window_start(text) is 'Start of the hour or week of now, which has a subject of its own; null for the periods of the engine. Nullable: result.';
+
 create function private.llm_meter(unit text) returns text
 language sql immutable
 return case unit when 'tokens' then 'llm_tokens' else 'llm_cost_microusd' end;
@@ -167,9 +172,7 @@ begin
       private.llm_budget_subject(b, v.value, w.starts_at) as subject
     from public.llm_budgets as b
     cross join lateral (select private.llm_budget_value(b, attributes, route, target)) as v (value)
-    cross join lateral (
-      select case when b.period in ('hour', 'week') then date_trunc(b.period, kijko.now(), 'UTC') end
-    ) as w (starts_at)
+    cross join lateral (select private.llm_window_start(b.period)) as w (starts_at)
     where b.org_id = org and b.enabled and v.value is not null
     order by b.id
   loop

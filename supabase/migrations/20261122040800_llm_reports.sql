@@ -38,7 +38,7 @@ create function private.llm_state(budget public.llm_budgets, value text) returns
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
-  starts_at constant timestamptz := case when budget.period in ('hour', 'week') then date_trunc(budget.period, kijko.now(), 'UTC') end;
+  starts_at constant timestamptz := private.llm_window_start(budget.period);
   explained constant jsonb := kijko.explain_limit(private.llm_budget_subject(budget, value, starts_at), private.llm_meter(budget.unit));
   counted constant bigint := coalesce((explained ->> 'used')::bigint, 0);
   held constant bigint := coalesce((explained #>> '{rows,held,amount}')::bigint, 0);
@@ -79,7 +79,7 @@ begin
     union
     select k.value from private.llm_budget_subjects as k
     where k.organization = b.org_id and k.budget_id = b.id
-      and k.starts_at is not distinct from (case when b.period in ('hour', 'week') then date_trunc(b.period, kijko.now(), 'UTC') end)
+      and k.starts_at is not distinct from private.llm_window_start(b.period)
   ) as v
   cross join lateral private.llm_state(b, v.value) as s
   where b.org_id = org and (llm_budget_usage.budget_id is null or b.id = llm_budget_usage.budget_id)
