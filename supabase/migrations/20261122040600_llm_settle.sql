@@ -30,7 +30,7 @@ begin
   perform private.llm_end_holds(opened.holds, used, opened.attributes);
   update public.llm_calls as c
   set status = llm_finish.status,
-    estimated = (used -> 'estimated' = 'true') is true or (opened.spent -> 'estimated' = 'true') is true,
+    estimated = t.estimated,
     reported_model = substring(outcome ->> 'model' for 200),
     input_tokens = t.input_tokens,
     output_tokens = t.output_tokens,
@@ -49,7 +49,7 @@ begin
   from private.llm_sum(opened.spent, used) as s (total)
   cross join lateral jsonb_to_record(s.total) as t (
     input_tokens bigint, output_tokens bigint, cache_read_tokens bigint, cache_write_tokens bigint, reasoning_tokens bigint, images bigint,
-    cost_microusd bigint
+    cost_microusd bigint, estimated boolean
   )
   where c.org_id = opened.organization and c.created_at = opened.called_at and c.id = opened.call_id;
 end
@@ -63,10 +63,10 @@ begin
   return (
     select jsonb_object_agg(n.name, coalesce((spent ->> n.name)::bigint, 0) + coalesce((used ->> n.name)::bigint, 0))
     from unnest('{input_tokens,output_tokens,cache_read_tokens,cache_write_tokens,reasoning_tokens,images,cost_microusd}'::text[]) as n (name)
-  );
+  ) || jsonb_build_object('estimated', (spent -> 'estimated' = 'true') is true or (used -> 'estimated' = 'true') is true);
 end
 $$;
-comment on function private.llm_sum(jsonb, jsonb) is 'The sum of two uses, count by count.';
+comment on function private.llm_sum(jsonb, jsonb) is 'The sum of two uses, count by count; an estimate if one of them is.';
 
 create function private.llm_used(opened private.llm_open_calls, usage jsonb) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -190,8 +190,7 @@ begin
     used := private.llm_used(opened, llm_raise.spent);
   end if;
   -- What the attempt that failed has used stays held, whatever comes next.
-  opened.spent := private.llm_sum(opened.spent, used)
-    || jsonb_build_object('estimated', (used -> 'estimated' = 'true') is true or (opened.spent -> 'estimated' = 'true') is true);
+  opened.spent := private.llm_sum(opened.spent, used);
   opened.holds := (
     select jsonb_agg(
       case when (h.value ->> 'counts')::boolean
@@ -269,7 +268,7 @@ begin
   end if;
   return jsonb_build_object(
     'cost_microusd', case when used ->> 'cost_microusd' is not null then total -> 'cost_microusd' end, 'tokens', private.llm_amount('llm_tokens', total),
-    'estimated', (used -> 'estimated' = 'true') is true or (opened.spent -> 'estimated' = 'true') is true
+    'estimated', total -> 'estimated'
   );
 end
 $$;
