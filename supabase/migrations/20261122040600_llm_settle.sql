@@ -201,7 +201,9 @@ begin
     from jsonb_array_elements(opened.holds) with ordinality as h (value, place)
   );
   target := opened.call -> 'targets' -> llm_raise.target_index;
-  if target is null or llm_raise.target_index < 0 or private.llm_open_target(opened.organization, target, 0) is null then
+  if target is null or llm_raise.target_index < 0
+    or not exists (select 1 from public.llm_providers as p where p.id = (target ->> 'provider_id')::uuid and p.enabled)
+  then
     code := 'model_not_found';
     refusal := 'the target is gone';
   else
