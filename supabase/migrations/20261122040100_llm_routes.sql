@@ -139,12 +139,11 @@ end
 $$;
 comment on function private.llm_may_use(public.llm_routes) is 'Whether the roles and keys of a route include the caller, who holds llm:call.';
 
-create function private.llm_find_route(org uuid, model text) returns public.llm_routes
+create function private.llm_find_route(org uuid, model text, routes_only boolean) returns public.llm_routes
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   route public.llm_routes;
-  routes_only constant boolean := (select s.routes_only from public.llm_settings as s where s.org_id = org);
   full_name constant text := case when strpos(model, '/') > 0 then model else private.models_provider(model) || '/' || model end;
 begin
   -- A well-known name without its provider is the same model, so a route for that model decides about it, too.
@@ -171,7 +170,7 @@ begin
   return route;
 end
 $$;
-comment on function private.llm_find_route(uuid, text) is 'The route of this name, or one with the model as its only target and without an id. Fails with model_not_allowed.';
+comment on function private.llm_find_route(uuid, text, boolean) is 'The route of this name, or one with the model as its only target and without an id. Fails with model_not_allowed.';
 
 create function private.llm_find_provider(org uuid, model text) returns public.llm_providers
 language plpgsql stable set search_path = pg_catalog, pg_temp

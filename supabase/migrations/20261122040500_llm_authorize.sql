@@ -155,11 +155,11 @@ begin
   ) then
     perform private.refuse_rate(1, 'at most 64 calls of a caller wait to be sent');
   end if;
-  route := private.llm_find_route(org, model);
+  select s.* into settings from public.llm_settings as s where s.org_id = org;
+  route := private.llm_find_route(org, model, settings.routes_only);
   if max_output_tokens > route.max_output_tokens then
     perform kijko.fail('bad_request', format('max_tokens: at most %s on this route', route.max_output_tokens));
   end if;
-  select s.* into settings from public.llm_settings as s where s.org_id = org;
   call := jsonb_build_object(
     'kind', kind, 'model', model, 'route', route.name, 'input_tokens', input_tokens, 'max_output_tokens', max_output_tokens,
     'choices', choices, 'images', images, 'retries', route.retries, 'time_budget_seconds', route.time_budget_seconds,
