@@ -1,6 +1,7 @@
 // What the domain's journeys share: people in an organization, refusals, a wait with an end, and travel in time.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { until } from '../until.mjs';
 import { admin, env, http, newUser, sql } from './support.mjs';
@@ -162,14 +163,17 @@ export async function usageOf(person) {
   return Object.fromEntries(rows.map((row) => [row.meter, row]));
 }
 
-/** A request without signing in. All of them share one address at the FREE rate, so a limited one waits for Retry-After. */
-export async function anonymous(method, path, options = {}) {
-  for (let tries = 0; ; tries += 1) {
-    const answer = await http(method, path, { token: env.ANON_KEY, ...options });
-    if (answer.body?.code !== 'rate_limited' || tries === 30) return answer;
-    await new Promise((resolve) => setTimeout(resolve, Number(answer.headers.get('retry-after')) * 1000));
+/** Sends a request again while a rate limits it, each time after Retry-After. Unauthenticated and refused ones share one address. */
+export async function withinRate(send, { isLimited = ({ body }) => body?.code === 'rate_limited', repeats = 30 } = {}) {
+  for (let n = 0; ; n += 1) {
+    const answer = await send();
+    if (!isLimited(answer) || n === repeats) return answer;
+    await sleep(Number(answer.headers.get('retry-after') ?? 1) * 1000);
   }
 }
+
+/** A request without signing in. All of them share the FREE rate of one address. */
+export const anonymous = (method, path, options = {}) => withinRate(() => http(method, path, { token: env.ANON_KEY, ...options }));
 
 /** A POST to a function, with the user's token. */
 export const call = (person, name, body, headers = {}) =>

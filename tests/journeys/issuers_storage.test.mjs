@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
 import { createKey } from './api_keys_support.mjs';
-import { newPerson, newTeam, ok, until } from './domain.mjs';
+import { newPerson, newTeam, ok, until, withinRate } from './domain.mjs';
 import { as, clientOf, enroll, forged, newIssuer, newMember, pretending, provision } from './issuers_support.mjs';
 import { read, storage, storedBytes, tenantBucket } from './storage_support.mjs';
 import { api, sql } from './support.mjs';
@@ -29,14 +29,9 @@ before(async () => {
   assert.equal((await stranger.client.storage.from(bucket).upload(path('theirs.txt', stranger.orgId), 'theirs')).error, null);
 });
 
-/** A request by a token. Refused ones share one address and its rate, so a limited one waits. */
-async function asBearer(token, method, route, options = {}) {
-  for (let tries = 0; ; tries += 1) {
-    const answer = await storage(method, route, { token, ...options });
-    if (answer.status !== 429 || tries === 30) return answer;
-    await new Promise((resolve) => setTimeout(resolve, Number(answer.headers.get('retry-after')) * 1000));
-  }
-}
+/** A request by a token. Refused ones share one address and its rate. */
+const asBearer = (token, method, route, options = {}) =>
+  withinRate(() => storage(method, route, { token, ...options }), { isLimited: ({ status }) => status === 429 });
 const refusal = ({ status, body }) => [status, body?.code, body?.statusCode];
 
 describe('a token', () => {

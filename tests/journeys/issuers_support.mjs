@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import { after } from 'node:test';
 import { createClient } from '@supabase/supabase-js';
 import Provider from 'oidc-provider';
-import { ok, until } from './domain.mjs';
+import { ok, until, withinRate } from './domain.mjs';
 import { env, http, sql } from './support.mjs';
 import { base64url, newKey, now, signature, token } from './tokens.mjs';
 
@@ -124,18 +124,15 @@ export const status = (person, id, wanted) =>
     return issuer;
   });
 
-/** A request with a token. Refused ones share one address and its rate, so a limited one waits for Retry-After. */
-export async function as(bearer, method, path, { body, headers = {} } = {}) {
-  for (let tries = 0; ; tries += 1) {
-    const answer = await http(method, `/rest/v1${path}`, {
+/** A request with a token. Refused ones share one address and its rate. */
+export const as = (bearer, method, path, { body, headers = {} } = {}) =>
+  withinRate(() =>
+    http(method, `/rest/v1${path}`, {
       token: bearer,
       body,
       headers: { ...(body && { 'Content-Type': 'application/json' }), ...headers },
-    });
-    if (answer.body?.code !== 'rate_limited' || tries === 30) return answer;
-    await new Promise((resolve) => setTimeout(resolve, Number(answer.headers.get('retry-after')) * 1000));
-  }
-}
+    }),
+  );
 
 export const provision = (bearer, headers) => as(bearer, 'POST', '/rpc/provision', { body: {}, headers });
 

@@ -1,8 +1,7 @@
 // Reports about tokens: keys that change, audiences, clocks, algorithms, and addresses that a provider has not verified.
 import assert from 'node:assert/strict';
 import { createPublicKey, randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { newPerson, ok, until } from '../journeys/domain.mjs';
+import { newPerson, ok, until, withinRate } from '../journeys/domain.mjs';
 import { AUDIENCE, as, enroll, newIssuer, newMember } from '../journeys/issuers_support.mjs';
 import { api, env, http, newUser, sql } from '../journeys/support.mjs';
 import { base64url, newKey, now, signature, token } from '../journeys/tokens.mjs';
@@ -14,14 +13,9 @@ const issuer = await newIssuer();
 await enroll(owner, issuer.url);
 const member = await newMember(issuer);
 
-/** Refused requests share one address and its rate, so a limited one waits. */
-async function patiently(path, bearer) {
-  for (let tries = 0; ; tries += 1) {
-    const answer = await http('GET', path, { token: bearer });
-    if (answer.status !== 429 || tries === 60) return answer;
-    await sleep(Number(answer.headers.get('retry-after') ?? 1) * 1000);
-  }
-}
+/** A GET by a token. Refused ones share one address and its rate. */
+const get = (path, bearer) =>
+  withinRate(() => http('GET', path, { token: bearer }), { isLimited: ({ status }) => status === 429, repeats: 60 });
 
 const projects = (bearer) => as(bearer, 'GET', '/projects?select=id');
 const accepted = async (bearer) => (await projects(bearer)).status;
@@ -114,7 +108,7 @@ report('tokens-6', 'no token chooses its algorithm: a public key is no secret, a
   }
   for (const bearer of forged) {
     for (const path of ['/rest/v1/profiles?select=id', '/auth/v1/user', '/storage/v1/bucket']) {
-      const answer = await patiently(path, bearer);
+      const answer = await get(path, bearer);
       assert.ok([400, 401, 403].includes(answer.status), `${path} ${answer.status} for ${bearer.slice(0, 60)}`);
       assert.ok(!answer.text.includes(session.user.id));
     }
