@@ -40,8 +40,8 @@ export async function bodyOf(request) {
   return Buffer.concat(parts);
 }
 
-export const json = (response, value, status = 200) =>
-  response.writeHead(status, { 'Content-Type': 'application/json' }).end(JSON.stringify(value));
+export const json = (response, value, status = 200, headers = {}) =>
+  response.writeHead(status, { 'Content-Type': 'application/json', ...headers }).end(JSON.stringify(value));
 
 /** A promise with its resolve function. */
 export function gate() {

@@ -2,9 +2,11 @@
 // hang up. In each case the call is settled.
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import OpenAI, { APIError, InternalServerError, RateLimitError } from 'openai';
 import { newTeam, ok, until } from './domain.mjs';
-import { anthropicAnswer, json, newKey, newVendor, openai, openaiAnswer, openaiEvents, pause } from './llm_support.mjs';
+import { json } from './functions_support.mjs';
+import { anthropicAnswer, newKey, newVendor, openai, openaiAnswer, openaiEvents } from './llm_support.mjs';
 
 const messages = [{ role: 'user', content: 'Say hello' }];
 
@@ -57,7 +59,7 @@ describe('budgets', () => {
 describe('vendors that fail', () => {
   test('a busy one is asked again, and then the next one', async () => {
     const busy = await newVendor('anthropic', (_, response) =>
-      json(response, 529, { type: 'error', error: { type: 'overloaded_error', message: 'Overloaded' } }, { 'retry-after-ms': '10' }),
+      json(response, { type: 'error', error: { type: 'overloaded_error', message: 'Overloaded' } }, 529, { 'retry-after-ms': '10' }),
     );
     const other = await newVendor('openai', openaiAnswer);
     await route('resilient', [busy.model, other.model]);
@@ -76,7 +78,7 @@ describe('vendors that fail', () => {
       [400, { error: { message: 'too long', code: 'context_length_exceeded' } }, 400, 'context_length_exceeded'],
       [401, { error: { message: 'Incorrect API key provided: sk-vendors-own-key', code: 'invalid_api_key' } }, 502, 'vendor_auth'],
     ]) {
-      const vendor = await newVendor('openai', (_, response) => json(response, status, body));
+      const vendor = await newVendor('openai', (_, response) => json(response, body, status));
       await assert.rejects(client.chat.completions.create({ model: vendor.model, messages }), (error) => {
         assert.deepEqual([error.status, error.code], [wanted, code]);
         assert.ok(!error.message.includes('sk-vendors'));
@@ -126,7 +128,7 @@ describe('vendors that fail', () => {
 
   test('a silent one is given up in time', async () => {
     const vendor = await newVendor('openai', async (_, response) => {
-      await pause(30_000);
+      await sleep(30_000);
       response.destroy();
     });
     await route('slow', [vendor.model], { first_token_seconds: 1, retries: 0 });
@@ -148,7 +150,7 @@ describe('clients that hang up', () => {
         cut = true;
       });
       openaiEvents(response, [{ content: 'Hello ' }, { content: 'there' }], { finish: null, usage: null });
-      await pause(30_000);
+      await sleep(30_000);
     });
     const stream = await client.chat.completions.create({ model: vendor.model, messages, stream: true });
     for await (const chunk of stream) if (chunk.choices[0].delta.content === 'there') break;

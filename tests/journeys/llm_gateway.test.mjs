@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { AuthenticationError, BadRequestError, NotFoundError, PermissionDeniedError } from 'openai';
+import { createKey } from './api_keys_support.mjs';
 import { newTeam, ok, until } from './domain.mjs';
-import { anthropicAnswer, geminiAnswer, json, newKey, newVendor, openai, openaiAnswer } from './llm_support.mjs';
+import { json } from './functions_support.mjs';
+import { anthropicAnswer, geminiAnswer, newKey, newVendor, openai, openaiAnswer } from './llm_support.mjs';
 import { env } from './support.mjs';
 
 const messages = [
@@ -36,7 +38,7 @@ describe('who may call', () => {
     await assert.rejects(ask(openai('kjk_live_nonsense')), AuthenticationError);
     await assert.rejects(ask(openai(env.ANON_KEY)), AuthenticationError);
     await assert.rejects(ask(openai(team.nonMember.token, { organization: team.orgId })), PermissionDeniedError);
-    const other = await ok(team.owner.client.rpc('create_api_key', { name: 'reads', permissions: ['projects:read'] }));
+    const other = await createKey(team.owner, { permissions: ['projects:read'] });
     await assert.rejects(ask(openai(other.secret)), (error) => {
       assert.ok(error instanceof PermissionDeniedError);
       assert.deepEqual([error.code, error.type], ['permission_denied', 'permission_error']);
@@ -201,7 +203,7 @@ describe('embeddings and models', () => {
   test('embeddings, in base64 as the client asks by default, and as floats', async () => {
     const vector = [0.25, -1.5, 3];
     const vendor = await newVendor('openai', ({ body }, response) =>
-      json(response, 200, {
+      json(response, {
         object: 'list',
         model: 'embed-2026',
         data: [body.input].flat().map((_, index) => ({ object: 'embedding', index, embedding: vector })),

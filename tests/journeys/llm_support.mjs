@@ -2,8 +2,9 @@
 import { randomUUID } from 'node:crypto';
 import { after } from 'node:test';
 import OpenAI from 'openai';
+import { createKey } from './api_keys_support.mjs';
 import { ok } from './domain.mjs';
-import { bodyOf, newServer } from './functions_support.mjs';
+import { bodyOf, json, newServer } from './functions_support.mjs';
 import { admin, env, sql } from './support.mjs';
 
 const PRICE = { input_microusd_per_mtok: 1_000_000, output_microusd_per_mtok: 2_000_000 };
@@ -56,10 +57,7 @@ export function openai(apiKey, options = {}) {
 }
 
 /** A key that may call models. */
-export const newKey = (person, fields = {}) =>
-  ok(person.client.rpc('create_api_key', { name: `llm ${randomUUID().slice(0, 8)}`, permissions: ['llm:call'], ...fields }));
-
-export const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+export const newKey = (person) => createKey(person, { permissions: ['llm:call'] });
 
 const eventStream = (response) => response.writeHead(200, { 'Content-Type': 'text/event-stream' });
 
@@ -90,7 +88,7 @@ export function openaiAnswer({ body }, response, text = 'Hello there') {
     return response.end('data: [DONE]\n\n');
   }
   const message = { role: 'assistant', content: text, refusal: null };
-  return json(response, 200, {
+  return json(response, {
     id: 'chatcmpl-theirs',
     object: 'chat.completion',
     created: 1,
@@ -137,6 +135,3 @@ export function geminiAnswer(response, parts) {
   }
   return response.end();
 }
-
-export const json = (response, status, body, headers = {}) =>
-  response.writeHead(status, { 'Content-Type': 'application/json', ...headers }).end(JSON.stringify(body));

@@ -93,7 +93,7 @@ report('keys-5', 'a key with one letter changed, cut, doubled, or in other capit
 
 report('keys-6', 'a demotion of its maker holds for a key that is in use', async () => {
   const team = await newTeam();
-  const key = await ok(team.admin.client.rpc('create_api_key', { name: 'Key', permissions: ['projects:read', 'projects:write'] }));
+  const key = await createKey(team.admin, { permissions: ['projects:read', 'projects:write'] });
   const insert = () =>
     withKey(key.secret, 'POST', '/projects', { body: { name: 'By key' }, headers: { 'Content-Type': 'application/json' } });
   assert.equal((await insert()).status, 201);
