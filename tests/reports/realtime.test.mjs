@@ -33,6 +33,11 @@ after(async () => {
 });
 
 const clientOf = (person) => realtimeClient({ token: async () => person.token });
+/** The sockets break off, and the client does not come back. */
+function cutOff(client) {
+  for (const socket of client.sockets) socket.terminate();
+  client.realtime.disconnect();
+}
 const presence = (channel) =>
   Object.fromEntries(Object.entries(channel.presenceState()).map(([key, metas]) => [key, metas.map(({ presence_ref, ...rest }) => rest)]));
 
@@ -70,8 +75,7 @@ report('realtime-3', 'a changed state replaces the former one, and goes with its
   for (const status of ['online', 'away', 'busy']) await channel.track({ status });
   await until('the last state', () => presence(watcher.channel).member?.some(({ status }) => status === 'busy'));
   assert.deepEqual(presence(watcher.channel), { member: [{ status: 'busy' }] });
-  for (const socket of client.sockets) socket.terminate();
-  client.realtime.disconnect();
+  cutOff(client);
   await until('the member to be gone', () => !presence(watcher.channel).member);
 });
 
@@ -83,8 +87,7 @@ report('realtime-4', 'one who loses the connection and comes back is present onc
     const { channel } = await present(client, room, 'member', { private: true });
     await channel.track({ n });
     await until('to be present', () => presence(watcher.channel).member?.some((one) => one.n === n));
-    if (n < 2) for (const socket of client.sockets) socket.terminate();
-    if (n < 2) client.realtime.disconnect();
+    if (n < 2) cutOff(client);
   }
   await until('the former ones to be gone', () => presence(watcher.channel).member?.length === 1);
   assert.deepEqual(presence(watcher.channel), { member: [{ n: 2 }] });
