@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { until } from '../until.mjs';
 import { Browser, beginning, linking, newPerson, Providers } from './auth_providers.mjs';
-import { claimsOf, pkceClient, refresh, refused, UUID } from './auth_support.mjs';
+import { claimsOf, pkceClient, pkceGrant, refresh, refused, UUID } from './auth_support.mjs';
 import { admin, adminSql, api, env, http, newEmail, newUser, sql } from './support.mjs';
 
 let providers;
@@ -236,7 +236,7 @@ describe('attacks', () => {
     await beginning(thief, 'github');
     await refused(thief.auth.exchangeCodeForSession(query.code), 'bad_code_verifier', 400);
     assert.equal((await client.auth.exchangeCodeForSession(query.code)).error, null);
-    const again = await http('POST', '/auth/v1/token?grant_type=pkce', { body: { auth_code: query.code, code_verifier: 'v'.repeat(43) } });
+    const again = await pkceGrant({ auth_code: query.code, code_verifier: 'v'.repeat(43) });
     assert.equal(again.body.code, 'flow_state_not_found');
   });
 
@@ -352,7 +352,7 @@ describe('identities', () => {
     const victim = new Browser();
     const { query } = await victim.arrive(url);
     assert.ok(query.code, 'the victim ends in the app, which holds no verifier');
-    const guess = await http('POST', '/auth/v1/token?grant_type=pkce', { body: { auth_code: query.code, code_verifier: 'v'.repeat(43) } });
+    const guess = await pkceGrant({ auth_code: query.code, code_verifier: 'v'.repeat(43) });
     assert.equal(guess.body.code, 'bad_code_verifier');
     assert.equal(await identityOf(attacker.client, 'github'), undefined);
     const again = await new Browser().arrive(url);

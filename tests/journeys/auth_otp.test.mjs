@@ -2,11 +2,10 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
-import { claimsOf, mailsTo, mailTo, openLink, pkceClient, refused } from './auth_support.mjs';
+import { claimsOf, mailsTo, mailTo, openLink, pkceClient, pkceGrant, refused } from './auth_support.mjs';
 import { adminSql, api, env, http, newEmail, newUser, sql } from './support.mjs';
 
 const otp = (email, options) => api().auth.signInWithOtp({ email, options });
-const pkceGrant = (body) => http('POST', '/auth/v1/token?grant_type=pkce', { body });
 
 describe('sign in by mail', () => {
   test('with the link', async () => {

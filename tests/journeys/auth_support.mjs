@@ -12,6 +12,7 @@ export const claimsOf = (token) => JSON.parse(Buffer.from(token.split('.')[1], '
 export const refresh = (token) => http('POST', '/auth/v1/token?grant_type=refresh_token', { body: { refresh_token: token } });
 export const passwordGrant = (email, password, options) =>
   http('POST', '/auth/v1/token?grant_type=password', { body: { email, password }, ...options });
+export const pkceGrant = (body) => http('POST', '/auth/v1/token?grant_type=pkce', { body });
 
 export async function refused(promise, code, status) {
   const { error } = await promise;

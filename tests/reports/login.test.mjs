@@ -11,6 +11,7 @@ import {
   openLink,
   passwordGrant,
   pkceClient,
+  pkceGrant,
   refresh,
   refused,
 } from '../journeys/auth_support.mjs';
@@ -50,7 +51,7 @@ report('login-2', 'a letter that only looks like another, or folds to it, gets n
     const mails = await sql('select recipient from private.mail_messages where recipient ilike $1', [`%${name}%`]);
     for (const { recipient } of mails) assert.equal(recipient, email, `${JSON.stringify(typed)} got a mail`);
     const answer = await passwordGrant(typed, 'heron-42-heron');
-    assert.notEqual(answer.body.user?.email === email && typed.toLowerCase() !== email, true, JSON.stringify(typed));
+    assert.notEqual(answer.body.user?.email, email, `${JSON.stringify(typed)} signed in`);
   }
   assert.equal((await usersLike(`%${name}%`)).length, 1);
   const inviter = await newPerson('PRO');
@@ -148,13 +149,10 @@ report('login-8', 'codes cannot be guessed one by one, by asking for new ones, o
   for (let n = 0; n < 5; n += 1) assert.equal((await verify(people[0].email, wrong)).body.code, 'otp_expired');
   assert.equal((await verify(people[0].email, mail.token)).body.code, 'otp_expired', 'the right code after five wrong ones');
   // A new mail gives new tries, but not without end: 20 for an address in an hour.
-  let refusedAfter = 0;
-  for (let mails = 0; mails < 5 && refusedAfter === 0; mails += 1) {
+  let limited = false;
+  for (let mails = 0; mails < 5 && !limited; mails += 1) {
     await api().auth.signInWithOtp({ email: people[0].email });
-    for (let n = 0; n < 4; n += 1) {
-      const answer = await verify(people[0].email, wrong);
-      if (answer.status === 429) refusedAfter ||= mails * 4 + n + 1;
-    }
+    for (let n = 0; n < 4; n += 1) if ((await verify(people[0].email, wrong)).status === 429) limited = true;
   }
   const { data: last } = await mailTo(people[0].email, 'magic_link');
   const answer = await verify(people[0].email, last.token);
@@ -191,15 +189,13 @@ report('login-11', 'an authorization code is exchanged once, also by two request
   await client.auth.signInWithOtp({ email });
   const { data: mail } = await mailTo(email, 'magic_link');
   const { query } = await openLink(mail.link);
-  const [verifierKey] = [...(await sql('select code_challenge from auth.flow_state order by created_at desc limit 1'))];
-  assert.ok(verifierKey);
-  // The client deletes its verifier with the first exchange, so take it out before.
-  const verifier = client.auth.storage.getItem(`${client.auth.storageKey}-code-verifier`);
-  const exchange = (code_verifier) => http('POST', '/auth/v1/token?grant_type=pkce', { body: { auth_code: query.code, code_verifier } });
-  const plain = JSON.parse(await verifier).split('/')[0];
-  const answers = await Promise.all([exchange(plain), exchange(plain), exchange(plain)]);
+  // The client would delete its verifier with the first exchange.
+  const kept = await client.auth.storage.getItem(`${client.auth.storageKey}-code-verifier`);
+  const [code_verifier] = JSON.parse(kept).split('/');
+  const exchange = () => pkceGrant({ auth_code: query.code, code_verifier });
+  const answers = await Promise.all([exchange(), exchange(), exchange()]);
   assert.deepEqual(answers.map(({ status }) => status).sort(), [200, 404, 404]);
-  assert.equal((await exchange(plain)).status, 404);
+  assert.equal((await exchange()).status, 404);
 });
 
 report('login-12', 'what users write into their own metadata gives them no role and no organization', async () => {
