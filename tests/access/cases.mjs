@@ -9,7 +9,8 @@ const slug = () => `m-${randomUUID()}`;
 
 /**
  * By relation: `insert` (the body of a new row), `update` (what to change), `target` (which of the organization's rows),
- * `points` (which of project_id and skill_id are made to point at other rows, if not both), and `more`: further operations as {method, body, row}, where `row` says which row is addressed.
+ * `points` (which of project_id and skill_id are made to point at other rows, if not both), and `more`: further operations as
+ * {method, body, row}, where `row` says which row is addressed.
  * `t` is the tenant whose rows the body names: the world, or its other organization.
  */
 export const RELATIONS = {

@@ -49,7 +49,10 @@ async function killed(run) {
   await session.query('begin');
   const done = await run(session).then(
     () => true,
-    (error) => assert.equal(error.code, 'KJ431') ?? false,
+    (error) => {
+      assert.equal(error.code, 'KJ431');
+      return false;
+    },
   );
   await pool.query('select pg_terminate_backend($1)', [session.processID]);
   await ended;

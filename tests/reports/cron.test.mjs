@@ -48,10 +48,8 @@ report('cron-3', 'what runs every few minutes neither stops nor runs on for the 
 
 report('cron-4', 'in a zone whose clock changes by half an hour each time comes once, in order', async () => {
   // Lord Howe: half an hour, on 4 April and 3 October 2027.
-  for (const [from, zone] of [
-    ['2027-04-02T00:00Z', 'Australia/Lord_Howe'],
-    ['2027-10-01T00:00Z', 'Australia/Lord_Howe'],
-  ]) {
+  const zone = 'Australia/Lord_Howe';
+  for (const from of ['2027-04-02T00:00Z', '2027-10-01T00:00Z']) {
     const times = await upcoming('45 1,2 * * *', zone, from, 8);
     assert.deepEqual([...new Set(times)].sort(), times);
     const days = times.map((at) => local(zone)(at).slice(0, 10));

@@ -167,12 +167,11 @@ report('queue-8', 'a transaction that stays open does not make claims read the d
         JSON.stringify(Array.from({ length: batch }, () => ({ org_id: person.orgId, kind }))),
       ]);
       const blocks = await transaction(async (query) => {
-        const read = async () =>
-          (await query('select pg_stat_get_xact_blocks_fetched(oid) - 0 as n from pg_class where relname = $1', ['jobs']))[0].n;
-        const before = Number(await read());
+        const read = async () => Number((await query(`select pg_stat_get_xact_blocks_fetched('public.jobs'::regclass) as n`))[0].n);
+        const start = await read();
         const jobs = await query(`select * from private.jobs_claim('report', '1 minute', $1, array[$2])`, [batch, kind]);
         assert.equal(jobs.length, batch);
-        const fetched = Number(await read()) - before;
+        const fetched = (await read()) - start;
         await query('select * from private.jobs_complete($1, $2)', [
           'report',
           JSON.stringify(jobs.map(({ id, attempt }) => ({ id, attempt, result: {} }))),
