@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
 import { createKey } from './api_keys_support.mjs';
 import { newPerson, newTeam, ok, until, withinRate } from './domain.mjs';
-import { as, clientOf, enroll, forged, newIssuer, newMember, pretending, provision } from './issuers_support.mjs';
+import { as, clientOf, enroll, forged, newIssuer, newMember, pretending, provision, requireIssuer } from './issuers_support.mjs';
 import { read, storage, storedBytes, tenantBucket } from './storage_support.mjs';
 import { api, sql } from './support.mjs';
 
@@ -190,9 +190,7 @@ describe('a member by an issuer', () => {
     const { tokenOf } = await newMember(other);
     const name = path('sso.txt', strict.orgId);
     assert.equal((await filesOf(tokenOf()).upload(name, 'x')).error, null);
-    const own = strict.owner.client.from('memberships').update({ is_break_glass: true });
-    await ok(own.eq('org_id', strict.orgId).eq('user_id', strict.owner.user.id).select());
-    await ok(strict.owner.client.from('organizations').update({ sso_required: true }).eq('id', strict.orgId).select());
+    await requireIssuer(strict);
     assert.deepEqual(await read(strict.member.client.storage.from(bucket), name), { code: 'NoSuchKey' });
     assert.equal(await read(filesOf(tokenOf()), name), 'x');
   });

@@ -117,6 +117,13 @@ export async function enroll(person, url, fields = {}) {
   return status(person, enrolled.id, 'active');
 }
 
+/** From now on the organization requires its issuer, of everybody but its owner. */
+export async function requireIssuer({ owner, orgId }) {
+  const own = owner.client.from('memberships').update({ is_break_glass: true });
+  await ok(own.eq('org_id', orgId).eq('user_id', owner.user.id).select());
+  await ok(owner.client.from('organizations').update({ sso_required: true }).eq('id', orgId).select());
+}
+
 /** The issuer once it has this status. Waits beside the API, whose rate limit is not to be used up by waiting. */
 export const status = (person, id, wanted) =>
   until(`an issuer to be ${wanted}`, async () => {
