@@ -3,7 +3,7 @@
 // The migrations name the domains: the first ten digits of a time stamp are a block, a block is a domain, and the name of
 // the block's first file is the domain's name.
 import { LARGE_FILES, NO_DOMAIN, SHARED_FUNCTIONS } from './exceptions.mjs';
-import { exists, filesOf, isMain, namesIn, ROOT, read, report } from './tree.mjs';
+import { exists, filesOf, isMain, namesIn, ROOT, read, repeated, report } from './tree.mjs';
 
 const MIGRATIONS = 'supabase/migrations';
 const MAX_LINES = 400;
@@ -184,7 +184,7 @@ function repeatedLists(root) {
     .filter((name) => name.endsWith('.sh'))
     .flatMap((name) => {
       const lists = [...read(root, `scripts/${name}`).matchAll(/^([A-Z][A-Z0-9_]*)=\(/gm)].map(([, list]) => list);
-      return lists.filter((list, at) => lists.indexOf(list) !== at).map((list) => `scripts/${name} sets ${list} twice: join both lists`);
+      return repeated(lists).map((list) => `scripts/${name} sets ${list} twice: join both lists`);
     });
 }
 

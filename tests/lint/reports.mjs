@@ -1,5 +1,5 @@
 // Each public report that tests/reports tries has its line in LOG.md, and each line its test.
-import { isMain, namesIn, ROOT, read, report } from './tree.mjs';
+import { isMain, namesIn, ROOT, read, repeated, report } from './tree.mjs';
 
 const FOLDER = 'tests/reports';
 const LOG = `${FOLDER}/LOG.md`;
@@ -20,15 +20,14 @@ export function checkReports(root) {
         .map((cell) => cell.trim()),
     );
   const logged = rows.map(([id]) => id);
-  const twice = (ids) => ids.filter((id, at) => ids.indexOf(id) !== at);
   return [
     ...tested.filter(({ id }) => !logged.includes(id)).map(({ id, name }) => `${FOLDER}/${name} tests ${id}, which ${LOG} does not have`),
     ...logged.filter((id) => !tested.some((one) => one.id === id)).map((id) => `${LOG} has ${id}, which no test tries`),
     ...tested
       .filter(({ id, name }) => !id.startsWith(`${name.split('.')[0]}-`))
       .map(({ id, name }) => `${FOLDER}/${name}: ${id} must begin with the file's name`),
-    ...twice([...tested.map(({ id }) => id)]).map((id) => `${FOLDER} tests ${id} twice`),
-    ...twice(logged).map((id) => `${LOG} has ${id} twice`),
+    ...repeated(tested.map(({ id }) => id)).map((id) => `${FOLDER} tests ${id} twice`),
+    ...repeated(logged).map((id) => `${LOG} has ${id} twice`),
     ...rows
       .filter((cells) => cells.length !== COLUMNS.length || cells.includes(''))
       .map(([id]) => `${LOG}: ${id} needs ${COLUMNS.join(', ')}`),

@@ -34,6 +34,9 @@ export const read = (root, path) => readFileSync(join(root, path), 'utf8');
 
 export const exists = (root, path) => existsSync(join(root, path));
 
+/** The entries of a list that it has had before. */
+export const repeated = (list) => list.filter((entry, at) => list.indexOf(entry) !== at);
+
 /** Prints the findings of a check and sets the exit status. */
 export function report(check, findings) {
   for (const finding of findings) console.error(`${check}: ${finding}`);
