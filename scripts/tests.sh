@@ -138,7 +138,7 @@ test_lint() {
   node tests/lint/places.mjs
   node tests/lint/released.mjs
   node tests/lint/reports.mjs
-  node --test --test-reporter=tap tests/lint/*.test.mjs
+  node --test --test-reporter=tap tests/lint/*.test.mjs tests/mutation/*.test.mjs
   cargo fmt --all --check
   check_dependencies
   node_modules/.bin/biome ci --colors=off

@@ -163,7 +163,7 @@ export function expressionMutants(expression) {
 }
 
 /** Numbers between 0 and 1 that depend on the seed alone (mulberry32). */
-export function random(seed) {
+function random(seed) {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;

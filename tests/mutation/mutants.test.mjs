@@ -1,7 +1,7 @@
-// The changes of tests/mutation: what is changed, and what is left alone.
+// What is changed, and what is left alone.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { conjuncts, expressionMutants, mutantsOf, partsOf, sample } from '../mutation/mutants.mjs';
+import { conjuncts, expressionMutants, mutantsOf, partsOf, sample } from './mutants.mjs';
 
 const kinds = (body) => mutantsOf(body).map(({ kind, from, to }) => `${kind}: ${from} → ${to}`);
 
