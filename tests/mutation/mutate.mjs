@@ -98,19 +98,19 @@ function filesFor({ names, domain, lints: wanted }) {
   return [...wanted.map((name) => lints.get(name)), ...scored.map(({ file }) => file)];
 }
 
-/** Which file notices, or null. A change that Postgres refuses is none. */
+/** Which file notices, with its line, or null; { refused } if Postgres refuses the change, which then is none. */
 async function noticedBy(mutant) {
   for (const file of filesFor(mutant)) {
-    const line = await underMutant(mutant, file);
-    if (line?.refused) return line;
+    const { refused, line } = await underMutant(mutant, file);
+    if (refused) return { refused };
     if (line && (await passesUnchanged(file))) return { file, line };
   }
   return null;
 }
 
-/** What a file says under a change if it fails; null if it passes. */
+/** Under a change: { line } that the file says if it fails, {} if it passes, { refused } if Postgres refuses the change. */
 async function underMutant(mutant, file) {
-  if (file.leftOut) return null;
+  if (file.leftOut) return {};
   try {
     await db.query(mutant.apply);
   } catch (error) {
@@ -118,7 +118,8 @@ async function underMutant(mutant, file) {
   }
   try {
     const { passed, output } = await passes(file.path);
-    return passed ? null : (output.split('\n').find((line) => /^not ok|ERROR/.test(line)) ?? 'it did not end');
+    if (passed) return {};
+    return { line: output.split('\n').find((line) => /^not ok|ERROR/.test(line)) ?? 'it did not end' };
   } finally {
     await db.query(mutant.undo);
   }
