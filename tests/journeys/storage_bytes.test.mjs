@@ -139,18 +139,17 @@ describe('uploads under way', () => {
     assert.equal(error, null, error?.message);
     const { gauge } = await storedBytes(person.orgId);
     assert.ok(gauge > 1_000 && gauge < 1_100, String(gauge));
-    const copy = await fetch(`${env.API_URL}/storage/v1/object/copy`, {
-      method: 'POST',
-      headers: { Authorization: `Bearer ${person.owner.token}`, 'Content-Type': 'application/json' },
-      body: JSON.stringify({
+    const copy = await storage('POST', '/object/copy', {
+      token: person.owner.token,
+      body: {
         bucketId: bucket,
         sourceKey: path('noted', person.orgId),
         destinationKey: path('copy', person.orgId),
         copyMetadata: false,
         metadata: { note: 'n'.repeat(70_000) },
-      }),
+      },
     });
-    assert.equal((await copy.json()).code, 'InvalidRequest');
+    assert.equal(copy.body.code, 'InvalidRequest');
     assert.equal((await storedBytes(person.orgId)).gauge, gauge);
   });
 });
