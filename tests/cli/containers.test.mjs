@@ -6,13 +6,12 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { parse } from 'yaml';
-import { Image, root } from './image.mjs';
+import { giveToServer, Image, root } from './image.mjs';
 
 const folder = path.join(process.env.TEST_HOME, 'containers');
 const image = new Image(folder);
 const { run, migrate, start, stop, query } = image;
 const docker = (name) => path.join(root, 'deploy/docker', name);
-const giveToServer = (name) => process.getuid() === 0 && execFileSync('chown', ['-R', 'postgres:', name]);
 
 describe('the containers', () => {
   before(() => image.prepare());

@@ -21,6 +21,11 @@ function copies() {
   });
 }
 
+/** Gives a file or folder to the user of the server. */
+export function giveToServer(place) {
+  if (process.getuid() === 0) execFileSync('chown', ['-R', 'postgres:', place]);
+}
+
 // As the images do: never as root.
 function asServerUser(command, args) {
   if (process.getuid() !== 0) return [command, args];
@@ -45,7 +50,7 @@ export class Image {
     execFileSync(path.join(root, 'deploy/docker/make-secrets.sh'), [path.join(folder, 'secrets')], { stdio: 'ignore' });
     // The image has a volume for it.
     fs.mkdirSync(path.join(folder, 'keys'));
-    if (process.getuid() === 0) execFileSync('chown', ['-R', 'postgres:', folder]);
+    giveToServer(folder);
     this.environment = {
       PATH: process.env.PATH,
       HOME: folder,
