@@ -115,7 +115,7 @@ report('hooks-5', 'numbers of a payload come through as they were sent', async (
   assert.deepEqual([big, id, long], ['9007199254740993', '12345678901234567890', '0.1234567890123456789']);
 });
 
-report('hooks-6', 'two members of one name, or a body in another charset, are not two truths', async () => {
+report('hooks-6', 'of two members of one name the last one counts, and a body in another charset is refused', async () => {
   const reflex = await reflexBy('github');
   const { body: answer } = await deliver(reflex, '{"ref":"refs/heads/safe","ref":"refs/heads/main"}');
   const { payload } = await processed(person, answer.delivery_id);

@@ -35,7 +35,7 @@ report('login-1', 'capitals in an address make no second account, at any endpoin
   assert.equal((await usersLike(`jason-${name}@%`)).length, 1);
 });
 
-report('login-2', 'a letter that only looks like another, or folds to it, gets no mail for an account that is not its own', async () => {
+report('login-2', 'an address with a letter that looks like another, or folds to it, gets no mail of the other account', async () => {
   // The Kelvin sign and the long s fold to k and s, the dotless i has the capital I.
   const name = randomBytes(8).toString('hex');
   const email = `kis-${name}@example.com`;
@@ -170,7 +170,7 @@ report('login-9', 'a new password signs out the other devices at once, and not t
   assert.equal((await account.client.auth.getUser()).error, null);
 });
 
-report('login-10', 'the code by which an app was enrolled is spent, as is each code after it', async () => {
+report('login-10', 'a code of an authenticator app works once, also the one that enrolled the app', async () => {
   const account = await newUser();
   const factor = await enroll(account);
   const code = codeOf(factor.secret);

@@ -53,7 +53,7 @@ report('realtime-1', 'a message of more than 8,000 bytes is sent whole, and its 
   );
 });
 
-report('realtime-2', 'one who joins is told of once, also of themselves', async () => {
+report('realtime-2', 'a join is announced once, also to the client that joins', async () => {
   const room = newRoom(team.orgId);
   const joins = [];
   const watcher = clientOf(team.owner).channel(room, { config: { private: true, presence: { key: 'watcher', enabled: true } } });
@@ -79,7 +79,7 @@ report('realtime-3', 'a changed state replaces the former one, and goes with its
   await until('the member to be gone', () => !presence(watcher.channel).member);
 });
 
-report('realtime-4', 'one who loses the connection and comes back is present once', async () => {
+report('realtime-4', 'a client that loses its connection and comes back is present once', async () => {
   const room = newRoom(team.orgId);
   const watcher = await present(clientOf(team.owner), room, 'watcher', { private: true });
   for (let n = 0; n < 3; n += 1) {
@@ -93,7 +93,7 @@ report('realtime-4', 'one who loses the connection and comes back is present onc
   assert.deepEqual(presence(watcher.channel), { member: [{ n: 2 }] });
 });
 
-report('realtime-5', 'one who tracks without listening is seen by who listens', async () => {
+report('realtime-5', 'a client that tracks without listening is seen by those that listen', async () => {
   const room = newRoom(team.orgId);
   const watcher = await present(clientOf(team.owner), room, 'watcher', { private: true });
   const log = await joined(clientOf(team.member), room, { private: true, presence: { key: 'quiet', enabled: true } });
@@ -125,7 +125,7 @@ report(
   },
 );
 
-report('realtime-7', 'who is removed from the organization hears nothing more, before any token ends', async () => {
+report('realtime-7', 'a member who is removed from the organization receives nothing more, although the token is valid', async () => {
   const other = await newTeam();
   const room = newRoom(other.orgId);
   const log = await joined(clientOf(other.viewer), room, { private: true });

@@ -66,7 +66,7 @@ report('rest-3', 'an upsert changes a row of its own, and neither takes nor reve
   assert.deepEqual(row, { name: 'Theirs', org_id: other.orgId });
 });
 
-report('rest-4', 'who may write and not read inserts without reading, and upserts nothing', async () => {
+report('rest-4', 'a key that may write and not read inserts without returning rows, and upserts nothing', async () => {
   const { secret } = await createKey(team.owner, { permissions: ['projects:write'] });
   const client = keyClient(secret);
   assert.equal((await client.from('projects').insert({ name: 'Blind' })).status, 201);
@@ -135,7 +135,7 @@ report('rest-7', 'a NUL in a body, a filter or a header is the fault of the requ
   assert.equal(half.status, 400);
 });
 
-report('rest-8', 'whatever is asked of a table of tenants, no policy is so wide that a stranger sees a row', async () => {
+report('rest-8', 'no policy of a tenant table shows a row to a stranger', async () => {
   const stranger = await newPerson();
   const own = new Set([stranger.orgId]);
   for (const table of TENANT_TABLES) {
