@@ -1,34 +1,27 @@
 //! The body of a request, as it comes.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use axum::{
     body::{Body, BodyDataStream},
     http::{HeaderMap, header},
 };
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 
 use crate::error::{StorageError, invalid_request, too_large};
 
-/// So much of a refused body is read and thrown away: a proxy that is still sending takes an answer that ends the connection for a
-/// broken upstream. Files that are a little too large for their bucket are common, and get their answer.
-const DRAINED_BYTES: usize = 256 << 20;
 /// A body of JSON.
 const MAX_JSON: usize = 1 << 20;
 
-/// A body, which can still be drained after somebody began to read it.
-#[derive(Debug, Clone)]
+/// A body that has not been read yet.
+#[derive(Debug)]
 pub struct Incoming {
-    parts: Arc<Mutex<BodyDataStream>>,
+    parts: BodyDataStream,
     /// Bytes that the sender has announced.
     pub length: Option<u64>,
     idle: Duration,
-    waits: bool,
 }
 
 impl Incoming {
@@ -38,45 +31,23 @@ impl Incoming {
             .get(header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok());
         Self {
-            parts: Arc::new(Mutex::new(body.into_data_stream())),
+            parts: body.into_data_stream(),
             length: length.and_then(|text| text.parse().ok()),
             idle,
-            waits: headers.contains_key(header::EXPECT),
         }
     }
 
     /// Its parts.
-    pub fn stream(&self) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send + use<> {
-        let parts = self.parts.clone();
-        stream::poll_fn(move |context| {
-            let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
-            parts.poll_next_unpin(context)
-        })
-    }
-
-    /// Reads a refused body to its end, or long enough. A sender that waits to be asked for it sends none.
-    pub async fn drain(&self) {
-        if self.waits {
-            return;
-        }
-        let mut parts = Box::pin(self.stream());
-        let mut seen = 0;
-        while let Ok(Some(Ok(part))) = tokio::time::timeout(self.idle, parts.next()).await {
-            seen += part.len();
-            if seen > DRAINED_BYTES {
-                return;
-            }
-        }
+    pub fn into_stream(self) -> BodyDataStream {
+        self.parts
     }
 
     /// A body of JSON. An empty one is an empty object.
-    pub async fn json<T: DeserializeOwned>(&self) -> Result<T, StorageError> {
-        let mut parts = Box::pin(self.stream());
+    pub async fn json<T: DeserializeOwned>(mut self) -> Result<T, StorageError> {
         let mut kept = Vec::new();
-        while let Some(part) = next(&mut parts, self.idle).await? {
+        while let Some(part) = next(&mut self.parts, self.idle).await? {
             kept.extend_from_slice(&part);
             if kept.len() > MAX_JSON {
-                self.drain().await;
                 return Err(too_large());
             }
         }

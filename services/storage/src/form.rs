@@ -50,7 +50,7 @@ pub struct Sent {
 /// What a request sends. The bytes are read later.
 pub async fn read(
     headers: &HeaderMap,
-    incoming: &Incoming,
+    incoming: Incoming,
     idle: Duration,
 ) -> Result<Sent, StorageError> {
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
@@ -74,18 +74,19 @@ pub async fn read(
         cache_control: cache_control(text(header::CACHE_CONTROL)),
         user_metadata,
         at_least: incoming.length,
-        bytes: plain(incoming.stream(), idle),
+        bytes: plain(incoming.into_stream(), idle),
     })
 }
 
 async fn from_form(
     boundary: String,
-    incoming: &Incoming,
+    incoming: Incoming,
     idle: Duration,
 ) -> Result<Sent, StorageError> {
     let around = ENVELOPE + 4 * boundary.len() as u64;
     let at_file = Arc::new(AtomicBool::new(false));
-    let parts = bounded_before_file(incoming.stream(), at_file.clone());
+    let length = incoming.length;
+    let parts = bounded_before_file(incoming.into_stream(), at_file.clone());
     let mut form = Multipart::new(parts, boundary);
     let (mut seen, mut cache, mut user_metadata, mut given_type) = (0, None, None, None);
     for _ in 0..=MAX_FIELDS {
@@ -103,9 +104,7 @@ async fn from_form(
                 kind: checked_type(given_type.or(of_part).as_deref())?,
                 cache_control: cache_control(cache.as_deref()),
                 user_metadata,
-                at_least: incoming
-                    .length
-                    .map(|length| length.saturating_sub(around + seen)),
+                at_least: length.map(|length| length.saturating_sub(around + seen)),
                 bytes: plain(field, idle),
             });
         }
@@ -250,7 +249,7 @@ mod tests {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         let idle = Duration::from_secs(5);
         let incoming = Incoming::new(body.into(), &headers, idle);
-        let mut sent = read(&headers, &incoming, idle).await?;
+        let mut sent = read(&headers, incoming, idle).await?;
         let mut bytes = Vec::new();
         while let Some(part) = sent.bytes.next().await {
             bytes.extend_from_slice(&part?);

@@ -48,7 +48,10 @@ pub fn public(server: &Server, routes: Router) -> Router {
     let limit = middleware::from_fn_with_state(server.db.clone(), refusals::limit);
     let routes = guard(server, routes.merge(health::route(server.service)))
         .layer(limit)
-        .layer(middleware::from_fn(unread_body::drain));
+        .layer(middleware::from_fn_with_state(
+            server.config.streams,
+            unread_body::drain,
+        ));
     observed(server, routes, false)
 }
 

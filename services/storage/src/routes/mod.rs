@@ -13,16 +13,12 @@ use axum::{
     Router,
     extract::Request,
     http::HeaderMap,
-    response::{IntoResponse, Response},
+    response::IntoResponse,
     routing::{any, get, post},
 };
 
 use crate::{
-    body::Incoming,
-    database::Database,
-    error::{StorageError, not_served},
-    token::Signer,
-    upload::Uploads,
+    body::Incoming, database::Database, error::not_served, token::Signer, upload::Uploads,
 };
 
 /// What handlers share.
@@ -123,15 +119,4 @@ pub fn routes(app: Arc<App>) -> Router {
             any(async || not_served("the S3 protocol").into_response()),
         )
         .with_state(app)
-}
-
-/// A refused body is read to its end before the answer, unless its sender waits to be asked.
-async fn drained(incoming: &Incoming, result: Result<Response, StorageError>) -> Response {
-    match result {
-        Ok(response) => response,
-        Err(error) => {
-            incoming.drain().await;
-            error.into_response()
-        }
-    }
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{App, drained};
+use super::App;
 use crate::{
     body::Incoming,
     caller::Caller,
@@ -139,52 +139,49 @@ pub async fn upload(
     caller: Caller,
     method: Method,
     request: Request,
-) -> Response {
+) -> Result<Response, StorageError> {
     let (headers, incoming) = app.incoming(request);
-    let stored = async {
-        let upsert = method == Method::PUT || is_upsert(&headers);
-        let operation = if method == Method::PUT {
-            "storage.object.upload_update"
-        } else {
-            "storage.object.upload"
-        };
-        let sent = form::read(&headers, &incoming, app.uploads.config.idle).await?;
-        let arguments = json!({
-            "bucket_id": target.bucket,
-            "name": target.name,
-            "upsert": upsert,
-            "metadata": { "mimetype": sent.kind, "contentLength": sent.at_least },
-            "user_metadata": sent.user_metadata,
-        });
-        let tried = Tried {
-            caller,
-            operation,
-            action: "object_write",
-            arguments,
-        };
-        let probed = app
-            .database()
-            .probe(
-                &tried.caller,
-                operation,
-                tried.action,
-                tried.arguments.clone(),
-            )
-            .await;
-        let probed = match probed {
-            Ok(answer) => answer.answer,
-            Err(error) => return Err(explained(app.database(), error, &target, upsert).await),
-        };
-        let replacing = Replacing {
-            upsert,
-            only: Some(json!({ "id": probed["replaces"] })),
-            tried: Some(tried),
-        };
-        let owner = read(probed)?;
-        let object = store(&app, target.clone(), owner, replacing, sent).await?;
-        Ok(Json(json!({ "Id": object.id, "Key": target.full() })).into_response())
+    let upsert = method == Method::PUT || is_upsert(&headers);
+    let operation = if method == Method::PUT {
+        "storage.object.upload_update"
+    } else {
+        "storage.object.upload"
     };
-    drained(&incoming, stored.await).await
+    let sent = form::read(&headers, incoming, app.uploads.config.idle).await?;
+    let arguments = json!({
+        "bucket_id": target.bucket,
+        "name": target.name,
+        "upsert": upsert,
+        "metadata": { "mimetype": sent.kind, "contentLength": sent.at_least },
+        "user_metadata": sent.user_metadata,
+    });
+    let tried = Tried {
+        caller,
+        operation,
+        action: "object_write",
+        arguments,
+    };
+    let probed = app
+        .database()
+        .probe(
+            &tried.caller,
+            operation,
+            tried.action,
+            tried.arguments.clone(),
+        )
+        .await;
+    let probed = match probed {
+        Ok(answer) => answer.answer,
+        Err(error) => return Err(explained(app.database(), error, &target, upsert).await),
+    };
+    let replacing = Replacing {
+        upsert,
+        only: Some(json!({ "id": probed["replaces"] })),
+        tried: Some(tried),
+    };
+    let owner = read(probed)?;
+    let object = store(&app, target.clone(), owner, replacing, sent).await?;
+    Ok(Json(json!({ "Id": object.id, "Key": target.full() })).into_response())
 }
 
 /// `x-upsert: true`.

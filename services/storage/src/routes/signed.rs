@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    App, drained,
+    App,
     objects::{self, Download, Replacing},
 };
 use crate::{
@@ -195,30 +195,27 @@ pub async fn upload(
     target: ObjectName,
     Query(query): Query<Download>,
     request: Request,
-) -> Response {
+) -> Result<Response, StorageError> {
     let holder = Caller::holder(request.method(), request.uri(), request.headers());
     let (headers, incoming) = app.incoming(request);
-    let stored = async {
-        let token = query.token.as_deref().ok_or_else(missing_token)?;
-        let claims = app.signer.verify(token, Scope::Upload, &target.full())?;
-        let request = holder.request("storage.object.sign_upload_url");
-        let signer = claims.signer.as_ref();
-        let started_by = app.database().admit_signer(&request, signer).await?;
-        let sent = form::read(&headers, &incoming, app.uploads.config.idle).await?;
-        let replacing = Replacing {
-            upsert: claims.upsert,
-            only: Some(json!({ "id": claims.replaces, "owner_id": claims.owner })),
-            tried: None,
-        };
-        let owner = Owner {
-            owner: claims.owner.as_deref().and_then(|owner| owner.parse().ok()),
-            started_by,
-            owner_id: claims.owner,
-        };
-        let object = objects::store(&app, target.clone(), owner, replacing, sent).await?;
-        Ok(Json(json!({ "Id": object.id, "Key": target.full() })).into_response())
+    let token = query.token.as_deref().ok_or_else(missing_token)?;
+    let claims = app.signer.verify(token, Scope::Upload, &target.full())?;
+    let request = holder.request("storage.object.sign_upload_url");
+    let signer = claims.signer.as_ref();
+    let started_by = app.database().admit_signer(&request, signer).await?;
+    let sent = form::read(&headers, incoming, app.uploads.config.idle).await?;
+    let replacing = Replacing {
+        upsert: claims.upsert,
+        only: Some(json!({ "id": claims.replaces, "owner_id": claims.owner })),
+        tried: None,
     };
-    drained(&incoming, stored.await).await
+    let owner = Owner {
+        owner: claims.owner.as_deref().and_then(|owner| owner.parse().ok()),
+        started_by,
+        owner_id: claims.owner,
+    };
+    let object = objects::store(&app, target.clone(), owner, replacing, sent).await?;
+    Ok(Json(json!({ "Id": object.id, "Key": target.full() })).into_response())
 }
 
 fn missing_token() -> StorageError {

@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 use tracing::{Instrument, Level};
 use uuid::Uuid;
 
+use super::unread_body::{self, DRAINED_BYTES};
 use crate::{
     error::Error,
     http::{
         config::{HttpConfig, RouteLimit, RouteLimits},
-        extract::body,
         metrics::HttpSeries,
     },
     telemetry::{
@@ -238,8 +238,8 @@ async fn answer(
     }
     let (limit, most) = (limit.request_timeout, limit.max_body_bytes);
     if declared.is_some_and(|length| length > most as u64) {
-        // Nothing of it is kept; what matters is that the sender has sent it, and reads the answer.
-        let _ = tokio::time::timeout(limit, body::read(request.into_body(), 0)).await;
+        let parts = request.into_body().into_data_stream();
+        let _ = tokio::time::timeout(limit, unread_body::read_rest(parts, DRAINED_BYTES)).await;
         return Error::TooLarge(most).into_response();
     }
     match tokio::time::timeout(limit, next.run(request)).await {

@@ -9,7 +9,7 @@ use std::{
 
 use axum::{
     body::{Body, BodyDataStream, Bytes},
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderMap, header},
     middleware::Next,
     response::Response,
@@ -17,14 +17,21 @@ use axum::{
 use futures_util::{Stream, StreamExt};
 use tokio::sync::oneshot;
 
-use crate::http::extract::body::DRAINED_BYTES;
-
+/// So much of a body is read and thrown away.
+pub(super) const DRAINED_BYTES: usize = 16 << 20;
+/// Of a service that takes files: those that are a little too large are common.
+const DRAINED_BYTES_OF_FILES: usize = 256 << 20;
 /// A sender that is silent for so long gets its answer as it is.
-const IDLE: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_secs(5);
 /// A refusal comes a moment before an HTTP client, to which the body was passed on, has let it go.
 const RELEASE: Duration = Duration::from_millis(50);
 
-pub(in crate::http) async fn drain(request: Request, next: Next) -> Response {
+/// The layer. Its state is whether the service takes bodies as they come, as one of files does.
+pub(in crate::http) async fn drain(
+    State(streams): State<bool>,
+    request: Request,
+    next: Next,
+) -> Response {
     if !is_sending(request.headers()) {
         return next.run(request).await;
     }
@@ -39,7 +46,12 @@ pub(in crate::http) async fn drain(request: Request, next: Next) -> Response {
     if (status.is_client_error() || status.is_server_error())
         && let Ok(Ok(parts)) = tokio::time::timeout(RELEASE, given_back).await
     {
-        read_rest(parts).await;
+        let most = if streams {
+            DRAINED_BYTES_OF_FILES
+        } else {
+            DRAINED_BYTES
+        };
+        read_rest(parts, most).await;
     }
     response
 }
@@ -52,11 +64,12 @@ fn is_sending(headers: &HeaderMap) -> bool {
     has_body && !headers.contains_key(header::EXPECT)
 }
 
-async fn read_rest(mut parts: BodyDataStream) {
+/// Reads and throws away what is left, or so much of it.
+pub(super) async fn read_rest(mut parts: BodyDataStream, most: usize) {
     let mut seen = 0;
     while let Ok(Some(Ok(part))) = tokio::time::timeout(IDLE, parts.next()).await {
         seen += part.len();
-        if seen > DRAINED_BYTES {
+        if seen > most {
             return;
         }
     }
@@ -99,15 +112,22 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
-    use axum::{Router, http::StatusCode, middleware, routing::post};
+    use axum::{
+        Router,
+        http::StatusCode,
+        middleware,
+        response::{IntoResponse, Response},
+        routing::post,
+    };
     use futures_util::stream;
     use tower::ServiceExt;
 
     use super::*;
+    use crate::http::extract::body;
 
     const PART: usize = 1_000;
 
-    fn app() -> Router {
+    fn app(streams: bool) -> Router {
         Router::new()
             .route("/unread", post(async || StatusCode::UNAUTHORIZED))
             .route("/accepted", post(async || StatusCode::ACCEPTED))
@@ -130,11 +150,23 @@ mod tests {
                     StatusCode::BAD_GATEWAY
                 }),
             )
-            .layer(middleware::from_fn(drain))
+            .route("/whole", post(whole))
+            .layer(middleware::from_fn_with_state(streams, drain))
+    }
+
+    async fn whole(body: Body) -> Response {
+        match body::read(body, 2_999).await {
+            Ok(whole) => whole.into_response(),
+            Err(error) => error.into_response(),
+        }
     }
 
     /// How many of the parts were taken when the answer came.
     async fn taken(path: &str, parts: usize, header: (&str, &str)) -> (u16, usize) {
+        taken_of(app(false), path, parts, header).await
+    }
+
+    async fn taken_of(app: Router, path: &str, parts: usize, header: (&str, &str)) -> (u16, usize) {
         let taken = Arc::new(AtomicUsize::new(0));
         let count = taken.clone();
         let body = stream::iter(0..parts).map(move |_| {
@@ -143,7 +175,7 @@ mod tests {
         });
         let request = Request::post(path).header(header.0, header.1);
         let request = request.body(Body::from_stream(body)).unwrap();
-        let status = app().oneshot(request).await.unwrap().status();
+        let status = app.oneshot(request).await.unwrap().status();
         (status.as_u16(), taken.load(Ordering::Relaxed))
     }
 
@@ -157,12 +189,17 @@ mod tests {
             (401, 40)
         );
         assert_eq!(taken("/half", 40, CHUNKED).await, (400, 40));
+        assert_eq!(taken("/whole", 500, CHUNKED).await, (413, 500));
     }
 
     #[tokio::test]
     async fn not_without_an_end() {
-        let (_, parts) = taken("/unread", usize::MAX, CHUNKED).await;
-        assert_eq!(parts, DRAINED_BYTES / PART + 1);
+        for (streams, most) in [(false, DRAINED_BYTES), (true, DRAINED_BYTES_OF_FILES)] {
+            let (_, parts) = taken_of(app(streams), "/unread", usize::MAX, CHUNKED).await;
+            assert_eq!(parts, most / PART + 1);
+        }
+        let (status, parts) = taken("/whole", usize::MAX, CHUNKED).await;
+        assert_eq!((status, parts), (413, 3 + DRAINED_BYTES / PART + 1));
     }
 
     #[tokio::test]
@@ -179,7 +216,7 @@ mod tests {
     async fn a_silent_sender_has_its_answer() {
         let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
         let request = Request::post("/unread").header(CHUNKED.0, CHUNKED.1);
-        let answer = app().oneshot(request.body(body).unwrap()).await;
+        let answer = app(false).oneshot(request.body(body).unwrap()).await;
         assert_eq!(answer.unwrap().status(), 401);
     }
 }
