@@ -6,7 +6,7 @@
 //! - [`app`]: the one list of domains; [`service`]: the name of the service.
 //! - [`domains`]: one folder each.
 //! - [`login`]: sign-in through outside providers.
-//! - `api`, [`input_files`], [`llm`], `oauth`, [`sandbox`], `upstream`: libraries that domains use.
+//! - `api`, [`input_files`], [`llm`], `oauth`, [`sandbox`], `slots`, `upstream`: libraries that domains use.
 //!
 //! What every service needs (database, worker, HTTP server, telemetry) is in `kijko_core`. This is a library with a thin
 //! `main.rs`, so that it can be tested in process.
@@ -21,6 +21,7 @@ pub mod login;
 mod oauth;
 pub mod sandbox;
 pub mod service;
+mod slots;
 mod stripe_signature;
 mod upstream;
 

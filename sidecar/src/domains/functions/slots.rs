@@ -1,10 +1,7 @@
 //! How many calls run at once. A call may take minutes and holds two connections, so one caller must not take all of a function's,
 //! and one slow function must not take all of the others'.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use crate::slots;
 
 /// In all.
 const MAX_CALLS: usize = 512;
@@ -16,14 +13,9 @@ pub(super) const MAX_OF_CALLER: usize = 32;
 /// The calls that run.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    running: Arc<Mutex<Running>>,
-}
-
-#[derive(Debug, Default)]
-struct Running {
-    all: usize,
-    functions: HashMap<String, usize>,
-    callers: HashMap<String, usize>,
+    all: slots::Slots<()>,
+    functions: slots::Slots<String>,
+    callers: slots::Slots<String>,
 }
 
 /// Which limit is reached.
@@ -37,56 +29,24 @@ pub(super) enum Full {
 /// A call that runs; it ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
-    function: String,
-    caller: String,
-    running: Arc<Mutex<Running>>,
+    _caller: slots::Slot<String>,
+    _function: slots::Slot<String>,
+    _all: slots::Slot<()>,
 }
 
 impl Slots {
     pub(super) fn take(&self, function: &str, caller: &str) -> Result<Slot, Full> {
-        let mut running = lock(&self.running);
-        let of = |counts: &HashMap<String, usize>, name| counts.get(name).copied().unwrap_or(0);
-        if of(&running.callers, caller) >= MAX_OF_CALLER {
-            return Err(Full::Caller);
-        }
-        if of(&running.functions, function) >= MAX_OF_FUNCTION {
-            return Err(Full::Function);
-        }
-        if running.all >= MAX_CALLS {
-            return Err(Full::All);
-        }
-        running.all += 1;
-        *running.functions.entry(function.to_owned()).or_default() += 1;
-        *running.callers.entry(caller.to_owned()).or_default() += 1;
+        let caller = self.callers.take(&caller.to_owned(), MAX_OF_CALLER);
+        let _caller = caller.ok_or(Full::Caller)?;
+        let function = self.functions.take(&function.to_owned(), MAX_OF_FUNCTION);
+        let _function = function.ok_or(Full::Function)?;
+        let _all = self.all.take(&(), MAX_CALLS).ok_or(Full::All)?;
         Ok(Slot {
-            function: function.to_owned(),
-            caller: caller.to_owned(),
-            running: self.running.clone(),
+            _caller,
+            _function,
+            _all,
         })
     }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut running = lock(&self.running);
-        running.all -= 1;
-        release(&mut running.functions, &self.function);
-        release(&mut running.callers, &self.caller);
-    }
-}
-
-/// What has ended leaves nothing behind.
-fn release(counts: &mut HashMap<String, usize>, name: &str) {
-    if let Some(count) = counts.get_mut(name) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(name);
-        }
-    }
-}
-
-fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
-    running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -105,7 +65,6 @@ mod tests {
         held.extend((MAX_OF_FUNCTION..MAX_CALLS).map(|n| take("b", n).unwrap()));
         assert_eq!(take("c", 1000).unwrap_err(), Full::All);
         held.clear();
-        let running = lock(&slots.running);
-        assert!(running.all == 0 && running.functions.is_empty() && running.callers.is_empty());
+        assert!(slots.all.is_empty() && slots.functions.is_empty() && slots.callers.is_empty());
     }
 }

@@ -17,9 +17,11 @@ use super::{
     room::Room,
     store::{Kind, Spent, Target},
     to_anthropic, to_gemini, to_openai,
-    upstreams::{Endpoint, Route},
+    upstreams::Route,
 };
-use crate::llm::{Events, Faults, LlmError, LlmFault, Usage, Vendor, malformed, parse, read_usage};
+use crate::llm::{
+    Endpoint, Events, Faults, LlmError, LlmFault, Usage, Vendor, malformed, parse, read_usage,
+};
 
 /// How long the vendor's count is waited for when the client has gone after the last piece.
 pub(super) const COUNT_WAIT: Duration = Duration::from_secs(5);

@@ -162,12 +162,6 @@ impl Call {
         start: Instant,
     ) -> Result<(), Failure> {
         let gateway = &self.gateway;
-        let slot = gateway.callers.take(&opened.org_id, gateway.max_of_caller);
-        let Some(_slot) = slot else {
-            let message = "too many calls of this organization at once; try again";
-            let error = ApiError::new(429, "rate_limited", message);
-            return Err(Failure::Unfit(error.retry_after(1)));
-        };
         let budget_end = start + Duration::from_secs(opened.time_budget_seconds);
         let mut last = Failure::Vendor(crate::llm::LlmError::new(
             LlmFault::ModelNotAvailable,

@@ -10,13 +10,13 @@ use super::{
     config::GatewayConfig,
     identity::Identities,
     metrics::GatewaySeries,
+    pauses::{Pauses, ProviderKey},
     room::Rooms,
     settlement::Settler,
-    slots::{Pauses, ProviderKey, Slots},
     store::Calls,
     upstreams::Upstreams,
 };
-use crate::api::Api;
+use crate::{api::Api, slots::Slots};
 
 /// Requests are kept until their calls end, and may be large: together they have half a GiB.
 pub(super) const MAX_BODIES_KIB: usize = 512 << 10;
@@ -32,12 +32,11 @@ pub(super) struct Gateway {
     pub settler: Settler,
     pub upstreams: Upstreams,
     pub all: Slots<()>,
-    /// Of organizations, from before their requests are read.
+    /// Of organizations, from before their requests are read until their calls have ended.
     pub organizations: Slots<Uuid>,
     pub identities: Identities,
     /// For requests that are kept at once.
     pub bodies: Rooms,
-    pub callers: Slots<Uuid>,
     pub providers: Slots<ProviderKey>,
     pub pauses: Pauses,
     pub series: Arc<GatewaySeries>,
@@ -68,7 +67,6 @@ impl Gateway {
             organizations: Slots::default(),
             identities: Identities::default(),
             bodies: Rooms::new(MAX_BODIES_KIB),
-            callers: Slots::default(),
             providers: Slots::default(),
             pauses: Pauses::default(),
             series,

@@ -17,7 +17,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use super::{
@@ -95,13 +95,14 @@ impl Gateway {
             kept,
         };
         let (reply, answer) = oneshot::channel();
+        let taken = (of_organization, slot, share);
         self.tasks.spawn(async move {
             call.run(reply).await;
-            drop(share);
+            drop(taken);
         });
         let response = match answer.await {
             Ok(Reply::Whole(whole)) => Json(whole).into_response(),
-            Ok(Reply::Stream(parts)) => stream_of(parts, (guard, slot, of_organization)),
+            Ok(Reply::Stream(parts)) => stream_of(parts, guard),
             Ok(Reply::Failed(error)) => error.into_response(),
             // Its task has panicked; the call is settled all the same.
             Err(_) => {
@@ -235,11 +236,11 @@ fn named(mut headers: HeaderMap) -> HeaderMap {
     headers
 }
 
-/// The parts as they come. With the body ends what is kept: the client has hung up.
-fn stream_of(parts: mpsc::Receiver<Bytes>, kept: impl Send + 'static) -> Response {
-    let body = stream::unfold((parts, kept), |(mut parts, kept)| async move {
+/// The parts as they come. With the body the guard is dropped: the client has hung up.
+fn stream_of(parts: mpsc::Receiver<Bytes>, guard: DropGuard) -> Response {
+    let body = stream::unfold((parts, guard), |(mut parts, guard)| async move {
         let part = parts.recv().await?;
-        Some((Ok::<_, std::io::Error>(part), (parts, kept)))
+        Some((Ok::<_, std::io::Error>(part), (parts, guard)))
     });
     let mut response = Response::new(Body::from_stream(body));
     let headers = response.headers_mut();

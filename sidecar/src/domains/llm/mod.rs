@@ -1,9 +1,10 @@
 //! The LLM gateway: OpenAI's API at `/llm/v1`, for models of every vendor, with budgets that hold.
 //!
-//! 1. [`routes`], [`handlers`]: the API says who calls (`identity`), a request is read as it comes (`intake`, `room`;`request`, `chat`, `embeddings`, `images`, `fields`, `estimate`), and the API says
-//!    whether the caller may: it holds what the call can cost against every budget, and gives a ticket.
-//! 2. [`call`]: the call in its own task: targets in order, retries, the time budget. [`attempt`]: one of them. [`slots`]: how many
-//!    at once.
+//! 1. [`routes`], [`handlers`]: the API says who calls ([`identity`]), and a request is read as it comes ([`intake`], [`room`];
+//!    [`request`], [`chat`], [`embeddings`], [`images`], [`fields`], [`estimate`]). The API says whether the caller may: it holds what
+//!    the call can cost against every budget, and gives a ticket.
+//! 2. [`call`]: the call in its own task: targets in order, retries, the time budget. [`attempt`]: one of them. [`pauses`]: which
+//!    providers come last.
 //! 3. `to_*`: the body of each vendor, with `content` and `tools`; [`upstreams`]: its address, client and key.
 //! 4. [`reader`] with `read_*`: each vendor's stream as pieces of OpenAI's ([`delta`]); [`assemble`]: a whole answer of them.
 //! 5. [`output`], [`answer`]: what the client gets. [`error`]: in OpenAI's shape.
@@ -31,6 +32,7 @@ mod images;
 mod intake;
 mod metrics;
 mod output;
+mod pauses;
 mod read_anthropic;
 mod read_gemini;
 mod read_openai;
@@ -40,7 +42,6 @@ mod request;
 mod room;
 mod routes;
 mod settlement;
-mod slots;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,6 @@ use crate::llm::Usage;
 #[derive(Clone, Deserialize)]
 pub(super) struct Opened {
     pub call_id: Uuid,
-    pub org_id: Uuid,
     /// What the hold counts on.
     pub input_tokens: u64,
     /// In the order in which they are tried.

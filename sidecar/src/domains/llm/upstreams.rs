@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::{
     failure::Failure,
+    pauses::ProviderKey,
     room::{Room, Rooms},
-    slots::ProviderKey,
     store::{Kind, Target},
 };
 use crate::{
