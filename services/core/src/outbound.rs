@@ -90,6 +90,11 @@ impl Client {
         Self { http, limits }
     }
 
+    /// The same client with other limits of answers. Its calls have a `timeout` of their own.
+    pub fn with(&self, limits: Limits) -> Self {
+        Self::of(self.http.clone(), limits)
+    }
+
     /// A POST, to be completed and given to [`Client::send`].
     pub fn post(&self, url: Url) -> RequestBuilder {
         self.http.post(url)

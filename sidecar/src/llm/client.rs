@@ -18,7 +18,7 @@ use super::{
     request,
     sse::Events,
     usage::Usage,
-    vendor::Vendor,
+    vendor::{Endpoint, Vendor},
 };
 use crate::service::SERVICE;
 
@@ -80,27 +80,16 @@ impl VendorClient {
     }
 
     fn call(&self, request: &CompletionRequest) -> Result<RequestBuilder, LlmError> {
-        // Gemini's name is part of the address, and must not lead elsewhere with our key.
-        if self.vendor == Vendor::Gemini && request.model.contains(['/', ':', '@']) {
+        if !self.vendor.takes_name(&request.model) {
             return Err(LlmError::new(
                 LlmFault::ModelNotAvailable,
                 format!("{} has no model of this name", self.vendor.name()),
             ));
         }
-        let address = self.vendor.address(&self.config.base_url, &request.model);
+        let base = &self.config.base_url;
+        let address = self.vendor.address(base, Endpoint::Chat, &request.model);
         let call = self.client.post(address);
-        // Servers on the operator's own machine often want no key.
-        let key = self.config.api_key.as_ref().map(|key| key.expose());
-        let call = match (self.vendor, key) {
-            (_, None) => call,
-            (Vendor::OpenAi, Some(key)) => call.bearer_auth(key),
-            (Vendor::Anthropic, Some(key)) => call.header("x-api-key", key),
-            (Vendor::Gemini, Some(key)) => call.header("x-goog-api-key", key),
-        };
-        let call = match self.vendor {
-            Vendor::Anthropic => call.header("anthropic-version", "2023-06-01"),
-            Vendor::OpenAi | Vendor::Gemini => call,
-        };
+        let call = self.vendor.authorize(call, self.config.api_key.as_ref());
         Ok(call.json(&request::body(self.vendor, request)))
     }
 

@@ -39,6 +39,6 @@ pub(crate) use {
     frames::parse,
     reported::read as read_usage,
     sse::Events,
-    vendor::counts_reasoning,
+    vendor::{Endpoint, counts_reasoning},
     weight::weight,
 };

@@ -1,6 +1,18 @@
-//! The vendors: their names, addresses and well-known models.
+//! The vendors: their names, addresses, headers and well-known models.
 
-use kijko_core::outbound::Url;
+use kijko_core::{
+    outbound::{RequestBuilder, Url},
+    secret::Secret,
+};
+
+/// What a request asks for, of the vendors that have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// A streamed answer, for Gemini.
+    Chat,
+    Embeddings,
+    Images,
+}
 
 /// A vendor of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +60,14 @@ impl Vendor {
         }
     }
 
+    /// Whether the vendor can have a model of this name. Gemini's is part of the address, and must not lead elsewhere with the key.
+    pub(crate) fn takes_name(self, model: &str) -> bool {
+        self != Self::Gemini || !model.contains(['/', ':', '@', '?', '#', '\\'])
+    }
+
     /// The base URL is what the vendor's own libraries take under the same variable: OpenAI's with the version,
     /// the others' without; one that has it is fine as well.
-    pub(crate) fn address(self, base: &Url, model: &str) -> Url {
+    pub(crate) fn address(self, base: &Url, endpoint: Endpoint, model: &str) -> Url {
         let mut address = base.clone();
         let path = base.path().trim_end_matches('/');
         let versioned = |version: &str| {
@@ -60,18 +77,39 @@ impl Vendor {
                 format!("{path}/{version}")
             }
         };
-        match self {
-            Self::OpenAi => address.set_path(&format!("{path}/chat/completions")),
-            Self::Anthropic => address.set_path(&format!("{}/messages", versioned("v1"))),
-            Self::Gemini => {
-                address.set_path(&format!(
-                    "{}/models/{model}:streamGenerateContent",
-                    versioned("v1beta")
-                ));
-                address.set_query(Some("alt=sse"));
+        let path = match (self, endpoint) {
+            (Self::OpenAi, Endpoint::Chat) => format!("{path}/chat/completions"),
+            (Self::OpenAi, Endpoint::Embeddings) => format!("{path}/embeddings"),
+            (Self::OpenAi, Endpoint::Images) => format!("{path}/images/generations"),
+            (Self::Anthropic, _) => format!("{}/messages", versioned("v1")),
+            (Self::Gemini, _) => {
+                let method = match endpoint {
+                    Endpoint::Chat => "streamGenerateContent",
+                    Endpoint::Embeddings | Endpoint::Images => "batchEmbedContents",
+                };
+                format!("{}/models/{model}:{method}", versioned("v1beta"))
             }
+        };
+        address.set_path(&path);
+        if (self, endpoint) == (Self::Gemini, Endpoint::Chat) {
+            address.set_query(Some("alt=sse"));
         }
         address
+    }
+
+    /// A request with the key, if there is one, in the header that the vendor reads. Servers on the operator's own machine often
+    /// want none.
+    pub(crate) fn authorize(self, request: RequestBuilder, key: Option<&Secret>) -> RequestBuilder {
+        let request = match (self, key.map(Secret::expose)) {
+            (_, None) => request,
+            (Self::OpenAi, Some(key)) => request.bearer_auth(key),
+            (Self::Anthropic, Some(key)) => request.header("x-api-key", key),
+            (Self::Gemini, Some(key)) => request.header("x-goog-api-key", key),
+        };
+        match self {
+            Self::Anthropic => request.header("anthropic-version", "2023-06-01"),
+            Self::OpenAi | Self::Gemini => request,
+        }
     }
 }
 
@@ -109,8 +147,12 @@ mod tests {
 
     #[test]
     fn addresses_take_a_base_with_and_without_a_version() {
-        let address =
-            |vendor: Vendor, base: &str| vendor.address(&base.parse().unwrap(), "m").to_string();
+        let address_of = |vendor: Vendor, endpoint, base: &str| {
+            vendor
+                .address(&base.parse().unwrap(), endpoint, "m")
+                .to_string()
+        };
+        let address = |vendor, base: &str| address_of(vendor, Endpoint::Chat, base);
         assert_eq!(
             address(Vendor::OpenAi, "http://h/v1"),
             "http://h/v1/chat/completions"
@@ -124,6 +166,34 @@ mod tests {
                 "http://h/proxy/v1beta/models/m:streamGenerateContent?alt=sse"
             );
         }
+        for (vendor, endpoint, wanted) in [
+            (
+                Vendor::OpenAi,
+                Endpoint::Embeddings,
+                "http://h/v1/embeddings",
+            ),
+            (
+                Vendor::OpenAi,
+                Endpoint::Images,
+                "http://h/v1/images/generations",
+            ),
+            (
+                Vendor::Gemini,
+                Endpoint::Embeddings,
+                "http://h/v1/models/m:batchEmbedContents",
+            ),
+        ] {
+            assert_eq!(address_of(vendor, endpoint, "http://h/v1"), wanted);
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_model_leads_nowhere_else() {
+        for name in ["../x", "m:x", "m@x", "m?x", "m#x", "..\\x"] {
+            assert!(!Vendor::Gemini.takes_name(name), "{name}");
+            assert!(Vendor::OpenAi.takes_name(name), "{name}");
+        }
+        assert!(Vendor::Gemini.takes_name("gemini-2.5-pro"));
     }
 
     #[test]

@@ -32,9 +32,9 @@ use super::{
     record::{End, Ended},
     request::Request,
     store::{Kind, Opened, Target},
-    upstreams::{Endpoint, Times},
+    upstreams::Times,
 };
-use crate::llm::LlmFault;
+use crate::llm::{Endpoint, LlmError, LlmFault};
 
 /// How long an answer that has begun may go on after the time budget. Maintenance waits longer before it settles a lost call.
 const MAX_ANSWER: Duration = Duration::from_secs(540);
@@ -163,7 +163,7 @@ impl Call {
     ) -> Result<(), Failure> {
         let gateway = &self.gateway;
         let budget_end = start + Duration::from_secs(opened.time_budget_seconds);
-        let mut last = Failure::Vendor(crate::llm::LlmError::new(
+        let mut last = Failure::Vendor(LlmError::new(
             LlmFault::ModelNotAvailable,
             "no provider is there for this model",
         ));

@@ -15,7 +15,7 @@ use super::{
     store::{Kind, Target},
 };
 use crate::{
-    llm::{Faults, LlmConfig, LlmError, LlmFault, Vendor, VendorConfig, weight},
+    llm::{Endpoint, Faults, LlmConfig, LlmError, LlmFault, Vendor, VendorConfig, weight},
     service::SERVICE,
     upstream::Upstream,
 };
@@ -26,7 +26,7 @@ const MAX_ANSWERS_KIB: usize = 256 << 10;
 
 /// The clients, and the vendors of this process' own keys.
 pub(super) struct Upstreams {
-    own: reqwest::Client,
+    own: Client,
     rows: Upstream,
     vendors: LlmConfig,
     answers: Arc<Rooms>,
@@ -43,14 +43,6 @@ pub(super) struct Route {
     bounded: Option<(Arc<Rooms>, Uuid)>,
 }
 
-/// What a request asks for, of the vendors that have it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Endpoint {
-    Chat,
-    Embeddings,
-    Images,
-}
-
 /// How long a call may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
@@ -60,17 +52,7 @@ pub(super) struct Times {
 
 impl Upstreams {
     pub(super) fn new(vendors: &LlmConfig) -> Result<Self, String> {
-        let own = reqwest::Client::builder()
-            .connect_timeout(vendors.limits.connect_timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .http1_only()
-            .user_agent(format!("{}/{}", SERVICE.name, SERVICE.version))
-            .build()
-            .map_err(|error| format!("the client of the model vendors: {error}"))?;
+        let own = Client::new(SERVICE, vendors.limits).map_err(|error| error.to_string())?;
         Ok(Self {
             own,
             rows: Upstream::default(),
@@ -87,35 +69,37 @@ impl Upstreams {
             Kind::Gemini => Vendor::Gemini,
             Kind::Echo => return Err(missing(&target.provider)),
         };
-        let (http, base, key) = match &target.base_url {
+        let limits = Limits {
+            idle_timeout: times.idle,
+            total_timeout: times.total,
+            ..self.vendors.limits
+        };
+        let (client, base, key) = match &target.base_url {
             Some(url) => {
                 let reached = self.rows.reach(&target.allowed_hosts, url);
-                let (url, client) = reached.map_err(|error| {
+                let (url, http) = reached.map_err(|error| {
                     let cause = error.cause().unwrap_or_default().to_owned();
                     tracing::info!(provider = target.provider, cause, "a provider's address");
                     let message =
                         format!("the address of {} is not called: {cause}", target.provider);
                     Failure::Vendor(LlmError::new(LlmFault::Unavailable, message))
                 })?;
-                (client, url, target.key.clone())
+                (Client::of(http, limits), url, target.key.clone())
             }
             // An organization's key goes to the vendor itself, not to the operator's proxy.
-            None if target.key.is_some() => (self.own.clone(), vendor.home(), target.key.clone()),
+            None if target.key.is_some() => {
+                (self.own.with(limits), vendor.home(), target.key.clone())
+            }
             None => {
                 let config = self.configured(vendor);
                 let config = config.ok_or_else(|| missing(&target.provider))?;
                 let (base, key) = (config.base_url.clone(), config.api_key.clone());
-                (self.own.clone(), base, key)
+                (self.own.with(limits), base, key)
             }
-        };
-        let limits = Limits {
-            idle_timeout: times.idle,
-            total_timeout: times.total,
-            ..self.vendors.limits
         };
         Ok(Route {
             vendor,
-            client: Client::of(http, limits),
+            client,
             base,
             key,
             total: times.total,
@@ -194,38 +178,15 @@ impl Route {
 
     /// A request without its body.
     pub(super) fn post(&self, endpoint: Endpoint, model: &str) -> Result<RequestBuilder, Failure> {
-        // Gemini's name is part of the address, and must not lead elsewhere with the key.
-        if self.vendor == Vendor::Gemini && model.contains(['/', ':', '@', '?', '#', '\\']) {
+        if !self.vendor.takes_name(model) {
             return Err(Failure::Vendor(LlmError::new(
                 LlmFault::ModelNotAvailable,
-                "gemini has no model of this name",
+                format!("{} has no model of this name", self.vendor.name()),
             )));
         }
-        let mut address = self.vendor.address(&self.base, model);
-        if endpoint != Endpoint::Chat {
-            let path = address.path();
-            let path = match (self.vendor, endpoint) {
-                (Vendor::OpenAi, Endpoint::Embeddings) => {
-                    path.replace("/chat/completions", "/embeddings")
-                }
-                (Vendor::OpenAi, _) => path.replace("/chat/completions", "/images/generations"),
-                _ => path.replace(":streamGenerateContent", ":batchEmbedContents"),
-            };
-            address.set_path(&path);
-            address.set_query(None);
-        }
+        let address = self.vendor.address(&self.base, endpoint, model);
         let request = self.client.post(address).timeout(self.total);
-        let key = self.key.as_ref().map(Secret::expose);
-        let request = match (self.vendor, key) {
-            (_, None) => request,
-            (Vendor::OpenAi, Some(key)) => request.bearer_auth(key),
-            (Vendor::Anthropic, Some(key)) => request.header("x-api-key", key),
-            (Vendor::Gemini, Some(key)) => request.header("x-goog-api-key", key),
-        };
-        Ok(match self.vendor {
-            Vendor::Anthropic => request.header("anthropic-version", "2023-06-01"),
-            Vendor::OpenAi | Vendor::Gemini => request,
-        })
+        Ok(self.vendor.authorize(request, self.key.as_ref()))
     }
 }
 
