@@ -7,6 +7,7 @@
 use pgrx::prelude::*;
 
 mod api_key;
+mod array_sum;
 mod caller;
 mod claims;
 mod client;
@@ -69,6 +70,15 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!("caller.sql", name = "caller", requires = ["errors"]);
+extension_sql_file!(
+    "array_sum.sql",
+    name = "array_sum",
+    requires = [
+        array_sum::array_sum_add,
+        array_sum::array_sum_add_int,
+        array_sum::array_sum_final
+    ]
+);
 extension_sql_file!("qr.sql", name = "qr", requires = [qr::qr_svg]);
 extension_sql_file!(
     "api_key.sql",

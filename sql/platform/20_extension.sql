@@ -65,6 +65,8 @@ grant execute on function
     kijko.api_key_last_used_at(uuid),
     kijko.assume_api_key(uuid)
 to postgres;
+-- Histograms of statistics.
+grant execute on function kijko.array_sum(bigint[]), kijko.array_sum(integer[]) to postgres;
 -- Headers of limits that the domain itself enforces.
 grant execute on function kijko.limit_headers(kijko.verdict) to postgres;
 
