@@ -6,9 +6,9 @@
 -- 2. Each minute executions_fold() deletes deltas and adds them to execution_rollups, in one transaction.
 -- 3. Readers sum up both, by one snapshot: an end is in exactly one of the two.
 --
--- A rollup counts an interval of 15 minutes, 1 hour, 6 hours or 1 day that begins at a multiple of its width. All zones in use
--- are whole quarters of an hour from UTC, so every local hour, day, week or month is a union of a few intervals:
--- a day in Amsterdam is seven to ten of them, a month about forty.
+-- A rollup counts an interval of 15 minutes, 1, 3 or 6 hours, 1 or 4 days that begins at a multiple of its width. All zones in
+-- use are whole quarters of an hour from UTC, so every local hour, day, week or month is a union of a few intervals:
+-- a day in Amsterdam is seven of them, a month about eighteen.
 -- No table here has a foreign key: a fold of many organizations would deadlock with the deletion of one. Triggers do that work.
 -- ============================================================================
 
@@ -63,7 +63,7 @@ alter table private.execution_deltas enable row level security;
 create table private.execution_rollups (
   org uuid not null,
   is_total boolean not null,
-  width_minutes smallint not null check (width_minutes in (15, 60, 360, 1440)),
+  width_minutes smallint not null check (width_minutes in (15, 60, 180, 360, 1440, 5760)),
   starts_at timestamptz not null,
   project_id uuid,
   managers_only boolean not null,
@@ -180,17 +180,6 @@ create trigger executions_count_skip after update of skip_count on public.execut
 -- 2. The fold
 -- ----------------------------------------------------------------------------
 
-create function private.executions_add_durations(a integer[], b integer[]) returns integer[]
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-as $$
-  select case
-    when a is null then b
-    when b is null then a
-    else array(select u.x + u.y from unnest(a, b) with ordinality as u (x, y, bin) order by u.bin)
-  end
-$$;
-comment on function private.executions_add_durations(integer[], integer[]) is 'The sum of two histograms; null is an empty one.';
-
 create function private.executions_fold(max_rows integer default 10000) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -214,17 +203,12 @@ begin
       d.project_id, d.managers_only, k.skill_id, k.habit_id, k.reflex_id, k.trigger,
       sum(d.succeeded), sum(d.failed), sum(d.cancelled), sum(d.skipped), sum(d.cost_microusd), sum(d.input_tokens), sum(d.output_tokens),
       max(d.finished_at) filter (where d.skipped = 0),
-      case when count(d.durations) > 0 then array[
-      sum(d.durations[1]), sum(d.durations[2]), sum(d.durations[3]), sum(d.durations[4]), sum(d.durations[5]), sum(d.durations[6]), sum(d.durations[7]), sum(d.durations[8]),
-      sum(d.durations[9]), sum(d.durations[10]), sum(d.durations[11]), sum(d.durations[12]), sum(d.durations[13]), sum(d.durations[14]), sum(d.durations[15]), sum(d.durations[16]),
-      sum(d.durations[17]), sum(d.durations[18]), sum(d.durations[19]), sum(d.durations[20]), sum(d.durations[21]), sum(d.durations[22]), sum(d.durations[23]), sum(d.durations[24]),
-      sum(d.durations[25]), sum(d.durations[26]), sum(d.durations[27]), sum(d.durations[28]), sum(d.durations[29]), sum(d.durations[30]), sum(d.durations[31]), sum(d.durations[32])
-    ] end
+      kijko.array_sum(d.durations)::integer[]
     from taken as d
     cross join lateral (
       values (false, d.skill_id, d.habit_id, d.reflex_id, d.trigger), (true, null, null, null, '')
     ) as k (is_total, skill_id, habit_id, reflex_id, trigger)
-    cross join (values (15), (60), (360), (1440)) as w (minutes)
+    cross join (values (15), (60), (180), (360), (1440), (5760)) as w (minutes)
     group by 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
     on conflict (org, is_total, width_minutes, starts_at, skill_id, habit_id, reflex_id, project_id, managers_only, trigger) do update set
       succeeded = r.succeeded + excluded.succeeded,
@@ -235,7 +219,7 @@ begin
       input_tokens = r.input_tokens + excluded.input_tokens,
       output_tokens = r.output_tokens + excluded.output_tokens,
       last_run_at = greatest(r.last_run_at, excluded.last_run_at),
-      durations = private.executions_add_durations(r.durations, excluded.durations)
+      durations = (select kijko.array_sum(u.durations)::integer[] from (values (r.durations), (excluded.durations)) as u (durations))
   )
   select count(*) into folded from taken;
   return folded;

@@ -28,19 +28,25 @@ begin atomic
     select
       starts as first15, ends as last15,
       date_bin('1 hour', starts - interval '1 us', o.origin) + interval '1 hour' as first60, date_bin('1 hour', ends, o.origin) as last60,
+      date_bin('3 hours', starts - interval '1 us', o.origin) + interval '3 hours' as first180, date_bin('3 hours', ends, o.origin) as last180,
       date_bin('6 hours', starts - interval '1 us', o.origin) + interval '6 hours' as first360, date_bin('6 hours', ends, o.origin) as last360,
-      date_bin('24 hours', starts - interval '1 us', o.origin) + interval '24 hours' as first1440, date_bin('24 hours', ends, o.origin) as last1440
+      date_bin('24 hours', starts - interval '1 us', o.origin) + interval '24 hours' as first1440, date_bin('24 hours', ends, o.origin) as last1440,
+      date_bin('96 hours', starts - interval '1 us', o.origin) + interval '96 hours' as first5760, date_bin('96 hours', ends, o.origin) as last5760
     from (values (timestamptz '2000-01-01 00:00+00')) as o (origin)
     -- Otherwise each use of a multiple would compute it anew.
     offset 0
   ) as b
   cross join lateral (
     values
-      (1440::smallint, b.first1440, b.last1440),
+      (5760::smallint, b.first5760, b.last5760),
+      (1440, b.first1440, case when b.first5760 <= b.last5760 then b.first5760 else b.last1440 end),
+      (1440, b.last5760, case when b.first5760 <= b.last5760 then b.last1440 end),
       (360, b.first360, case when b.first1440 <= b.last1440 then b.first1440 else b.last360 end),
       (360, b.last1440, case when b.first1440 <= b.last1440 then b.last360 end),
-      (60, b.first60, case when b.first360 <= b.last360 then b.first360 else b.last60 end),
-      (60, b.last360, case when b.first360 <= b.last360 then b.last60 end),
+      (180, b.first180, case when b.first360 <= b.last360 then b.first360 else b.last180 end),
+      (180, b.last360, case when b.first360 <= b.last360 then b.last180 end),
+      (60, b.first60, case when b.first180 <= b.last180 then b.first180 else b.last60 end),
+      (60, b.last180, case when b.first180 <= b.last180 then b.last60 end),
       (15, b.first15, case when b.first60 <= b.last60 then b.first60 else b.last15 end),
       (15, b.last60, case when b.first60 <= b.last60 then b.last15 end)
   ) as r (width_minutes, range_start, range_end)
@@ -61,8 +67,10 @@ create function private.executions_summarize(
 returns table (place bigint, value text, summary public.execution_summary)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 -- The filters that are null disappear from the plan only when it is made for the values of the call. The other settings keep
--- one plan however the statistics of the tables are: a range of an index for each range of intervals.
-set plan_cache_mode = force_custom_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off set jit = off
+-- one plan however the statistics of the tables are: the ranges of intervals in turn, for each a range of an index, summed up by
+-- hash. Memoize would copy each row, and a sort too.
+set plan_cache_mode = force_custom_plan set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off
+set enable_memoize = off set enable_sort = off set jit = off
 as $$
 #variable_conflict use_column
 declare
@@ -73,52 +81,58 @@ declare
 begin
   return query
   with counted as (
-    select p.place, c.project_id, c.managers_only, c.skill_id, c.habit_id, c.reflex_id, c.trigger, c.succeeded, c.failed, c.cancelled,
-      c.skipped, c.durations, c.cost_microusd, c.input_tokens, c.output_tokens, c.last_run_at
+    select p.place, c.*
     from unnest(executions_summarize.starts, executions_summarize.ends) with ordinality as p (period_start, period_end, place)
     cross join lateral private.executions_ranges(p.period_start, p.period_end) as r
-    join private.execution_rollups as c
-      on c.org = executions_summarize.org and c.is_total = total and c.width_minutes = r.width_minutes and c.starts_at >= r.range_start and c.starts_at < r.range_end
+    cross join lateral (
+      select c.project_id, c.skill_id, c.habit_id, c.reflex_id, c.trigger, c.succeeded, c.failed, c.cancelled, c.skipped, c.durations,
+        c.cost_microusd, c.input_tokens, c.output_tokens, c.last_run_at
+      from private.execution_rollups as c
+      where c.org = executions_summarize.org and c.is_total = total and c.width_minutes = r.width_minutes and c.starts_at >= r.range_start and c.starts_at < r.range_end
+        and (executions_summarize.skill is null or c.skill_id = executions_summarize.skill)
+        and (executions_summarize.habit is null or c.habit_id = executions_summarize.habit)
+        and (executions_summarize.reflex is null or c.reflex_id = executions_summarize.reflex)
+        and (executions_summarize.project is null or c.project_id = executions_summarize.project)
+        -- As the policy of executions.
+        and (c.project_id = any (hidden)) is not true and (not c.managers_only or manages)
+      -- Keeps the planner from reading the rollups before the ranges.
+      offset 0
+    ) as c
     union all
-    select p.place, d.project_id, d.managers_only, d.skill_id, d.habit_id, d.reflex_id, d.trigger, d.succeeded, d.failed, d.cancelled,
-      d.skipped, d.durations, d.cost_microusd, d.input_tokens, d.output_tokens, case d.skipped when 0 then d.finished_at end
+    select p.place, d.project_id, d.skill_id, d.habit_id, d.reflex_id, d.trigger, d.succeeded, d.failed, d.cancelled, d.skipped, d.durations,
+      d.cost_microusd, d.input_tokens, d.output_tokens, case d.skipped when 0 then d.finished_at end
     from private.execution_deltas as d
     cross join lateral (select width_bucket(d.finished_at, executions_summarize.starts)::bigint as place) as p
     where d.org = executions_summarize.org and d.finished_at < executions_summarize.ends[p.place]
+      and (executions_summarize.skill is null or d.skill_id = executions_summarize.skill)
+      and (executions_summarize.habit is null or d.habit_id = executions_summarize.habit)
+      and (executions_summarize.reflex is null or d.reflex_id = executions_summarize.reflex)
+      and (executions_summarize.project is null or d.project_id = executions_summarize.project)
+      and (d.project_id = any (hidden)) is not true and (not d.managers_only or manages)
   ), summed as (
     select c.place,
       case executions_summarize.by
         when 'skill' then c.skill_id when 'habit' then c.habit_id when 'reflex' then c.reflex_id when 'project' then c.project_id
       end as id,
       case executions_summarize.by when 'trigger' then c.trigger end as trigger,
-      sum(c.succeeded)::bigint as succeeded, sum(c.failed)::bigint as failed, sum(c.cancelled)::bigint as cancelled, sum(c.skipped)::bigint as skipped,
-      sum(c.cost_microusd)::bigint as cost_microusd, sum(c.input_tokens)::bigint as input_tokens, sum(c.output_tokens)::bigint as output_tokens,
-      max(c.last_run_at) as last_run_at,
-      array[
-        sum(c.durations[1]), sum(c.durations[2]), sum(c.durations[3]), sum(c.durations[4]), sum(c.durations[5]), sum(c.durations[6]), sum(c.durations[7]), sum(c.durations[8]),
-        sum(c.durations[9]), sum(c.durations[10]), sum(c.durations[11]), sum(c.durations[12]), sum(c.durations[13]), sum(c.durations[14]), sum(c.durations[15]), sum(c.durations[16]),
-        sum(c.durations[17]), sum(c.durations[18]), sum(c.durations[19]), sum(c.durations[20]), sum(c.durations[21]), sum(c.durations[22]), sum(c.durations[23]), sum(c.durations[24]),
-        sum(c.durations[25]), sum(c.durations[26]), sum(c.durations[27]), sum(c.durations[28]), sum(c.durations[29]), sum(c.durations[30]), sum(c.durations[31]), sum(c.durations[32])
-      ] as durations
+      kijko.array_sum(array[c.succeeded, c.failed, c.cancelled, c.skipped, c.cost_microusd, c.input_tokens, c.output_tokens]) as sums,
+      kijko.array_sum(c.durations) as durations, max(c.last_run_at) as last_run_at
     from counted as c
-    where (executions_summarize.skill is null or c.skill_id = executions_summarize.skill)
-      and (executions_summarize.habit is null or c.habit_id = executions_summarize.habit)
-      and (executions_summarize.reflex is null or c.reflex_id = executions_summarize.reflex)
-      and (executions_summarize.project is null or c.project_id = executions_summarize.project)
-      -- As the policy of executions.
-      and (c.project_id = any (hidden)) is not true and (not c.managers_only or manages)
     group by 1, 2, 3
   )
   select s.place, coalesce(s.id::text, s.trigger), row(
-    s.succeeded + s.failed + s.cancelled, s.succeeded, s.failed, s.cancelled, s.skipped,
-    round(s.succeeded::numeric / nullif(s.succeeded + s.failed, 0), 4),
+    n.succeeded + n.failed + n.cancelled, n.succeeded, n.failed, n.cancelled, n.skipped,
+    round(n.succeeded::numeric / nullif(n.succeeded + n.failed, 0), 4),
     p50.ms, p95.ms,
-    s.cost_microusd, s.input_tokens, s.output_tokens, s.last_run_at
+    n.cost_microusd, n.input_tokens, n.output_tokens, s.last_run_at
   )::public.execution_summary
   from summed as s
+  cross join lateral (
+    select s.sums[1] as succeeded, s.sums[2] as failed, s.sums[3] as cancelled, s.sums[4] as skipped, s.sums[5] as cost_microusd,
+      s.sums[6] as input_tokens, s.sums[7] as output_tokens
+  ) as n
   cross join lateral private.executions_percentile(s.durations, 0.5) as p50
-  cross join lateral private.executions_percentile(s.durations, 0.95) as p95
-  order by 1, 2;
+  cross join lateral private.executions_percentile(s.durations, 0.95) as p95;
 end
 $$;
 comment on function private.executions_summarize(uuid, timestamptz[], timestamptz[], text, uuid, uuid, uuid, uuid) is 'Statistics of an organization''s executions that ended in each of these periods, also by skill, habit, reflex, project or trigger. The periods are in the order of time, begin and end on a quarter of an hour and do not overlap. Leaves out what the caller may not see because of private projects; the caller has checked executions:read. place is the number of the period. Nothing for a period without executions. Nullable: value.';

@@ -4,6 +4,7 @@
 // client's; ratios are those of the backend's processor time, which other programs change least.
 //
 //   ./kijko bench executions     KIJKO_BENCH_ROWS=10000000 (needs about 25 GB of disk)   KIJKO_BENCH_RUNS=60
+//   ADMIN_DB_URL=… SECOND_ADMIN_DB_URL=… node tests/bench/executions.mjs     on stacks of your own, which keep the rows for the next run
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 
@@ -42,52 +43,87 @@ async function newTenant({ query }) {
   return { user, org, skills: skills.map(({ id }) => id), member: randomUUID(), reflex: randomUUID(), habit: randomUUID() };
 }
 
-/** So many rows of the last year, at the rate of MANY a year, the newest last: one in 200 failed, one in 100 is a member's, one in 100 a reflex's. */
-async function load({ query }, { org, skills, member, reflex }, rows) {
-  const [from, to] = [MANY - rows + 1, MANY];
-  // Without triggers and foreign keys, which ten million single runs would have paid for one after the other.
-  await query('set session_replication_role = replica');
+/** Fills a table without triggers, foreign keys and indexes, for which ten million single rows would have paid one after the other; then builds the indexes. */
+async function fill({ query }, name, from, to, insert) {
+  await query(`set session_replication_role = replica; set maintenance_work_mem = '1GB'`);
+  await query(`update pg_index set indisready = false, indisvalid = false where indrelid = $1::regclass`, [name]);
   for (let first = from; first <= to; first += STEP) {
     const last = Math.min(first + STEP - 1, to);
+    const begun = performance.now();
+    await insert(first, last);
+    console.log(`${name}: up to ${grouped(last)} in ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+  }
+  await query(`reindex table ${name}`);
+  await query('reset session_replication_role');
+  await query(`vacuum analyze ${name}`);
+}
+
+/** So many rows of the last year, at the rate of MANY a year, the newest last: one in 200 failed, one in 100 is a member's, one in 100 a reflex's. */
+async function load(stack, { org, skills, member, reflex }, rows) {
+  const { query } = stack;
+  const [from, to] = [MANY - rows + 1, MANY];
+  await fill(stack, 'public.executions', from, to, async (first, last) => {
+    // One delta for each quarter of an hour, as folds leave it; the last thousand ends are single ones, the tail that a reader adds.
     await query(
-      `with made as (
+      `with given as (
+         select n, ($2::uuid[])[1 + n % ${SKILLS}] as skill, case when n % 100 = 7 then $4::uuid end as reflex,
+           case when n % 100 = 7 then 'reflex' else 'api' end as trigger, case when n % 200 = 0 then 'failed' else 'succeeded' end as status,
+           case when n % 50000 = 0 then 9000000 else n % 1000 end as cost, t.at, t.at + n % 60 * interval '1 second' as ended
+         from generate_series($5::bigint, $6::bigint) as n
+         cross join lateral (select now() - ($7::bigint - n) * (interval '365 days' / $7::bigint) as at offset 0) as t
+       ), made as (
          insert into public.executions (org_id, skill_id, reflex_id, created_by, trigger, status, input, output, model, cost_microusd,
            input_tokens, output_tokens, created_at, started_at, finished_at)
-         select $1, ($2::uuid[])[1 + n % ${SKILLS}], case when n % 100 = 7 then $4::uuid end, case when n % 100 = 3 then $3::uuid end,
-           case when n % 100 = 7 then 'reflex' else 'api' end, case when n % 200 = 0 then 'failed' else 'succeeded' end,
-           '{"text": "bench"}', '{"text": "bench"}', 'echo/echo', case when n % 50000 = 0 then 9000000 else n % 1000 end, 100, 50, t.at, t.at,
-           t.at + n % 60 * interval '1 second'
-         from generate_series($5::bigint, $6::bigint) as n
-         cross join lateral (select now() - ($7::bigint - n) * (interval '365 days' / $7::bigint) as at) as t
-         returning *
+         select $1, g.skill, g.reflex, case when g.n % 100 = 3 then $3::uuid end, g.trigger, g.status, '{"text": "bench"}', '{"text": "bench"}',
+           'echo/echo', g.cost, 100, 50, g.at, g.at, g.ended
+         from given as g
+       ), counted as (
+         select g.skill, g.reflex, g.trigger, date_bin('15 minutes', g.ended, '2000-01-01 00:00+00') as quarter,
+           case when g.n > $7::bigint - 1000 then g.n end as tail, b.bin,
+           max(g.ended) as ended, count(*) as runs, count(*) filter (where g.status = 'failed') as failed, sum(g.cost) as cost
+         from given as g cross join lateral (select private.executions_duration_bin(g.ended - g.at) as bin) as b
+         group by 1, 2, 3, 4, 5, 6
        )
        insert into private.execution_deltas (org, project_id, managers_only, skill_id, habit_id, reflex_id, trigger, finished_at, succeeded, failed,
          cancelled, skipped, durations, cost_microusd, input_tokens, output_tokens)
-       select org_id, project_id, false, skill_id, habit_id, reflex_id, trigger, finished_at, (status = 'succeeded')::int, (status = 'failed')::int, 0, 0,
-         array_fill(0, array[b.bin - 1]) || array_fill(1, array[33 - b.bin]), cost_microusd, input_tokens, output_tokens
-       from made cross join lateral (select private.executions_duration_bin(finished_at - started_at) as bin) as b`,
+       select $1, null, false, c.skill, null, c.reflex, c.trigger, max(c.ended), sum(c.runs - c.failed), sum(c.failed), 0, 0,
+         array(
+           select coalesce(sum(r) filter (where x.bin <= n.bin), 0)
+           from unnest(array_agg(c.bin), array_agg(c.runs)) as x (bin, r) cross join generate_series(1, 32) as n (bin)
+           group by n.bin order by n.bin
+         ),
+         sum(c.cost), sum(c.runs) * 100, sum(c.runs) * 50
+       from counted as c
+       group by c.skill, c.reflex, c.trigger, c.quarter, c.tail
+       order by c.tail nulls first`,
       [org, skills, member, reflex, first, last, MANY],
     );
-    // The oldest first, as in a year; the last minute is the tail that a reader adds.
-    const begun = performance.now();
     await query('select private.executions_fold((select greatest(count(*) - 1000, 0)::integer from private.execution_deltas))');
-    console.log(
-      `${grouped(last - from + 1)} rows of ${grouped(rows)}; the last fold took ${((performance.now() - begun) / 1000).toFixed(1)} s`,
-    );
-  }
-  for (let first = from; first <= to; first += STEP) {
-    await query(
+  });
+  await query('vacuum analyze private.execution_rollups');
+  await fill(stack, 'public.jobs', from, to, (first, last) =>
+    query(
       `insert into public.jobs (id, org_id, kind, status, created_at, finished_at)
        select gen_random_uuid(), $1, case when n % 100 = 3 then 'bench.rare' else 'bench' end, case when n % 200 = 0 then 'dead' else 'succeeded' end,
          now() - ($4::bigint - n) * (interval '365 days' / $4::bigint), now()
        from generate_series($2::bigint, $3::bigint) as n`,
-      [org, first, Math.min(first + STEP - 1, to), MANY],
-    );
-  }
-  await query('reset session_replication_role');
-  await query('vacuum analyze public.executions');
-  await query('vacuum analyze public.jobs');
-  await query('vacuum analyze private.execution_rollups');
+      [org, first, last, MANY],
+    ),
+  );
+}
+
+/** The tenant of a stack, with its rows. A stack that has them from an earlier run keeps them. */
+async function loadedTenant(stack, rows) {
+  const [kept] = await stack.query(`select to_regclass('public.executions_bench') is not null as kept`);
+  if (kept.kept) return (await stack.query('select tenant from public.executions_bench'))[0].tenant;
+  await stack.query(`
+    create function public.executions_bench_cpu() returns bigint language sql volatile security definer set search_path = pg_catalog, pg_temp
+    return split_part(pg_read_file('/proc/self/schedstat', 0, 200), ' ', 1)::bigint;
+    grant execute on function public.executions_bench_cpu() to public`);
+  const tenant = await newTenant(stack);
+  await load(stack, tenant, rows);
+  await stack.query('create table public.executions_bench as select $1::jsonb as tenant', [JSON.stringify(tenant)]);
+  return tenant;
 }
 
 const EXECUTIONS = 'select id, status, trigger, cost_microusd, created_at, skill_id from public.executions where org_id = $1';
@@ -141,6 +177,7 @@ const STATS = {
   'by month, a year': `period => 'month', timezone => 'Europe/Amsterdam'`,
   'by day, a year': `period => 'day', timezone => 'Europe/Amsterdam', since => now() - interval '364 days'`,
   'by day and skill, 30 days': `by => 'skill', period => 'day', timezone => 'Europe/Amsterdam'`,
+  'by week and skill, 26 weeks': `by => 'skill', period => 'week', timezone => 'Europe/Amsterdam'`,
   'by month and skill, a year': `by => 'skill', period => 'month', timezone => 'Europe/Amsterdam'`,
 };
 const stats = Object.entries(STATS).map(([title, args]) => ({
@@ -220,13 +257,7 @@ const stacks = await Promise.all([env.SECOND_ADMIN_DB_URL, env.ADMIN_DB_URL].map
 try {
   const tenants = [];
   for (const [side, stack] of stacks.entries()) {
-    await stack.query(`
-      create function public.executions_bench_cpu() returns bigint language sql volatile security definer set search_path = pg_catalog, pg_temp
-      return split_part(pg_read_file('/proc/self/schedstat', 0, 200), ' ', 1)::bigint;
-      grant execute on function public.executions_bench_cpu() to public`);
-    const tenant = await newTenant(stack);
-    await load(stack, tenant, [FEW, MANY][side]);
-    tenants.push(tenant);
+    tenants.push(await loadedTenant(stack, [FEW, MANY][side]));
   }
   const sides = await Promise.all(stacks.map((stack, side) => sessionOf(stack, tenants[side])));
   const ofSides = await Promise.all(
