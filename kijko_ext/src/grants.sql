@@ -17,6 +17,7 @@ grant execute on function
     kijko.platform_org_id(),
     kijko.requested_org_id(),
     kijko.is_request(),
+    kijko.entitled(uuid, text),
     kijko.request_header(text),
     kijko.client_address(),
     kijko.client_network(),

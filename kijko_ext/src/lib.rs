@@ -49,6 +49,11 @@ extension_sql_file!(
 );
 extension_sql_file!("platform.sql", name = "platform", requires = ["errors"]);
 extension_sql_file!(
+    "entitlement.sql",
+    name = "entitlement",
+    requires = ["errors"]
+);
+extension_sql_file!(
     "invalidate_cache.sql",
     name = "invalidate_cache",
     requires = ["errors"]

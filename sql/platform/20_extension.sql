@@ -46,6 +46,7 @@ grant execute on function
     kijko.drop_rate_limit_policy(text, text),
     kijko.set_statement_timeout(text, interval),
     kijko.set_tier(uuid, text),
+    kijko.set_entitlements(uuid, text[]),
     kijko.delete_subject(uuid)
 to postgres, service_role;
 -- Only the domain may fill the cache of memberships. The sidecar admits its requests through a function of the domain.
