@@ -187,6 +187,78 @@ export type Database = {
         };
         Relationships: [];
       };
+      billing_details: {
+        Row: {
+          address_line1: string;
+          address_line2: string;
+          city: string;
+          country: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          kind: 'business' | 'consumer';
+          language: 'en' | 'nl';
+          name: string;
+          org_id: string;
+          postal_code: string;
+          region: string;
+          updated_at: string;
+          vat_number: string | null;
+          vat_number_since: string | null;
+          vat_number_status: 'pending' | 'unavailable' | 'valid' | 'invalid' | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          address_line1?: string;
+          address_line2?: string;
+          city?: string;
+          country: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          kind: 'business' | 'consumer';
+          language?: 'en' | 'nl';
+          name: string;
+          org_id?: string;
+          postal_code?: string;
+          region?: string;
+          updated_at?: string;
+          vat_number?: string | null;
+          vat_number_since?: string | null;
+          vat_number_status?: 'pending' | 'unavailable' | 'valid' | 'invalid' | null;
+        };
+        Update: {
+          address_line1?: string;
+          address_line2?: string;
+          city?: string;
+          country?: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          kind?: 'business' | 'consumer';
+          language?: 'en' | 'nl';
+          name?: string;
+          org_id?: string;
+          postal_code?: string;
+          region?: string;
+          updated_at?: string;
+          vat_number?: string | null;
+          vat_number_since?: string | null;
+          vat_number_status?: 'pending' | 'unavailable' | 'valid' | 'invalid' | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'billing_details_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: true;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       connections: {
         Row: {
           account_id: string;
@@ -591,6 +663,31 @@ export type Database = {
             referencedColumns: ['org_id', 'id'];
           },
         ];
+      };
+      features: {
+        Row: {
+          code: string;
+          created_at: string;
+          description: string;
+          name: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          code: string;
+          created_at?: string;
+          description?: string;
+          name: string;
+          updated_at?: string;
+        };
+        Update: {
+          code?: string;
+          created_at?: string;
+          description?: string;
+          name?: string;
+          updated_at?: string;
+        };
+        Relationships: [];
       };
       functions: {
         Row: {
@@ -1708,6 +1805,37 @@ export type Database = {
         };
         Relationships: [];
       };
+      plan_features: {
+        Row: {
+          feature: string;
+          plan: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          feature: string;
+          plan: string;
+        };
+        Update: {
+          feature?: string;
+          plan?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'plan_features_feature_fkey';
+            columns: ['feature'];
+            isOneToOne: false;
+            referencedRelation: 'features';
+            referencedColumns: ['code'];
+          },
+          {
+            foreignKeyName: 'plan_features_plan_fkey';
+            columns: ['plan'];
+            isOneToOne: false;
+            referencedRelation: 'plans';
+            referencedColumns: ['code'];
+          },
+        ];
+      };
       plan_limits: {
         Row: {
           amount: number | null;
@@ -1738,6 +1866,70 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: 'plans';
             referencedColumns: ['code'];
+          },
+        ];
+      };
+      plan_overrides: {
+        Row: {
+          amount: number | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          ended_at: string | null;
+          ends_at: string;
+          feature: string | null;
+          id: string;
+          included: boolean | null;
+          meter: string | null;
+          org_id: string;
+          reason: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          amount?: number | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          ended_at?: string | null;
+          ends_at: string;
+          feature?: string | null;
+          id?: string;
+          included?: boolean | null;
+          meter?: string | null;
+          org_id?: string;
+          reason: string;
+          updated_at?: string;
+        };
+        Update: {
+          amount?: number | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          ended_at?: string | null;
+          ends_at?: string;
+          feature?: string | null;
+          id?: string;
+          included?: boolean | null;
+          meter?: string | null;
+          org_id?: string;
+          reason?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'plan_overrides_feature_fkey';
+            columns: ['feature'];
+            isOneToOne: false;
+            referencedRelation: 'features';
+            referencedColumns: ['code'];
+          },
+          {
+            foreignKeyName: 'plan_overrides_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
         ];
       };
@@ -2984,6 +3176,72 @@ export type Database = {
           },
         ];
       };
+      vat_checks: {
+        Row: {
+          address: string | null;
+          attempts: number;
+          consultation_number: string | null;
+          consulted_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          id: string;
+          name: string | null;
+          org_id: string;
+          requester_number: string | null;
+          status: 'pending' | 'unavailable' | 'valid' | 'invalid';
+          updated_at: string;
+          vat_number: string;
+          vies_date: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          address?: string | null;
+          attempts?: number;
+          consultation_number?: string | null;
+          consulted_at?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          error?: string | null;
+          id?: string;
+          name?: string | null;
+          org_id?: string;
+          requester_number?: string | null;
+          status?: 'pending' | 'unavailable' | 'valid' | 'invalid';
+          updated_at?: string;
+          vat_number: string;
+          vies_date?: string | null;
+        };
+        Update: {
+          address?: string | null;
+          attempts?: number;
+          consultation_number?: string | null;
+          consulted_at?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          error?: string | null;
+          id?: string;
+          name?: string | null;
+          org_id?: string;
+          requester_number?: string | null;
+          status?: 'pending' | 'unavailable' | 'valid' | 'invalid';
+          updated_at?: string;
+          vat_number?: string;
+          vies_date?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'vat_checks_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       webhook_deliveries: {
         Row: {
           action: string | null;
@@ -3427,6 +3685,33 @@ export type Database = {
         }[];
       };
       check_skill: { Args: { model?: string | null; parameters?: Json | null; skill_id?: string | null }; Returns: Json };
+      check_vat_number: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          address: string | null;
+          attempts: number;
+          consultation_number: string | null;
+          consulted_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          id: string;
+          name: string | null;
+          org_id: string;
+          requester_number: string | null;
+          status: 'pending' | 'unavailable' | 'valid' | 'invalid';
+          updated_at: string;
+          vat_number: string;
+          vies_date: string | null;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'vat_checks';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       complete_connection: {
         Args: { code: string };
         Returns: {
@@ -3593,6 +3878,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      entitled: { Args: { feature: string }; Returns: boolean };
       execute_skill: {
         Args: { idempotency_key?: string | null; input?: Json; skill_id: string };
         Returns: {
@@ -4659,6 +4945,16 @@ export type Database = {
           isOneToOne: false;
           isSetofReturn: true;
         };
+      };
+      vat_treatment: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          country: string | null;
+          legal_note: string | null;
+          rate_basis_points: number | null;
+          treatment: string;
+          vat_number_status: string | null;
+        }[];
       };
       verify_audit_chain: {
         Args: {

@@ -253,6 +253,7 @@ declare
   max_issuers constant integer := 10;
   org constant uuid := private.tenancy_require_org_with('issuers:write');
 begin
+  perform private.plans_require(org, 'sso');
   perform 1 from public.organizations as o where o.id = org for no key update;
   if exists (select 1 from private.issuer_enrolments as e where e.org_id = org and e.url = enroll_issuer.url) then
     perform kijko.fail('conflict', 'the organization has enrolled this issuer already', 'Change it by update_issuer().');

@@ -188,6 +188,9 @@ as $$
 declare
   org constant uuid := private.audit_require_org(export_audit_log.org_id);
 begin
+  if (kijko.actor()).kind <> 'service' then
+    perform private.plans_require(org, 'audit_export');
+  end if;
   if (export_audit_log.after_position >= 0 and export_audit_log.max_rows between 1 and 1000) is not true then
     perform kijko.fail('invalid_input', 'after_position: 0 or more; max_rows: 1 to 1000');
   end if;

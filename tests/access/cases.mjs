@@ -2,6 +2,7 @@
 // A relation that is not here takes no writes from any caller, and gets a body of its own values.
 import { randomUUID } from 'node:crypto';
 import { CALLERS } from './callers.mjs';
+import { BILLING_FUNCTIONS, BILLING_RELATIONS } from './cases_billing.mjs';
 import { LLM_FUNCTIONS, LLM_RELATIONS } from './cases_llm.mjs';
 import { request } from './people.mjs';
 
@@ -14,6 +15,7 @@ const slug = () => `m-${randomUUID()}`;
  * `t` is the tenant whose rows the body names: the world, or its other organization.
  */
 export const RELATIONS = {
+  ...BILLING_RELATIONS,
   ...LLM_RELATIONS,
   organizations: {
     insert: () => ({ name: 'New', slug: slug() }),
@@ -113,16 +115,6 @@ export const RELATIONS = {
     update: () => ({ status: 'past_due' }),
   },
   // Every organization shares the catalogues, so the cases use rows that the fixture has added to them.
-  plans: {
-    insert: () => ({ code: 'MATRIX_NEW', name: 'Matrix', rank: 998, rate_per_minute: 60 }),
-    update: () => ({ name: 'Changed' }),
-    target: (row) => row.code === 'MATRIX',
-  },
-  plan_limits: {
-    insert: () => ({ plan: 'MATRIX', meter: 'matrix_new', period: 'month', amount: 1 }),
-    update: () => ({ amount: 2 }),
-    target: (row) => row.plan === 'MATRIX' && row.meter === 'matrix',
-  },
   llm_models: {
     insert: () => ({ id: 'matrix/new', input_microusd_per_mtok: 1, output_microusd_per_mtok: 1 }),
     update: () => ({ input_microusd_per_mtok: 2 }),
@@ -202,6 +194,7 @@ export const ENDS_PEOPLE = ['delete_account()', 'end_session(session_id)'];
 
 /** By function: the arguments of each case. `call` is the plain one; a suffix says what is particular. */
 export const FUNCTIONS = {
+  ...BILLING_FUNCTIONS,
   ...LLM_FUNCTIONS,
   'accept_invitation(token)': { call: (w) => ({ token: w.token }) },
   'archive_project(project_id)': { call: (w) => ({ project_id: w.project }), 'call:private': (w) => ({ project_id: w.secretProject }) },

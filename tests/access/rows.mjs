@@ -39,6 +39,9 @@ const NAMES = [
   'secretBudget',
   'call',
   'secretCall',
+  'details',
+  'check',
+  'override',
 ];
 const STRIPE = ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices'];
 
@@ -127,6 +130,11 @@ export const fill = (t, { owner, colleague, invitee }) => [
       (${t.secretFileVersion}, ${t.org}, ${t.secretProject}, ${t.secretFile}, 1, 'secret', 0, ${owner})`,
   sql`insert into public.llm_providers (id, org_id, name, kind, created_by) values (${t.provider}, ${t.org}, 'matrix', 'openai', ${owner})`,
   sql`insert into public.llm_routes (id, org_id, name, targets, created_by) values (${t.route}, ${t.org}, 'matrix', '{echo/echo}', ${owner})`,
+  sql`insert into public.billing_details (id, org_id, kind, name, country, created_by) values (${t.details}, ${t.org}, 'business', 'Matrix', 'NL', ${owner})`,
+  sql`insert into public.vat_checks (id, org_id, vat_number, status, consulted_at, created_by)
+    values (${t.check}, ${t.org}, 'NL004495445B01', 'valid', now(), ${owner})`,
+  sql`insert into public.plan_overrides (id, org_id, meter, amount, reason, ends_at, created_by)
+    values (${t.override}, ${t.org}, 'habits', 1000, 'Matrix', now() + interval '1 day', ${owner})`,
   sql`insert into public.llm_settings (org_id, created_by) values (${t.org}, ${owner})`,
   sql`insert into public.llm_budgets (id, org_id, name, scope, project_id, period, unit, amount, created_by)
     values (${t.budget}, ${t.org}, 'Shared', 'project', ${t.project}, 'day', 'tokens', 1000000, ${owner}),

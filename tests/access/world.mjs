@@ -73,6 +73,8 @@ const nobodys = ({ people, bare }) => [
   forgetCatalogueRows, // of a run that was interrupted
   sql`insert into public.plans (code, name, rank, rate_per_minute) values ('MATRIX', 'Matrix', 999, 60)`,
   sql`insert into public.plan_limits (plan, meter, period, amount) values ('MATRIX', 'matrix', 'month', 1)`,
+  sql`insert into public.features (code, name) values ('matrix', 'Matrix'), ('matrix_other', 'Other')`,
+  sql`insert into public.plan_features (plan, feature) values ('MATRIX', 'matrix')`,
   sql`insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ('matrix/model', 1, 1)`,
   sql`insert into public.functions (name, url, access, permission) values
     ('matrix', 'https://fn.example.com', 'permission', 'skills:execute'),
@@ -84,6 +86,7 @@ const nobodys = ({ people, bare }) => [
 ];
 
 const forgetCatalogueRows = [
+  sql`delete from public.features where code like 'matrix%'`,
   sql`delete from public.plans where code like 'MATRIX%'`,
   sql`delete from public.llm_models where id like 'matrix/%'`,
   sql`delete from public.functions where name like 'matrix%'`,

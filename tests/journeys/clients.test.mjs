@@ -43,6 +43,7 @@ const WRITABLE = {
     change: { description: 'Second' },
     keys: ['org_id,id'],
   },
+  billing_details: { row: () => ({ kind: 'consumer', name: 'First', country: 'NL' }), change: { name: 'Second' }, keys: ['org_id'] },
   llm_providers: { row: () => ({ name: 'first', kind: 'openai' }), change: { description: 'Changed' }, keys: ['org_id,id', 'org_id,name'] },
   llm_routes: { row: () => ({ name: 'first', targets: ['echo/a'] }), change: { targets: ['echo/b'] }, keys: ['org_id,name'] },
   llm_budgets: {

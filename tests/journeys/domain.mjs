@@ -44,6 +44,9 @@ export const TENANT_TABLES = [
   'llm_budgets',
   'llm_calls',
   'llm_call_contents',
+  'plan_overrides',
+  'billing_details',
+  'vat_checks',
   'audit_log',
 ];
 

@@ -70,6 +70,7 @@ select results_eq(
     'cancel_execution(uuid)',
     'cancel_executions(uuid[])',
     'check_skill(uuid,text,jsonb)',
+    'check_vat_number()',
     'complete_connection(text)',
     'create_api_key(text,jsonb,text,integer,bigint,timestamp with time zone,bigint,text[])',
     'create_organization(text)',
@@ -83,6 +84,7 @@ select results_eq(
     'duplicate_skill(uuid,text)',
     'end_session(uuid)',
     'enroll_issuer(text,text[],text[],jsonb,text,text,text,text[],boolean)',
+    'entitled(text)',
     'execute_skill(uuid,jsonb,text)',
     'execution_detail(uuid)',
     'execution_stats(text,text,text,timestamp with time zone,timestamp with time zone,uuid,uuid,uuid,uuid)',
@@ -192,6 +194,7 @@ select results_eq(
     'usage_forecast()',
     'usage_summary()',
     'validate_project(uuid)',
+    'vat_treatment()',
     'verify_audit_chain(uuid,bigint,bigint,bigint,text)',
     'webhook_secret(webhook_endpoints)'
   ],

@@ -1,0 +1,47 @@
+begin;
+\ir 000_helpers.sql
+select no_plan();
+
+select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('mem');
+select tests.join_org('mem', tests.org('ada'), 'member');
+select tests.act_as_superuser();
+select is(private.plans_trial_allowed(tests.org('ada'), null), true, 'a new organization can have a trial');
+select is(private.plans_trial_allowed(gen_random_uuid(), null), false, 'one that does not exist cannot');
+select tests.refuses(format($$select private.plans_trial_begin(%L, 'card', '1 year')$$, tests.org('ada')), 'invalid_input', 'nor one of a year');
+select is(private.plans_trial_begin(tests.org('ada'), 'card-1'), true, 'it begins');
+select is(private.plans_trial_begin(tests.org('ada'), 'card-2'), false, 'once for the organization');
+select is(private.plans_trial_allowed(tests.org('bob'), 'card-1'), false, 'once for the payment method');
+select is(private.plans_trial_allowed(tests.org('bob'), 'card-2'), true, 'another one is free');
+select is(private.plans_trial_allowed(tests.org('mem'), null), true, 'a member''s own organization is free, too');
+select tests.act_as('ada');
+select (public.create_organization('Second')).id as second \gset
+select tests.act_as_superuser();
+select is(private.plans_trial_allowed(:'second', 'card-3'), false, 'once for the user, also in a second organization');
+update public.subscriptions set plan = 'PRO' where org_id = tests.org('bob');
+select is(private.plans_trial_allowed(tests.org('bob'), 'card-2'), false, 'who pays already has none');
+update public.subscriptions set plan = 'FREE' where org_id = tests.org('bob');
+
+-- ---- the end
+select is((select count(*) from private.plan_trials as t where t.ended_at is null), 1::bigint, 'one runs');
+select tests.travel('14 days');
+select is(private.plans_maintain_trials(), 1, 'it ends after 14 days');
+select is(private.plans_trial_end(tests.org('ada')), false, 'once');
+select is(private.plans_trial_begin(tests.org('bob'), 'card-2'), true, 'another');
+select is(private.plans_trial_end(tests.org('bob')), true, 'can end early');
+
+-- ---- privacy: the hash stays for three years, without a name
+delete from public.organizations where id = :'second';
+select tests.org('ada') as gone \gset
+delete from public.organizations where id = :'gone';
+delete from auth.users where id = tests.id('ada');
+select is((select row(t.organization is null, t.fingerprint_hash is not null)::text from private.plan_trials as t where t.fingerprint_hash = sha256('card-1')), '(t,t)', 'a deleted organization leaves the hash');
+select is((select count(*) from private.plan_trials as t where t.fingerprint_hash = 'card-1'), 0::bigint, 'never the fingerprint');
+select is(private.plans_trial_allowed(tests.org('mem'), 'card-1'), false, 'so the card has no second trial');
+select tests.travel('1200 days');
+select private.plans_maintain_trials();
+select is((select count(*) from private.plan_trials as t where t.fingerprint_hash is not null), 0::bigint, 'after three years it is gone');
+select is(private.plans_trial_allowed(tests.org('mem'), 'card-1'), true, 'and the card is free');
+select is((select count(*) from private.plan_trials as t where t.organization is null), 0::bigint, 'a row about nobody goes');
+
+select * from finish();
+rollback;
