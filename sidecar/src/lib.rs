@@ -6,7 +6,8 @@
 //! - [`app`]: the one list of domains; [`service`]: the name of the service.
 //! - [`domains`]: one folder each.
 //! - [`login`]: sign-in through outside providers.
-//! - `api`, [`input_files`], [`llm`], `oauth`, [`sandbox`], `slots`, `upstream`: libraries that domains use.
+//! - `api`, [`input_files`], [`llm`], `oauth`, `problems`, [`sandbox`], `slots`, `turns`, `upstream`: libraries that
+//!   domains use.
 //!
 //! What every service needs (database, worker, HTTP server, telemetry) is in `kijko_core`. This is a library with a thin
 //! `main.rs`, so that it can be tested in process.
@@ -19,10 +20,12 @@ pub mod input_files;
 pub mod llm;
 pub mod login;
 mod oauth;
+mod problems;
 pub mod sandbox;
 pub mod service;
 mod slots;
 mod stripe_signature;
+mod turns;
 mod upstream;
 
 /// The version of this build, as `/health`, `--version` and the metrics report it.

@@ -10,8 +10,8 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::Serialize;
 
 use super::{
-    mapping,
-    prompt::{PromptError, PromptRequest},
+    chat, mapping, plain,
+    prompt::{Engine, PromptError, PromptRequest},
     request::Request,
     schema, template,
 };
@@ -45,10 +45,14 @@ fn serve(requests: impl BufRead, mut answers: impl Write) -> io::Result<()> {
     for line in requests.lines() {
         match serde_json::from_str(&line?) {
             Ok(Request::Prompt(request)) => answer(&mut answers, &make_prompt(&request))?,
+            Ok(Request::Chat(request)) => answer(&mut answers, &chat::render(&request))?,
             Ok(Request::Map(request)) => {
                 answer(&mut answers, &Ok::<_, PromptError>(mapping::map(&request)))?;
             }
             Ok(Request::Template(template)) => answer(&mut answers, &template::check(&template))?,
+            Ok(Request::Plain(template)) => {
+                answer(&mut answers, &Ok::<_, PromptError>(plain::check(&template)))?;
+            }
             Ok(Request::Schema(schema)) => answer(&mut answers, &schema::check_schema(&schema))?,
             Err(error) => {
                 let reason = format!("the request is malformed: {error}");
@@ -69,7 +73,10 @@ fn answer(answers: &mut impl Write, answer: &impl Serialize) -> io::Result<()> {
 /// Checks the input, then renders the template. Pure: the child is a loop around it.
 fn make_prompt(request: &PromptRequest) -> Result<String, PromptError> {
     schema::check(&request.schema, &request.input)?;
-    template::render(&request.template, &request.input)
+    match request.engine {
+        Engine::Minijinja => template::render(&request.template, &request.input),
+        Engine::Plain => plain::render(&request.template, &request.input),
+    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@
 //! So both run in a child process that has no environment, little memory and a few seconds. A child that exceeds them is killed
 //! and replaced, and only that job fails.
 
+mod chat;
 mod child;
 mod filters;
 mod mapping;
+mod plain;
 mod pool;
 mod prompt;
 mod request;
@@ -17,8 +19,9 @@ mod value;
 mod variables;
 mod violation;
 
+pub use chat::{ChatRequest, Message, Part};
 pub use child::child_main;
 pub use mapping::{Mapped, MappingRequest};
 pub use pool::Sandbox;
-pub use prompt::{ARGUMENT, PromptError, PromptRequest};
+pub use prompt::{ARGUMENT, Engine, PromptError, PromptRequest};
 pub use variables::{Unknown, unknown};

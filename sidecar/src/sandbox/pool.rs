@@ -15,8 +15,9 @@ use tokio::{
 };
 
 use super::{
+    chat::{ChatRequest, Message},
     mapping::{Mapped, MappingRequest},
-    prompt::{ARGUMENT, PromptError, PromptRequest},
+    prompt::{ARGUMENT, Engine, PromptError, PromptRequest},
     request::RequestRef,
 };
 
@@ -66,14 +67,26 @@ impl Sandbox {
         self.ask(RequestRef::Prompt(request)).await
     }
 
+    /// Makes the messages of a chat prompt. If the caller drops the future, the child is killed.
+    pub async fn make_messages(&self, request: &ChatRequest) -> Result<Vec<Message>, PromptError> {
+        self.ask(RequestRef::Chat(request)).await
+    }
+
     /// Filters an event and maps it to an input. If the caller drops the future, the child is killed.
     pub async fn map(&self, request: &MappingRequest) -> Result<Mapped, PromptError> {
         self.ask(RequestRef::Map(request)).await
     }
 
     /// The variables that a template asks for, or why it is none.
-    pub async fn check_template(&self, template: &str) -> Result<Vec<String>, PromptError> {
-        self.ask(RequestRef::Template(template)).await
+    pub async fn check_template(
+        &self,
+        template: &str,
+        engine: Engine,
+    ) -> Result<Vec<String>, PromptError> {
+        match engine {
+            Engine::Minijinja => self.ask(RequestRef::Template(template)).await,
+            Engine::Plain => self.ask(RequestRef::Plain(template)).await,
+        }
     }
 
     /// Whether this is a JSON schema.

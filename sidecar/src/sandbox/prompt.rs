@@ -6,11 +6,25 @@ use serde_json::Value;
 /// The argument that makes this program a sandbox child instead of a sidecar.
 pub const ARGUMENT: &str = "sandbox";
 
+/// How a template is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// Jinja's syntax.
+    #[default]
+    Minijinja,
+    /// `{{name}}` is replaced, and nothing else is special.
+    Plain,
+}
+
 /// A tenant's template and schema, and one input.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PromptRequest {
     /// The template.
     pub template: String,
+    /// How it is read.
+    #[serde(default)]
+    pub engine: Engine,
     /// The variables: each member of the object, and the whole as `input`.
     pub input: Value,
     /// The JSON schema that the input must match; null or `{}` for any.

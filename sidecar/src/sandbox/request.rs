@@ -3,15 +3,18 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{mapping::MappingRequest, prompt::PromptRequest};
+use super::{chat::ChatRequest, mapping::MappingRequest, prompt::PromptRequest};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Request {
     Prompt(PromptRequest),
+    Chat(ChatRequest),
     Map(MappingRequest),
     /// Whether this is a template.
     Template(String),
+    /// The variables of a plain template.
+    Plain(String),
     /// Whether this is a JSON schema.
     Schema(Value),
 }
@@ -21,7 +24,9 @@ pub(super) enum Request {
 #[serde(rename_all = "snake_case")]
 pub(super) enum RequestRef<'a> {
     Prompt(&'a PromptRequest),
+    Chat(&'a ChatRequest),
     Map(&'a MappingRequest),
     Template(&'a str),
+    Plain(&'a str),
     Schema(&'a Value),
 }

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use kijko_sidecar::sandbox::{PromptError, PromptRequest, Sandbox};
+use kijko_sidecar::sandbox::{Engine, PromptError, PromptRequest, Sandbox};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -17,6 +17,7 @@ fn sandbox() -> Sandbox {
 fn request(template: &str, input: Value, schema: Value) -> PromptRequest {
     PromptRequest {
         template: template.to_owned(),
+        engine: Engine::default(),
         input,
         schema,
     }

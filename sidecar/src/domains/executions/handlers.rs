@@ -215,6 +215,7 @@ impl ExecutionHandler {
     async fn prompt(&self, execution: &Execution) -> Result<String, PromptError> {
         let request = PromptRequest {
             template: execution.prompt_template.clone(),
+            engine: execution.engine,
             input: execution.input.clone(),
             schema: execution.input_schema.clone(),
         };

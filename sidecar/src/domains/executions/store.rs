@@ -9,6 +9,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::sandbox::Engine;
+
 /// The functions.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -22,6 +24,9 @@ pub(super) struct Execution {
     pub model: String,
     /// The skill's template.
     pub prompt_template: String,
+    /// How it is read.
+    #[serde(default)]
+    pub engine: Engine,
     /// The input.
     pub input: Value,
     /// Whether it names files.

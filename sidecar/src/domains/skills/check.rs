@@ -1,71 +1,15 @@
 //! What is wrong with a skill, and what a run of it would ask and cost at most.
 
 use kijko_core::db::DbError;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::store::{Store, Task};
 use crate::{
     llm,
-    sandbox::{self, PromptError, PromptRequest, Sandbox, Unknown},
+    problems::{self, Problem},
+    sandbox::{Engine, PromptError, PromptRequest, Sandbox},
 };
-
-/// Messages quote templates and schemas, which may be long.
-const MAX_MESSAGE_CHARS: usize = 1_000;
-
-/// So many variables are named.
-const MAX_VARIABLES: usize = 20;
-
-/// Whether a problem stops the skill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Severity {
-    /// It does.
-    Error,
-    /// It may fail some runs.
-    Warning,
-}
-
-/// One thing that is wrong with a skill, as `skills.problems` has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Problem {
-    /// Short name.
-    pub code: String,
-    /// Whether it stops the skill.
-    pub severity: Severity,
-    /// In words, for the author of the skill.
-    pub message: String,
-}
-
-impl Problem {
-    fn new(code: &str, message: &str) -> Self {
-        Self {
-            code: code.to_owned(),
-            severity: Severity::Error,
-            message: message.chars().take(MAX_MESSAGE_CHARS).collect(),
-        }
-    }
-}
-
-impl From<Unknown> for Problem {
-    fn from(unknown: Unknown) -> Self {
-        let (name, missing) = (unknown.name, unknown.always_missing);
-        let reason = match missing {
-            true => "no input of this schema can have it",
-            false => {
-                "the schema does not name it: a run without it fails, unless the template allows for that"
-            }
-        };
-        Self {
-            severity: if missing {
-                Severity::Error
-            } else {
-                Severity::Warning
-            },
-            ..Self::new("unknown_variable", &format!("{name}: {reason}"))
-        }
-    }
-}
 
 /// What a run would ask, and the most that it uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -105,16 +49,10 @@ impl Checker {
     pub(super) async fn problems(
         &self,
         template: &str,
+        engine: Engine,
         schema: &Value,
     ) -> Result<Vec<Problem>, PromptError> {
-        let mut problems = Vec::new();
-        let asked = wrong(&mut problems, self.sandbox.check_template(template).await)?;
-        let valid = wrong(&mut problems, self.sandbox.check_schema(schema).await)?;
-        if let (Some(asked), Some(())) = (asked, valid) {
-            let unknown = sandbox::unknown(template, &asked, schema);
-            problems.extend(unknown.into_iter().take(MAX_VARIABLES).map(Problem::from));
-        }
-        Ok(problems)
+        problems::find(&self.sandbox, &[template], &[], engine, schema).await
     }
 
     /// Renders the prompt of this input and estimates the call.
@@ -131,6 +69,7 @@ impl Checker {
         .map_err(|error| PreviewError::Refused(Problem::new(error.code(), &error.message)))?;
         let request = PromptRequest {
             template: task.prompt_template.clone(),
+            engine: task.engine,
             input: input.clone(),
             schema: task.input_schema.clone(),
         };
@@ -148,21 +87,6 @@ impl Checker {
             max_output_tokens,
             max_cost_microusd,
         })
-    }
-}
-
-/// What the sandbox found; nothing when that is a problem. An error when the sandbox itself failed.
-fn wrong<T>(
-    problems: &mut Vec<Problem>,
-    checked: Result<T, PromptError>,
-) -> Result<Option<T>, PromptError> {
-    match checked {
-        Ok(found) => Ok(Some(found)),
-        Err(error @ PromptError::Sandbox(_)) => Err(error),
-        Err(error) => {
-            problems.push(Problem::new(error.code(), &error.to_string()));
-            Ok(None)
-        }
     }
 }
 

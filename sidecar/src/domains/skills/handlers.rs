@@ -60,8 +60,11 @@ impl Handler for SkillCheckHandler {
             return Ok(json!({ "recorded": false }));
         };
         canonical::add("skill_version", skill.version);
-        let (template, schema) = (&skill.task.prompt_template, &skill.task.input_schema);
-        let problems = self.checker.problems(template, schema).await?;
+        let task = &skill.task;
+        let problems = self
+            .checker
+            .problems(&task.prompt_template, task.engine, &task.input_schema)
+            .await?;
         canonical::add("problems", problems.len());
         let problems = json!(problems);
         let recorded = retry_transient(queue.retry_limit(), || {

@@ -7,7 +7,6 @@ mod config;
 mod handlers;
 mod routes;
 mod store;
-mod turns;
 
 use std::sync::Arc;
 

@@ -17,14 +17,15 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
-    check::{Checker, Preview, PreviewError, Problem, Severity},
+    check::{Checker, Preview, PreviewError},
     store::Task,
-    turns::Turns,
 };
 use crate::{
     api::{Api, Permission},
     input_files,
-    sandbox::PromptError,
+    problems::{Problem, runs},
+    sandbox::{Engine, PromptError},
+    turns::Turns,
 };
 
 /// A check waits this long for its turn.
@@ -75,6 +76,8 @@ struct Facts {
     parameters: Map<String, Value>,
     /// Of the skill that was named.
     prompt_template: Option<String>,
+    #[serde(default)]
+    engine: Engine,
     input_schema: Option<Value>,
     max_output_tokens: Option<u64>,
 }
@@ -114,6 +117,11 @@ async fn answer(
         Permission::Refused(refusal) => return Ok(*refusal),
     };
     let task = Task {
+        // A template in the draft is the skill's own, whatever prompt the stored skill names.
+        engine: match draft.prompt_template {
+            Some(_) => Engine::default(),
+            None => facts.engine,
+        },
         prompt_template: draft
             .prompt_template
             .or(facts.prompt_template)
@@ -190,7 +198,7 @@ impl Check {
     ) -> Result<Checked, Error> {
         let checker = &self.checker;
         let mut problems = checker
-            .problems(&task.prompt_template, &task.input_schema)
+            .problems(&task.prompt_template, task.engine, &task.input_schema)
             .await
             .map_err(sandbox_failed)?;
         let mut preview = None;
@@ -205,11 +213,6 @@ impl Check {
         problems.extend(of_model);
         Ok(Checked { problems, preview })
     }
-}
-
-/// Whether none of them stops the skill.
-fn runs(problems: &[Problem]) -> bool {
-    problems.iter().all(|it| it.severity != Severity::Error)
 }
 
 fn sandbox_failed(error: PromptError) -> Error {

@@ -8,10 +8,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use crate::sandbox::Engine;
+
 /// The task of a skill.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Task {
     pub prompt_template: String,
+    #[serde(default)]
+    pub engine: Engine,
     pub input_schema: Value,
     pub model: String,
     pub parameters: Map<String, Value>,

@@ -1,5 +1,5 @@
-//! Turns of checks. Few run at once, and of one organization only one. So that no number of organizations with slow checks keeps
-//! another one out for long:
+//! Turns of checks and renderings that somebody waits for. Few run at once, and of one organization only one. So that no number of
+//! organizations with slow templates keeps another one out for long:
 //!
 //! 1. Those who wait are served by how much time the checks of their organization took lately, the least first.
 //! 2. A check may take its time while nobody waits. Once it has had its share and somebody waits, it is stopped.
@@ -25,13 +25,20 @@ const SHARE: Duration = Duration::from_millis(500);
 /// Time that was taken is forgiven at a tenth of the clock's pace: 5 seconds within 50.
 const FORGIVEN: f64 = 0.1;
 
-/// So many checks of an organization wait; the next one is refused at once.
+/// So many checks of an organization wait unless its user says otherwise; the next one is refused at once.
 const MAX_WAITING: usize = 16;
 
 /// Who runs and who waits.
-#[derive(Debug, Default)]
-pub(super) struct Turns {
+#[derive(Debug)]
+pub(crate) struct Turns {
+    max_waiting: usize,
     state: Arc<Mutex<State>>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self::new(MAX_WAITING)
+    }
 }
 
 #[derive(Debug)]
@@ -58,7 +65,7 @@ struct Taken {
 
 /// A turn; it ends when it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     organization: Uuid,
     since: Instant,
     crowded: watch::Receiver<bool>,
@@ -66,14 +73,22 @@ pub(super) struct Turn {
 }
 
 impl Turns {
+    /// Of an organization so many wait.
+    pub(crate) fn new(max_waiting: usize) -> Self {
+        Self {
+            max_waiting,
+            state: Arc::default(),
+        }
+    }
+
     /// Waits for a turn. `None` when too many checks of the organization wait already.
-    pub(super) async fn take(&self, organization: Uuid) -> Option<Turn> {
+    pub(crate) async fn take(&self, organization: Uuid) -> Option<Turn> {
         let (turn, served) = oneshot::channel();
         {
             let mut state = lock(&self.state);
             state.waiting.retain(|it| !it.turn.is_closed());
             let own = |it: &&Waiting| it.organization == organization;
-            if state.waiting.iter().filter(own).count() >= MAX_WAITING {
+            if state.waiting.iter().filter(own).count() >= self.max_waiting {
                 return None;
             }
             state.waiting.push(Waiting { organization, turn });
@@ -85,7 +100,7 @@ impl Turns {
 
 impl Turn {
     /// Waits until the turn has lasted for its share and somebody else waits for one.
-    pub(super) async fn overdue(&self) {
+    pub(crate) async fn overdue(&self) {
         tokio::time::sleep_until(self.since + SHARE).await;
         let mut crowded = self.crowded.clone();
         if crowded.wait_for(|crowded| *crowded).await.is_err() {
