@@ -81,6 +81,78 @@ export type Database = {
           },
         ];
       };
+      approvals: {
+        Row: {
+          change: NonNullable<Json>;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          decided_at: string | null;
+          decided_by: string | null;
+          decision_reason: string | null;
+          expires_at: string;
+          id: string;
+          kind: string;
+          org_id: string;
+          reason: string | null;
+          requested_by: string | null;
+          status: 'pending' | 'approved' | 'rejected' | 'expired' | 'withdrawn';
+          subject_id: string;
+          subject_part: string;
+          title: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          change: NonNullable<Json>;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          decided_at?: string | null;
+          decided_by?: string | null;
+          decision_reason?: string | null;
+          expires_at: string;
+          id?: string;
+          kind: string;
+          org_id?: string;
+          reason?: string | null;
+          requested_by?: string | null;
+          status?: 'pending' | 'approved' | 'rejected' | 'expired' | 'withdrawn';
+          subject_id: string;
+          subject_part?: string;
+          title: string;
+          updated_at?: string;
+        };
+        Update: {
+          change?: NonNullable<Json>;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          decided_at?: string | null;
+          decided_by?: string | null;
+          decision_reason?: string | null;
+          expires_at?: string;
+          id?: string;
+          kind?: string;
+          org_id?: string;
+          reason?: string | null;
+          requested_by?: string | null;
+          status?: 'pending' | 'approved' | 'rejected' | 'expired' | 'withdrawn';
+          subject_id?: string;
+          subject_part?: string;
+          title?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'approvals_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       audit_log: {
         Row: {
           action: string;
@@ -453,6 +525,8 @@ export type Database = {
           output: Json | null;
           output_tokens: number;
           project_id: string | null;
+          prompt_id: string | null;
+          prompt_version: number | null;
           reflex_delivery_id: string | null;
           reflex_id: string | null;
           retry_of: string | null;
@@ -490,6 +564,8 @@ export type Database = {
             output: Json | null;
             output_tokens: number;
             project_id: string | null;
+            prompt_id: string | null;
+            prompt_version: number | null;
             reflex_delivery_id: string | null;
             reflex_id: string | null;
             retry_of: string | null;
@@ -528,6 +604,8 @@ export type Database = {
             output: Json | null;
             output_tokens: number;
             project_id: string | null;
+            prompt_id: string | null;
+            prompt_version: number | null;
             reflex_delivery_id: string | null;
             reflex_id: string | null;
             retry_of: string | null;
@@ -568,6 +646,8 @@ export type Database = {
           output?: Json | null;
           output_tokens?: number;
           project_id?: string | null;
+          prompt_id?: string | null;
+          prompt_version?: number | null;
           reflex_delivery_id?: string | null;
           reflex_id?: string | null;
           retry_of?: string | null;
@@ -606,6 +686,8 @@ export type Database = {
           output?: Json | null;
           output_tokens?: number;
           project_id?: string | null;
+          prompt_id?: string | null;
+          prompt_version?: number | null;
           reflex_delivery_id?: string | null;
           reflex_id?: string | null;
           retry_of?: string | null;
@@ -1209,6 +1291,8 @@ export type Database = {
           output_tokens: number;
           own_key: boolean;
           project_id: string | null;
+          prompt_id: string | null;
+          prompt_version: number | null;
           provider: string;
           reasoning_tokens: number;
           reported_model: string | null;
@@ -1247,6 +1331,8 @@ export type Database = {
           output_tokens?: number;
           own_key: boolean;
           project_id?: string | null;
+          prompt_id?: string | null;
+          prompt_version?: number | null;
           provider: string;
           reasoning_tokens?: number;
           reported_model?: string | null;
@@ -1284,6 +1370,8 @@ export type Database = {
           output_tokens?: number;
           own_key?: boolean;
           project_id?: string | null;
+          prompt_id?: string | null;
+          prompt_version?: number | null;
           provider?: string;
           reasoning_tokens?: number;
           reported_model?: string | null;
@@ -2251,6 +2339,285 @@ export type Database = {
           },
         ];
       };
+      prompt_label_changes: {
+        Row: {
+          approval_id: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          from_version: number | null;
+          id: string;
+          label: string;
+          org_id: string;
+          prompt_id: string;
+          to_version: number | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          approval_id?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          from_version?: number | null;
+          id?: string;
+          label: string;
+          org_id?: string;
+          prompt_id: string;
+          to_version?: number | null;
+          updated_at?: string;
+        };
+        Update: {
+          approval_id?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          from_version?: number | null;
+          id?: string;
+          label?: string;
+          org_id?: string;
+          prompt_id?: string;
+          to_version?: number | null;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'prompt_label_changes_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'prompt_label_changes_org_id_prompt_id_fkey';
+            columns: ['org_id', 'prompt_id'];
+            isOneToOne: false;
+            referencedRelation: 'prompts';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      prompt_labels: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          label: string;
+          org_id: string;
+          prompt_id: string;
+          updated_at: string;
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          label: string;
+          org_id?: string;
+          prompt_id: string;
+          updated_at?: string;
+          version: number;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          label?: string;
+          org_id?: string;
+          prompt_id?: string;
+          updated_at?: string;
+          version?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'prompt_labels_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'prompt_labels_org_id_prompt_id_version_fkey';
+            columns: ['org_id', 'prompt_id', 'version'];
+            isOneToOne: false;
+            referencedRelation: 'prompt_versions';
+            referencedColumns: ['org_id', 'prompt_id', 'version'];
+          },
+        ];
+      };
+      prompt_settings: {
+        Row: {
+          approval_days: number;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          org_id: string;
+          protected_labels: string[];
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          approval_days?: number;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          org_id?: string;
+          protected_labels?: string[];
+          updated_at?: string;
+        };
+        Update: {
+          approval_days?: number;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          org_id?: string;
+          protected_labels?: string[];
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'prompt_settings_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: true;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      prompt_versions: {
+        Row: {
+          checked_at: string | null;
+          content: NonNullable<Json>;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          engine: 'minijinja' | 'plain';
+          id: string;
+          input_schema: NonNullable<Json>;
+          message: string | null;
+          model: string | null;
+          org_id: string;
+          parameters: NonNullable<Json>;
+          problems: NonNullable<Json>;
+          prompt_id: string;
+          size_bytes: number;
+          updated_at: string;
+          version: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          checked_at?: string | null;
+          content: NonNullable<Json>;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          engine?: 'minijinja' | 'plain';
+          id?: string;
+          input_schema?: NonNullable<Json>;
+          message?: string | null;
+          model?: string | null;
+          org_id?: string;
+          parameters?: NonNullable<Json>;
+          problems?: NonNullable<Json>;
+          prompt_id: string;
+          size_bytes?: never;
+          updated_at?: string;
+          version: number;
+        };
+        Update: {
+          checked_at?: string | null;
+          content?: NonNullable<Json>;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          engine?: 'minijinja' | 'plain';
+          id?: string;
+          input_schema?: NonNullable<Json>;
+          message?: string | null;
+          model?: string | null;
+          org_id?: string;
+          parameters?: NonNullable<Json>;
+          problems?: NonNullable<Json>;
+          prompt_id?: string;
+          size_bytes?: never;
+          updated_at?: string;
+          version?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'prompt_versions_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'prompt_versions_org_id_prompt_id_fkey';
+            columns: ['org_id', 'prompt_id'];
+            isOneToOne: false;
+            referencedRelation: 'prompts';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      prompts: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string | null;
+          id: string;
+          latest_version: number;
+          org_id: string;
+          path: string;
+          tags: string[];
+          type: 'text' | 'chat';
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string | null;
+          id?: string;
+          latest_version?: number;
+          org_id?: string;
+          path: string;
+          tags?: string[];
+          type: 'text' | 'chat';
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string | null;
+          id?: string;
+          latest_version?: number;
+          org_id?: string;
+          path?: string;
+          tags?: string[];
+          type?: 'text' | 'chat';
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'prompts_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       reflex_deliveries: {
         Row: {
           created_at: string;
@@ -2606,6 +2973,8 @@ export type Database = {
           model: string;
           org_id: string;
           parameters: NonNullable<Json>;
+          prompt_label: string | null;
+          prompt_path: string | null;
           prompt_template: string;
           size_bytes: number;
           skill_id: string;
@@ -2622,6 +2991,8 @@ export type Database = {
           model: string;
           org_id?: string;
           parameters: NonNullable<Json>;
+          prompt_label?: string | null;
+          prompt_path?: string | null;
           prompt_template: string;
           size_bytes?: never;
           skill_id: string;
@@ -2637,6 +3008,8 @@ export type Database = {
           model?: string;
           org_id?: string;
           parameters?: NonNullable<Json>;
+          prompt_label?: string | null;
+          prompt_path?: string | null;
           prompt_template?: string;
           size_bytes?: never;
           skill_id?: string;
@@ -2676,6 +3049,8 @@ export type Database = {
           parameters: NonNullable<Json>;
           problems: NonNullable<Json>;
           project_id: string | null;
+          prompt_label: string | null;
+          prompt_path: string | null;
           prompt_template: string;
           tags: string[];
           updated_at: string;
@@ -2697,7 +3072,9 @@ export type Database = {
           parameters?: NonNullable<Json>;
           problems?: NonNullable<Json>;
           project_id?: string | null;
-          prompt_template: string;
+          prompt_label?: string | null;
+          prompt_path?: string | null;
+          prompt_template?: string;
           tags?: string[];
           updated_at?: string;
           version?: number;
@@ -2717,6 +3094,8 @@ export type Database = {
           parameters?: NonNullable<Json>;
           problems?: NonNullable<Json>;
           project_id?: string | null;
+          prompt_label?: string | null;
+          prompt_path?: string | null;
           prompt_template?: string;
           tags?: string[];
           updated_at?: string;
@@ -3577,6 +3956,35 @@ export type Database = {
         };
         Returns: string;
       };
+      approve_change: {
+        Args: { approval_id: string; reason?: string | null };
+        Returns: {
+          change: NonNullable<Json>;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          decided_at: string | null;
+          decided_by: string | null;
+          decision_reason: string | null;
+          expires_at: string;
+          id: string;
+          kind: string;
+          org_id: string;
+          reason: string | null;
+          requested_by: string | null;
+          status: 'pending' | 'approved' | 'rejected' | 'expired' | 'withdrawn';
+          subject_id: string;
+          subject_part: string;
+          title: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'approvals';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       archive_notifications: { Args: { archived?: boolean; ids: string[] }; Returns: number };
       archive_project: {
         Args: { project_id: string };
@@ -3612,6 +4020,7 @@ export type Database = {
           max_output_tokens?: number | null;
           model: string;
           project_id?: string | null;
+          prompt_version_id?: string | null;
           skill_id?: string | null;
           trace_id?: string | null;
         };
@@ -3656,6 +4065,8 @@ export type Database = {
           output: Json | null;
           output_tokens: number;
           project_id: string | null;
+          prompt_id: string | null;
+          prompt_version: number | null;
           reflex_delivery_id: string | null;
           reflex_id: string | null;
           retry_of: string | null;
@@ -3684,6 +4095,7 @@ export type Database = {
           id: string;
         }[];
       };
+      check_prompt: { Args: { label?: string | null; path?: string | null; version?: number | null }; Returns: Json };
       check_skill: { Args: { model?: string | null; parameters?: Json | null; skill_id?: string | null }; Returns: Json };
       check_vat_number: {
         Args: Record<PropertyKey, never>;
@@ -3711,6 +4123,10 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      compare_prompt_versions: {
+        Args: { from_version: number; path: string; since?: string | null; to_version: number; until?: string | null };
+        Returns: Json;
       };
       complete_connection: {
         Args: { code: string };
@@ -3809,6 +4225,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      delete_prompt: { Args: { path: string }; Returns: undefined };
       delete_secret: { Args: { name: string }; Returns: undefined };
       delete_skills: {
         Args: { ids: string[] };
@@ -3845,6 +4262,8 @@ export type Database = {
           parameters: NonNullable<Json>;
           problems: NonNullable<Json>;
           project_id: string | null;
+          prompt_label: string | null;
+          prompt_path: string | null;
           prompt_template: string;
           tags: string[];
           updated_at: string;
@@ -3906,6 +4325,8 @@ export type Database = {
           output: Json | null;
           output_tokens: number;
           project_id: string | null;
+          prompt_id: string | null;
+          prompt_version: number | null;
           reflex_delivery_id: string | null;
           reflex_id: string | null;
           retry_of: string | null;
@@ -3960,6 +4381,7 @@ export type Database = {
       explain_limit: { Args: { meter: string; org_id: string }; Returns: Json };
       export_audit_log: { Args: { after_position?: number; max_rows?: number; org_id?: string | null }; Returns: Json[] };
       export_skills: { Args: { ids?: string[] | null }; Returns: Json };
+      get_prompt: { Args: { label?: string | null; path: string; version?: number | null }; Returns: Json };
       habit_stats: {
         Args: { habit_id: string; since?: string | null; until?: string | null };
         Returns: Database['public']['CompositeTypes']['execution_summary'];
@@ -4056,6 +4478,21 @@ export type Database = {
           title: string;
           type: string;
         }[];
+      };
+      list_prompts: {
+        Args: {
+          after?: string | null;
+          changed_since?: string | null;
+          changed_until?: string | null;
+          label?: string | null;
+          n?: number;
+          path?: string | null;
+          prefix?: string | null;
+          skip?: number;
+          tag?: string | null;
+          with_content?: boolean;
+        };
+        Returns: Json;
       };
       list_sessions: {
         Args: Record<PropertyKey, never>;
@@ -4214,6 +4651,16 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      prompt_stats: {
+        Args: { path?: string | null; since?: string | null; until?: string | null };
+        Returns: Database['public']['CompositeTypes']['prompt_stat'][];
+        SetofOptions: {
+          from: '*';
+          to: 'prompt_stat';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       provision: {
         Args: Record<PropertyKey, never>;
         Returns: {
@@ -4235,6 +4682,22 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      push_prompt: {
+        Args: {
+          base_version?: number | null;
+          content: Json;
+          description?: string | null;
+          engine?: string;
+          input_schema?: Json;
+          message?: string | null;
+          model?: string | null;
+          parameters?: Json;
+          path: string;
+          tags?: string[];
+          type?: string;
+        };
+        Returns: Json;
       };
       recover_webhooks: { Args: { endpoint_id: string; since: string }; Returns: number };
       redeliver_reflex_delivery: {
@@ -4288,6 +4751,35 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'execution_summary';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      reject_change: {
+        Args: { approval_id: string; reason?: string | null };
+        Returns: {
+          change: NonNullable<Json>;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          decided_at: string | null;
+          decided_by: string | null;
+          decision_reason: string | null;
+          expires_at: string;
+          id: string;
+          kind: string;
+          org_id: string;
+          reason: string | null;
+          requested_by: string | null;
+          status: 'pending' | 'approved' | 'rejected' | 'expired' | 'withdrawn';
+          subject_id: string;
+          subject_part: string;
+          title: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'approvals';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -4368,6 +4860,8 @@ export type Database = {
           parameters: NonNullable<Json>;
           problems: NonNullable<Json>;
           project_id: string | null;
+          prompt_label: string | null;
+          prompt_path: string | null;
           prompt_template: string;
           tags: string[];
           updated_at: string;
@@ -4409,6 +4903,8 @@ export type Database = {
           output: Json | null;
           output_tokens: number;
           project_id: string | null;
+          prompt_id: string | null;
+          prompt_version: number | null;
           reflex_delivery_id: string | null;
           reflex_id: string | null;
           retry_of: string | null;
@@ -4458,6 +4954,8 @@ export type Database = {
           output: Json | null;
           output_tokens: number;
           project_id: string | null;
+          prompt_id: string | null;
+          prompt_version: number | null;
           reflex_delivery_id: string | null;
           reflex_id: string | null;
           retry_of: string | null;
@@ -4505,6 +5003,8 @@ export type Database = {
           output: Json | null;
           output_tokens: number;
           project_id: string | null;
+          prompt_id: string | null;
+          prompt_version: number | null;
           reflex_delivery_id: string | null;
           reflex_id: string | null;
           retry_of: string | null;
@@ -4653,6 +5153,8 @@ export type Database = {
           output: Json | null;
           output_tokens: number;
           project_id: string | null;
+          prompt_id: string | null;
+          prompt_version: number | null;
           reflex_delivery_id: string | null;
           reflex_id: string | null;
           retry_of: string | null;
@@ -4697,6 +5199,8 @@ export type Database = {
           parameters: NonNullable<Json>;
           problems: NonNullable<Json>;
           project_id: string | null;
+          prompt_label: string | null;
+          prompt_path: string | null;
           prompt_template: string;
           tags: string[];
           updated_at: string;
@@ -4781,6 +5285,26 @@ export type Database = {
       set_notification_preference: {
         Args: { in_app?: boolean | null; mail?: string | null; org_id?: string | null; type?: string | null };
         Returns: undefined;
+      };
+      set_prompt_label: { Args: { label: string; path: string; reason?: string | null; version: number }; Returns: Json };
+      set_prompt_settings: {
+        Args: { approval_days?: number | null; protected_labels?: string[] | null; require_approval?: boolean | null };
+        Returns: {
+          approval_days: number;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          org_id: string;
+          protected_labels: string[];
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'prompt_settings';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       set_secret: {
         Args: { name: string; value: string };
@@ -4975,6 +5499,35 @@ export type Database = {
         };
         Returns: string | null;
       };
+      withdraw_change: {
+        Args: { approval_id: string };
+        Returns: {
+          change: NonNullable<Json>;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          decided_at: string | null;
+          decided_by: string | null;
+          decision_reason: string | null;
+          expires_at: string;
+          id: string;
+          kind: string;
+          org_id: string;
+          reason: string | null;
+          requested_by: string | null;
+          status: 'pending' | 'approved' | 'rejected' | 'expired' | 'withdrawn';
+          subject_id: string;
+          subject_part: string;
+          title: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'approvals';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
     };
     Enums: {
       [_ in never]: never;
@@ -5098,6 +5651,24 @@ export type Database = {
         message: string | null;
         hint: string | null;
         where: Json | null;
+      };
+      prompt_stat: {
+        prompt_id: string | null;
+        path: string | null;
+        version: number | null;
+        uses: number | null;
+        calls: number | null;
+        executions: number | null;
+        failed: number | null;
+        error_rate: number | null;
+        input_tokens: number | null;
+        output_tokens: number | null;
+        cost_microusd: number | null;
+        mean_cost_microusd: number | null;
+        p50_ms: number | null;
+        p95_ms: number | null;
+        first_used_at: string | null;
+        last_used_at: string | null;
       };
       webhook_attempt: {
         attempt: number | null;

@@ -6,7 +6,7 @@ pub use crate::service::SERVICE;
 use crate::{domains, login};
 
 /// The domains. A new one is a folder under `domains/` and a line here. Login is no domain of the migrations: the platform has its SQL.
-pub const DOMAINS: [FromEnv; 12] = [
+pub const DOMAINS: [FromEnv; 13] = [
     domains::connections::from_env,
     domains::executions::from_env,
     domains::functions::from_env,
@@ -14,6 +14,7 @@ pub const DOMAINS: [FromEnv; 12] = [
     domains::llm::from_env,
     domains::mail::from_env,
     domains::notifications::from_env,
+    domains::prompts::from_env,
     domains::reflexes::from_env,
     domains::skills::from_env,
     domains::stripe::from_env,
@@ -117,6 +118,7 @@ mod tests {
             "execution",
             "execution.anthropic",
             "execution.echo",
+            "prompt_check",
             "reflex_delivery",
             "skill_check",
             "skill_test",

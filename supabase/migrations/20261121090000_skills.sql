@@ -36,7 +36,9 @@ create table public.skills (
   project_id uuid,
   name text not null check (char_length(name) <= 100 and private.is_name(name)),
   description text check (char_length(description) <= 10000),
-  prompt_template text not null check (char_length(prompt_template) <= 100000 and private.has_visible_text(prompt_template)),
+  prompt_template text not null default '' check (char_length(prompt_template) <= 100000),
+  prompt_path text check (char_length(prompt_path) between 1 and 200),
+  prompt_label text check (char_length(prompt_label) <= 63 and prompt_label ~ '^[a-z0-9][a-z0-9._-]*$'),
   input_schema jsonb not null default '{"type": "object"}'
     check (jsonb_typeof(input_schema) = 'object' and octet_length(input_schema::text) <= 65536),
   model text not null default 'echo/echo'
@@ -58,9 +60,13 @@ create table public.skills (
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
   unique (org_id, id),
-  foreign key (org_id, project_id) references public.projects (org_id, id) on delete cascade
+  foreign key (org_id, project_id) references public.projects (org_id, id) on delete cascade,
+  constraint skills_prompt_check check (
+    case when prompt_path is null then prompt_label is null and private.has_visible_text(prompt_template) else prompt_template = '' end
+  )
 );
 create index skills_project_id_idx on public.skills (org_id, project_id);
+create index skills_prompt_path_idx on public.skills (org_id, prompt_path) where prompt_path is not null;
 
 comment on table public.skills is 'Prompted AI tasks, run by execute_skill() or by habits.';
 comment on column public.skills.id is 'Identity of the skill.';
@@ -68,12 +74,14 @@ comment on column public.skills.org_id is 'Organization that owns it and pays fo
 comment on column public.skills.project_id is 'Project it belongs to and is deleted with; null for the whole organization.';
 comment on column public.skills.name is 'Shown to members.';
 comment on column public.skills.description is 'Free text.';
-comment on column public.skills.prompt_template is 'Template of the prompt; the worker renders it with the input.';
+comment on column public.skills.prompt_template is 'Template of the prompt; the worker renders it with the input. Empty if prompt_path names a prompt instead.';
+comment on column public.skills.prompt_path is 'Path of a text prompt whose content is the template; null for a template of its own. Model, parameters and schema are the skill''s all the same.';
+comment on column public.skills.prompt_label is 'Label of that prompt, whose version runs; null for production.';
 comment on column public.skills.input_schema is 'JSON schema of the input. The database checks that an input is an object; the worker checks the rest before it calls a model.';
 comment on column public.skills.model is 'provider/model; a well-known name such as gpt-4o, claude-sonnet-4-5 or gemini-2.5-pro may go without its provider.';
 comment on column public.skills.parameters is 'Passed to the model: temperature, max_tokens and the like.';
 comment on column public.skills.tags is 'At most 20 words by which members group and find skills.';
-comment on column public.skills.version is 'Number of the current version: 1, and one more with each save that changes prompt_template, input_schema, model or parameters.';
+comment on column public.skills.version is 'Number of the current version: 1, and one more with each save that changes the template, the prompt, input_schema, model or parameters.';
 comment on column public.skills.problems is 'What is wrong with the current version, as a list of {code, severity, message}; an error stops the skill, a warning does not. Empty when nothing is known. Set by the database: model problems at once, those of the template and the schema by the check of the version.';
 comment on column public.skills.checked_at is 'When the template and the schema of the current version were checked; null until then.';
 comment on column public.skills.enabled is 'A disabled skill refuses new executions; queued ones still run.';
@@ -157,11 +165,11 @@ comment on function private.skills_guard_row() is 'Trigger of tables with a skil
 
 select private.make_tenant_table(
   'public.skills', resource => 'skills', gauge => 'skills',
-  writable => array['project_id', 'name', 'description', 'prompt_template', 'input_schema', 'model', 'parameters', 'tags', 'enabled'],
+  writable => array['project_id', 'name', 'description', 'prompt_template', 'prompt_path', 'prompt_label', 'input_schema', 'model', 'parameters', 'tags', 'enabled'],
   catalogue => '{
     "project_id": "project that the skill belongs to",
     "name, description, tags": "what members find the skill by",
-    "prompt_template, input_schema, model, parameters": "defines the task",
+    "prompt_template, prompt_path, prompt_label, input_schema, model, parameters": "defines the task",
     "version": "numbers the states of the task",
     "problems, checked_at": "tells members why the skill cannot run",
     "enabled": "switches the skill off"
@@ -170,5 +178,5 @@ select private.make_tenant_table(
 -- A check and a change of prices are no changes of the skill.
 drop trigger skills_touch on public.skills;
 create trigger skills_touch
-  before update of id, org_id, project_id, name, description, prompt_template, input_schema, model, parameters, tags, enabled on public.skills
+  before update of id, org_id, project_id, name, description, prompt_template, prompt_path, prompt_label, input_schema, model, parameters, tags, enabled on public.skills
   for each row execute function private.touch_updated_at();

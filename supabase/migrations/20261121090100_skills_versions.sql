@@ -1,7 +1,7 @@
 -- ============================================================================
 -- Skills: versions. Each save that changes the task is one.
 --
--- The task is prompt_template, input_schema, model and parameters. Its versions are rows that never change. The newest ones
+-- The task is the template or the prompt that it names, input_schema, model and parameters. Its versions are rows that never change. The newest ones
 -- are kept: at most 100 of a skill, and at most 4 MiB of them. The current version is always kept.
 -- ============================================================================
 
@@ -15,6 +15,8 @@ create table public.skill_versions (
   skill_id uuid not null,
   version integer not null check (version > 0),
   prompt_template text not null check (char_length(prompt_template) <= 100000),
+  prompt_path text check (char_length(prompt_path) <= 200),
+  prompt_label text check (char_length(prompt_label) <= 63),
   input_schema jsonb not null check (octet_length(input_schema::text) <= 65536),
   model text not null check (char_length(model) <= 200),
   parameters jsonb not null check (octet_length(parameters::text) <= 16384),
@@ -33,7 +35,9 @@ comment on column public.skill_versions.id is 'Identity of the row.';
 comment on column public.skill_versions.org_id is 'Organization of the skill.';
 comment on column public.skill_versions.skill_id is 'The skill; its versions are deleted with it.';
 comment on column public.skill_versions.version is 'Number of the version; executions name it as skill_version.';
-comment on column public.skill_versions.prompt_template is 'Template of the prompt.';
+comment on column public.skill_versions.prompt_template is 'Template of the prompt; empty with prompt_path.';
+comment on column public.skill_versions.prompt_path is 'Path of the prompt that it named; null for a template of its own.';
+comment on column public.skill_versions.prompt_label is 'Label of that prompt; null for production.';
 comment on column public.skill_versions.input_schema is 'JSON schema of the input.';
 comment on column public.skill_versions.model is 'provider/model, or a well-known name.';
 comment on column public.skill_versions.parameters is 'Parameters of the model.';
@@ -46,7 +50,7 @@ comment on column public.skill_versions.updated_at is 'The same: a version never
 select private.make_tenant_table(
   'public.skill_versions', resource => 'skills', writable => '{}', catalogue => '{
     "skill_id, version": "names the version",
-    "prompt_template, input_schema, model, parameters, size_bytes": "defines the task as it was"
+    "prompt_template, prompt_path, prompt_label, input_schema, model, parameters, size_bytes": "defines the task as it was"
   }'
 );
 
@@ -59,8 +63,8 @@ begin
     new.checked_at := null;
     new.problems := private.skills_model_problems(new.model, new.parameters);
   -- As text: 1.0 and 1 are equal as JSON, and not the same to a template or a vendor.
-  elsif (new.prompt_template, new.input_schema::text, new.model, new.parameters::text)
-    is distinct from (old.prompt_template, old.input_schema::text, old.model, old.parameters::text)
+  elsif (new.prompt_template, new.prompt_path, new.prompt_label, new.input_schema::text, new.model, new.parameters::text)
+    is distinct from (old.prompt_template, old.prompt_path, old.prompt_label, old.input_schema::text, old.model, old.parameters::text)
   then
     new.version := old.version + 1;
     new.checked_at := null;
@@ -77,8 +81,8 @@ create function private.skills_keep_version() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  insert into public.skill_versions (org_id, skill_id, version, prompt_template, input_schema, model, parameters)
-  values (new.org_id, new.id, new.version, new.prompt_template, new.input_schema, new.model, new.parameters);
+  insert into public.skill_versions (org_id, skill_id, version, prompt_template, prompt_path, prompt_label, input_schema, model, parameters)
+  values (new.org_id, new.id, new.version, new.prompt_template, new.prompt_path, new.prompt_label, new.input_schema, new.model, new.parameters);
   if tg_op = 'INSERT' then
     return null;
   end if;

@@ -19,16 +19,22 @@ comment on function private.skills_model_problems(text, jsonb) is 'Why a model w
 grant execute on function private.skills_model_problems(text, jsonb) to authenticated, service_role;
 
 create function private.skills_current_problems(skill public.skills) returns jsonb
-language sql stable set search_path = pg_catalog, pg_temp
+-- Not inlined, so that it may call a function of a later domain.
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(jsonb_agg(p.problem order by p.place), '[]')
-  from jsonb_array_elements(
-    -- Prices and providers may have changed since the row was written.
-    jsonb_path_query_array(skill.problems, '$[*] ? (@.code != "model_not_priced" && @.code != "model_not_available")')
-    || private.skills_model_problems(skill.model, skill.parameters)
-  ) with ordinality as p (problem, place)
+begin
+  return (
+    select coalesce(jsonb_agg(p.problem order by p.place), '[]')
+    from jsonb_array_elements(
+      -- Prices and providers may have changed since the row was written, and labels of prompts may have moved.
+      jsonb_path_query_array(skill.problems, '$[*] ? (@.code != "model_not_priced" && @.code != "model_not_available" && @.code != "prompt_not_found")')
+      || private.skills_model_problems(skill.model, skill.parameters)
+      || case when skill.prompt_path is null then '[]' else private.prompts_skill_problems(skill.org_id, skill.prompt_path, skill.prompt_label) end
+    ) with ordinality as p (problem, place)
+  );
+end
 $$;
-comment on function private.skills_current_problems(public.skills) is 'What is known to be wrong with the skill now, as a list of {code, severity, message}: the problems of its row, with those of the model looked up anew.';
+comment on function private.skills_current_problems(public.skills) is 'What is known to be wrong with the skill now, as a list of {code, severity, message}: the problems of its row, with those of the model and of the prompt that it names looked up anew.';
 
 create function private.skills_stopping_problems(skill public.skills) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp

@@ -58,14 +58,33 @@ create trigger skills_check_new_version after update on public.skills
 -- and then its skills, so one transaction that locked a skill and then its job could deadlock with it.
 -- ----------------------------------------------------------------------------
 
+create function private.skills_template(org uuid, template text, prompt_path text, prompt_label text) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if prompt_path is null then
+    return jsonb_build_object('prompt_template', template);
+  end if;
+  -- Without the prompt there is nothing to check: prompts_skill_problems() says so.
+  return coalesce(
+    (
+      select jsonb_build_object('prompt_template', p.template, 'engine', p.engine)
+      from private.prompts_of_skill(org, skills_template.prompt_path, skills_template.prompt_label) as p
+    ),
+    jsonb_build_object('prompt_template', '')
+  );
+end
+$$;
+comment on function private.skills_template(uuid, text, text, text) is 'The template of a skill: its own, or that of the prompt that it names with its engine. Definer: a caller may run a skill whose prompt they do not read.';
+
 create function private.skills_start_check(skill_id uuid) returns jsonb
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   -- An aggregate, so that there is always one row; null for a skill that was deleted.
   select jsonb_agg(jsonb_build_object('version', s.version, 'task', jsonb_build_object(
-    'prompt_template', s.prompt_template, 'input_schema', s.input_schema, 'model', s.model, 'parameters', s.parameters,
+    'input_schema', s.input_schema, 'model', s.model, 'parameters', s.parameters,
     'max_output_tokens', (private.models_price(s.model, null)).max_output_tokens
-  ))) -> 0
+  ) || private.skills_template(s.org_id, s.prompt_template, s.prompt_path, s.prompt_label))) -> 0
   from public.skills as s where s.id = skills_start_check.skill_id
 $$;
 comment on function private.skills_start_check(uuid) is 'The current version of a skill, to be checked or tried: version and task. Nullable: result. Definer: the sidecar holds no table rights.';
@@ -76,7 +95,8 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   update public.skills as s
-  set problems = skills_record_check.problems || private.skills_model_problems(s.model, s.parameters),
+  set problems = skills_record_check.problems || private.skills_model_problems(s.model, s.parameters)
+      || case when s.prompt_path is null then '[]' else private.prompts_skill_problems(s.org_id, s.prompt_path, s.prompt_label) end,
     checked_at = kijko.now()
   where s.id = skills_record_check.skill_id and s.version = skills_record_check.version;
   return found;

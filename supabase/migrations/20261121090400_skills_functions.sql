@@ -177,10 +177,10 @@ begin
   if duplicate_skill.name is not null then
     perform private.require_name(duplicate_skill.name);
   end if;
-  insert into public.skills (org_id, project_id, name, description, prompt_template, input_schema, model, parameters, tags, enabled)
+  insert into public.skills (org_id, project_id, name, description, prompt_template, prompt_path, prompt_label, input_schema, model, parameters, tags, enabled)
   values (
     skill.org_id, skill.project_id, coalesce(duplicate_skill.name, left(skill.name, 93) || ' (copy)'), skill.description,
-    skill.prompt_template, skill.input_schema, skill.model, skill.parameters, skill.tags, skill.enabled
+    skill.prompt_template, skill.prompt_path, skill.prompt_label, skill.input_schema, skill.model, skill.parameters, skill.tags, skill.enabled
   )
   returning * into made;
   return made;
@@ -214,7 +214,8 @@ declare
   former public.skill_versions := private.skills_find_version(skill, restore_skill_version.version);
 begin
   update public.skills as s
-  set prompt_template = former.prompt_template, input_schema = former.input_schema, model = former.model, parameters = former.parameters
+  set prompt_template = former.prompt_template, prompt_path = former.prompt_path, prompt_label = former.prompt_label,
+    input_schema = former.input_schema, model = former.model, parameters = former.parameters
   where s.id = skill.id
   returning s.* into skill;
   return skill;
@@ -238,11 +239,13 @@ begin
   from (
     values
       ('prompt_template', to_jsonb(former.prompt_template), to_jsonb(later.prompt_template)),
+      ('prompt_path', to_jsonb(former.prompt_path), to_jsonb(later.prompt_path)),
+      ('prompt_label', to_jsonb(former.prompt_label), to_jsonb(later.prompt_label)),
       ('input_schema', former.input_schema, later.input_schema),
       ('model', to_jsonb(former.model), to_jsonb(later.model)),
       ('parameters', former.parameters, later.parameters)
   ) as f (field, before, after)
-  where f.before::text <> f.after::text;
+  where f.before::text is distinct from f.after::text;
 end
 $$;
 comment on function public.diff_skill_versions(uuid, integer, integer) is 'What differs between two versions of a skill, a row for each field; without to_version from the current one. Definer: it checks the permission itself.';

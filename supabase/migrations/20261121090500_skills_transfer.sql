@@ -13,6 +13,8 @@ as $$
     'description', skill.description,
     'project', (select p.slug from public.projects as p where p.org_id = skill.org_id and p.id = skill.project_id),
     'prompt_template', skill.prompt_template,
+    'prompt_path', skill.prompt_path,
+    'prompt_label', skill.prompt_label,
     'input_schema', skill.input_schema,
     'model', skill.model,
     'parameters', skill.parameters,
@@ -73,12 +75,13 @@ as $$
       from (
         select format('%s: unknown', substring(k.name for 60)) as fault
         from jsonb_object_keys(item) as k (name)
-        where k.name <> all (array['name', 'description', 'project', 'prompt_template', 'input_schema', 'model', 'parameters', 'tags', 'enabled'])
+        where k.name <> all (array['name', 'description', 'project', 'prompt_template', 'prompt_path', 'prompt_label', 'input_schema', 'model', 'parameters', 'tags', 'enabled'])
         union all
         select format('%s: must be %s', w.name, w.type)
         from (
           values
-            ('name', 'string', true), ('description', 'string', false), ('project', 'string', false), ('prompt_template', 'string', true),
+            ('name', 'string', true), ('description', 'string', false), ('project', 'string', false), ('prompt_template', 'string', item -> 'prompt_path' is null),
+            ('prompt_path', 'string', false), ('prompt_label', 'string', false),
             ('input_schema', 'object', false), ('model', 'string', false), ('parameters', 'object', false), ('tags', 'array', false),
             ('enabled', 'boolean', false)
         ) as w (name, type, required)

@@ -18,6 +18,7 @@ begin
   -- Nulls inside these two are values.
   skill.input_schema := coalesce(nullif(item -> 'input_schema', 'null'), '{"type": "object"}');
   skill.parameters := coalesce(nullif(item -> 'parameters', 'null'), '{}');
+  skill.prompt_template := coalesce(skill.prompt_template, '');
   skill.model := coalesce(skill.model, 'echo/echo');
   skill.tags := coalesce(skill.tags, '{}');
   skill.enabled := coalesce(skill.enabled, true);
@@ -170,9 +171,10 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.skills (
-    id, org_id, project_id, name, description, prompt_template, input_schema, model, parameters, tags, enabled, created_at
+    id, org_id, project_id, name, description, prompt_template, prompt_path, prompt_label, input_schema, model, parameters, tags, enabled, created_at
   )
-  select k.id, k.org_id, k.project_id, k.name, k.description, k.prompt_template, k.input_schema, k.model, k.parameters, k.tags, k.enabled, k.created_at
+  select k.id, k.org_id, k.project_id, k.name, k.description, k.prompt_template, k.prompt_path, k.prompt_label, k.input_schema, k.model, k.parameters,
+    k.tags, k.enabled, k.created_at
   from unnest(items) as u cross join lateral (select (u.skill).*) as k
   where u.status in ('created', 'renamed')
   order by u.place;
@@ -181,7 +183,8 @@ begin
   where s.id = any (array(select (u.skill).id from unnest(items) as u where u.status = 'replaced'))
   order by s.id for no key update;
   update public.skills as s
-  set description = k.description, prompt_template = k.prompt_template, input_schema = k.input_schema, model = k.model,
+  set description = k.description, prompt_template = k.prompt_template, prompt_path = k.prompt_path,
+    prompt_label = k.prompt_label, input_schema = k.input_schema, model = k.model,
     parameters = k.parameters, tags = k.tags, enabled = k.enabled
   from unnest(items) as u cross join lateral (select (u.skill).*) as k
   where u.status = 'replaced' and s.id = k.id and s.org_id = k.org_id and s.project_id is not distinct from k.project_id;

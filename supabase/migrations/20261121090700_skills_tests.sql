@@ -48,10 +48,12 @@ begin
     'problems', private.skills_model_problems(skill.model, skill.parameters),
     'model', skill.model,
     'parameters', skill.parameters,
-    'prompt_template', skill.prompt_template,
     'input_schema', skill.input_schema,
     'max_output_tokens', (private.models_price(skill.model, null)).max_output_tokens
-  );
+  ) || case
+    when skill.id is null then '{}'
+    else private.skills_template(skill.org_id, skill.prompt_template, skill.prompt_path, skill.prompt_label)
+  end;
 end
 $$;
 comment on function public.check_skill(uuid, text, jsonb) is 'What is known of a model and its parameters without the sandbox: problems and max_output_tokens; with skill_id, what the call leaves out is the skill''s. POST /functions/v1/skills-check asks it who the caller is and what they may, and adds the check of template, schema and input. Definer: it checks the permissions itself.';

@@ -22,6 +22,8 @@ create table public.executions (
   project_id uuid,
   skill_id uuid,
   skill_version integer check (skill_version > 0),
+  prompt_id uuid,
+  prompt_version integer check (prompt_version > 0),
   habit_id uuid,
   reflex_id uuid,
   reflex_delivery_id uuid,
@@ -85,6 +87,8 @@ comment on column public.executions.org_id is 'Organization that owns and pays f
 comment on column public.executions.project_id is 'Project of the skill at the time, if any.';
 comment on column public.executions.skill_id is 'Skill that was run; null once it is deleted.';
 comment on column public.executions.skill_version is 'Version of the skill that ran: that of its last attempt, and until it starts the one that it was queued with.';
+comment on column public.executions.prompt_id is 'Prompt that the skill named, if it named one; set when it starts. No foreign key: the record outlives the prompt.';
+comment on column public.executions.prompt_version is 'Version of that prompt that ran: the one that the label pointed to when the execution started. A label that moves later does not change it.';
 comment on column public.executions.habit_id is 'Habit that caused it, if any.';
 comment on column public.executions.reflex_id is 'Reflex that caused it, if any.';
 comment on column public.executions.reflex_delivery_id is 'Delivery to the reflex that caused it, if any.';
@@ -117,7 +121,7 @@ comment on column public.executions.updated_at is 'Last change; set by trigger.'
 comment on column public.executions.started_at is 'When a worker first took it up.';
 comment on column public.executions.finished_at is 'When it reached its final status.';
 select private.describe_data('public.executions', '{
-  "project_id, skill_id, skill_version, habit_id, reflex_id, reflex_delivery_id, depth, job_id, retry_of, trigger": "where the execution came from",
+  "project_id, skill_id, skill_version, prompt_id, prompt_version, habit_id, reflex_id, reflex_delivery_id, depth, job_id, retry_of, trigger": "where the execution came from",
   "status, error_code, error, scheduled_for, skip_count, started_at, finished_at": "how it went",
   "input, input_files, output, model": "what was asked and answered",
   "input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_microusd, hold_id, usage_attributes": "what it used",

@@ -36,6 +36,8 @@ create table public.llm_calls (
   project_id uuid,
   skill_id uuid,
   execution_id uuid,
+  prompt_id uuid,
+  prompt_version integer,
   trace_id text check (char_length(trace_id) <= 64),
   created_by uuid default kijko.user_id(),
   created_at timestamptz not null default kijko.now(),
@@ -43,6 +45,7 @@ create table public.llm_calls (
   primary key (org_id, created_at, id),
   check ((status in ('reserved', 'sent')) = (finished_at is null))
 ) partition by range (created_at);
+create index llm_calls_prompt_id_idx on public.llm_calls (org_id, prompt_id, created_at desc) where prompt_id is not null;
 create index llm_calls_trace_id_idx on public.llm_calls (org_id, trace_id) where trace_id is not null;
 comment on table public.llm_calls is 'Calls of models, through the gateway and by executions, with what they used and cost; readable by their organization, written only by functions.';
 comment on column public.llm_calls.id is 'Identity of the call.';
@@ -76,6 +79,8 @@ comment on column public.llm_calls.key_id is 'API key that called; null for a si
 comment on column public.llm_calls.project_id is 'Project that the caller named.';
 comment on column public.llm_calls.skill_id is 'Skill that the caller named.';
 comment on column public.llm_calls.execution_id is 'Execution that made the call; null for a call through the gateway.';
+comment on column public.llm_calls.prompt_id is 'Prompt that was called, or that the execution ran; null for none.';
+comment on column public.llm_calls.prompt_version is 'Version of that prompt.';
 comment on column public.llm_calls.trace_id is 'Trace that the call belongs to.';
 comment on column public.llm_calls.created_by is 'User who called; as member_id.';
 comment on column public.llm_calls.created_at is 'When it was reserved.';
@@ -84,7 +89,7 @@ select private.describe_data('public.llm_calls', '{
   "kind, route, requested_model, provider, model, reported_model, own_key": "which model was called",
   "status, estimated, attempts, first_token_ms, total_ms, http_status, finish_reason, error_code, finished_at": "how it went",
   "input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, images, cost_microusd, held_tokens, held_microusd": "what it used",
-  "project_id, skill_id, key_id, execution_id, trace_id": "where the call came from",
+  "project_id, skill_id, key_id, execution_id, prompt_id, prompt_version, trace_id": "where the call came from",
   "member_id": "who called the model"
 }');
 

@@ -114,7 +114,8 @@ comment on function private.llm_require_place(uuid, uuid, uuid) is 'The project 
 
 create function public.authorize_llm_call(
   model text, kind text default 'chat', input_tokens bigint default 0, max_output_tokens bigint default null, choices integer default 1,
-  images integer default 0, project_id uuid default null, skill_id uuid default null, fields text[] default '{}', trace_id text default null
+  images integer default 0, project_id uuid default null, skill_id uuid default null, fields text[] default '{}', trace_id text default null,
+  prompt_version_id uuid default null
 ) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -132,6 +133,7 @@ declare
   holds jsonb;
   made public.llm_calls;
   open_until timestamptz;
+  prompt record; -- The table comes later.
 begin
   perform private.tenancy_require_caller();
   org := private.tenancy_require_org_with('llm:call');
@@ -147,6 +149,12 @@ begin
     perform kijko.fail('invalid_input', 'fields: at most 100; trace_id: at most 64 characters');
   end if;
   place := private.llm_require_place(org, project_id, skill_id);
+  -- Whose content it is, the caller says; so only a version that they may read is believed.
+  select v.prompt_id, v.version into prompt from public.prompt_versions as v
+  where v.org_id = org and v.id = prompt_version_id and public.can(org, 'prompts:read');
+  if prompt_version_id is not null and prompt.prompt_id is null then
+    perform kijko.fail('not_found', 'no such version of a prompt');
+  end if;
   if (
     select count(*) >= 64 from private.llm_open_calls as c
     where c.organization = org and c.status = 'reserved'
@@ -178,12 +186,13 @@ begin
   );
 
   insert into public.llm_calls (
-    org_id, kind, route, requested_model, provider, model, own_key, held_tokens, held_microusd, member_id, key_id, project_id, skill_id, trace_id
+    org_id, kind, route, requested_model, provider, model, own_key, held_tokens, held_microusd, member_id, key_id, project_id, skill_id, prompt_id,
+    prompt_version, trace_id
   )
   values (
     org, kind, route.name, model, targets -> 0 ->> 'provider', targets -> 0 ->> 'name', (targets -> 0 ->> 'own_key')::boolean,
     private.llm_amount('llm_tokens', attempt), private.llm_amount('llm_cost_microusd', attempt),
-    caller.user_id, caller.api_key_id, place, skill_id, trace_id
+    caller.user_id, caller.api_key_id, place, skill_id, prompt.prompt_id, prompt.version, trace_id
   )
   returning * into made;
   open_until := clock_timestamp() + interval '60 seconds';
@@ -196,5 +205,5 @@ begin
   ));
 end
 $$;
-comment on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text) is 'Whether the caller may make this call of a model now; the gateway asks it for each request to /llm/v1. Holds what the call can use at most against every budget and meter, and returns {ticket}, which is of use to the sidecar only. Requires llm:call. Fails with budget_exceeded, quota_exceeded, model_not_found, model_not_allowed, model_not_priced or bad_request, among others. Definer: holds and calls are written by functions.';
-grant execute on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text) to authenticated;
+comment on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text, uuid) is 'Whether the caller may make this call of a model now; the gateway asks it for each request to /llm/v1. Holds what the call can use at most against every budget and meter, and returns {ticket}, which is of use to the sidecar only. Requires llm:call. Fails with budget_exceeded, quota_exceeded, model_not_found, model_not_allowed, model_not_priced or bad_request, among others. Definer: holds and calls are written by functions.';
+grant execute on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text, uuid) to authenticated;

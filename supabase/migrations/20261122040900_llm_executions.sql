@@ -33,13 +33,13 @@ begin
   );
   insert into public.llm_calls (
     id, org_id, requested_model, provider, model, own_key, status, held_tokens, held_microusd, attempts, member_id, key_id, project_id, skill_id,
-    execution_id, created_by, created_at
+    execution_id, prompt_id, prompt_version, created_by, created_at
   )
   values (
     new.id, new.org_id, new.model, left(target ->> 'provider', 63), left(target ->> 'name', 200), false, 'sent',
     private.llm_amount('llm_tokens', new.max_use), private.llm_amount('llm_cost_microusd', new.max_use), 1,
     private.as_uuid(execution.usage_attributes ->> 'member'), private.as_uuid(execution.usage_attributes ->> 'key'),
-    execution.project_id, execution.skill_id, execution.id, execution.created_by, new.created_at
+    execution.project_id, execution.skill_id, execution.id, execution.prompt_id, execution.prompt_version, execution.created_by, new.created_at
   );
   insert into private.llm_open_calls (call_id, organization, called_at, status, ends_at, call, attributes, holds, attempt)
   values (

@@ -3,7 +3,9 @@
 import { randomUUID } from 'node:crypto';
 import { CALLERS } from './callers.mjs';
 import { BILLING_FUNCTIONS, BILLING_RELATIONS } from './cases_billing.mjs';
+import { FILE_FUNCTIONS } from './cases_files.mjs';
 import { LLM_FUNCTIONS, LLM_RELATIONS } from './cases_llm.mjs';
+import { PROMPT_FUNCTIONS } from './cases_prompts.mjs';
 import { request } from './people.mjs';
 
 const slug = () => `m-${randomUUID()}`;
@@ -195,7 +197,9 @@ export const ENDS_PEOPLE = ['delete_account()', 'end_session(session_id)'];
 /** By function: the arguments of each case. `call` is the plain one; a suffix says what is particular. */
 export const FUNCTIONS = {
   ...BILLING_FUNCTIONS,
+  ...FILE_FUNCTIONS,
   ...LLM_FUNCTIONS,
+  ...PROMPT_FUNCTIONS,
   'accept_invitation(token)': { call: (w) => ({ token: w.token }) },
   'archive_project(project_id)': { call: (w) => ({ project_id: w.project }), 'call:private': (w) => ({ project_id: w.secretProject }) },
   'restore_project(project_id)': { call: (w) => ({ project_id: w.project }), 'call:private': (w) => ({ project_id: w.secretProject }) },
@@ -219,11 +223,6 @@ export const FUNCTIONS = {
   'rotate_repository_secret(repository_id,overlap)': {
     call: (w) => ({ repository_id: w.repository, overlap: '1 hour' }),
     'call:private': (w) => ({ repository_id: w.secretRepository, overlap: '0' }),
-  },
-  'delete_project_file(file_id)': { call: (w) => ({ file_id: w.file }), 'call:private': (w) => ({ file_id: w.secretFile }) },
-  'restore_project_file(file_id,version)': {
-    call: (w) => ({ file_id: w.file, version: 1 }),
-    'call:private': (w) => ({ file_id: w.secretFile }),
   },
   'revoke_api_key(id)': { call: (w) => ({ id: w.keys.spare.id }), 'call:personal': (w) => ({ id: w.keys.perskey.id }) },
   'create_organization(name)': { call: () => ({ name: 'New' }) },

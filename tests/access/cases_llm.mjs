@@ -18,7 +18,7 @@ export const LLM_RELATIONS = {
 };
 
 export const LLM_FUNCTIONS = {
-  'authorize_llm_call(model,kind,input_tokens,max_output_tokens,choices,images,project_id,skill_id,fields,trace_id)': {
+  'authorize_llm_call(model,kind,input_tokens,max_output_tokens,choices,images,project_id,skill_id,fields,trace_id,prompt_version_id)': {
     call: () => ({ model: 'echo/echo' }),
     'call:project': (w) => ({ model: 'echo/echo', project_id: w.project }),
     'call:private': (w) => ({ model: 'echo/echo', project_id: w.secretProject }),

@@ -42,6 +42,9 @@ const NAMES = [
   'details',
   'check',
   'override',
+  'prompt',
+  'approval',
+  'ownApproval',
 ];
 const STRIPE = ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices'];
 
@@ -140,12 +143,25 @@ export const fill = (t, { owner, colleague, invitee }) => [
     values (${t.budget}, ${t.org}, 'Shared', 'project', ${t.project}, 'day', 'tokens', 1000000, ${owner}),
       (${t.secretBudget}, ${t.org}, 'Secret', 'project', ${t.secretProject}, 'day', 'tokens', 1000000, ${owner})`,
   sql`insert into public.llm_calls
-      (id, org_id, requested_model, provider, model, own_key, status, held_tokens, held_microusd, project_id, created_by, finished_at)
-    values (${t.call}, ${t.org}, 'echo/echo', 'echo', 'echo/echo', false, 'succeeded', 0, 0, ${t.project}, ${owner}, now()),
-      (${t.secretCall}, ${t.org}, 'echo/echo', 'echo', 'echo/echo', false, 'succeeded', 0, 0, ${t.secretProject}, ${owner}, now())`,
+      (id, org_id, requested_model, provider, model, own_key, status, held_tokens, held_microusd, project_id, prompt_id, prompt_version, created_by,
+       finished_at)
+    values (${t.call}, ${t.org}, 'echo/echo', 'echo', 'echo/echo', false, 'succeeded', 0, 0, ${t.project}, ${t.prompt}, 1, ${owner}, now()),
+      (${t.secretCall}, ${t.org}, 'echo/echo', 'echo', 'echo/echo', false, 'succeeded', 0, 0, ${t.secretProject}, ${t.prompt}, 2, ${owner}, now())`,
   sql`insert into public.llm_call_contents (id, org_id, called_at, project_id, prompt, delete_after, created_by)
     values (${t.call}, ${t.org}, now(), ${t.project}, '"Shared"', now() + interval '1 day', ${owner}),
       (${t.secretCall}, ${t.org}, now(), ${t.secretProject}, '"Secret"', now() + interval '1 day', ${owner})`,
+  sql`insert into public.prompts (id, org_id, path, type, latest_version, created_by) values (${t.prompt}, ${t.org}, 'matrix/prompt', 'text', 1, ${owner})`,
+  sql`insert into public.prompt_versions (org_id, prompt_id, version, content, created_by) values (${t.org}, ${t.prompt}, 1, '"x"', ${owner})`,
+  sql`insert into public.prompt_labels (org_id, prompt_id, label, version, created_by) values (${t.org}, ${t.prompt}, 'production', 1, ${owner})`,
+  sql`insert into public.prompt_label_changes (org_id, prompt_id, label, to_version, created_by) values (${t.org}, ${t.prompt}, 'production', 1, ${owner})`,
+  sql`insert into public.prompt_settings (org_id, protected_labels, created_by) values (${t.org}, '{guarded}', ${owner})`,
+  // One that nobody of here has asked for, and the owner's own.
+  sql`insert into public.approvals (id, org_id, kind, subject_id, subject_part, title, change, requested_by, expires_at, created_by)
+    values (${t.approval}, ${t.org}, 'prompt_label', ${t.prompt}, 'live', 'Move', '{"to_version": 1}', null, now() + interval '1 day', null),
+      (${t.ownApproval}, ${t.org}, 'prompt_label', ${t.prompt}, 'beta', 'Move', '{"to_version": 1}', ${owner}, now() + interval '1 day', ${owner})`,
+  // Nobody checks the prompt or is told about the approvals meanwhile.
+  sql`delete from public.jobs where org_id = ${t.org} and kind = 'prompt_check'`,
+  sql`delete from public.notifications where org_id = ${t.org} and type = 'approval.requested'`,
   // A limit that is half used up, so that there is an alert, and no notification of it while the cases run; nothing else uses this meter.
   sql`do ${`begin perform kijko.set_limit('${t.org}', 'code_searches', 'month', 10); perform kijko.consume('${t.org}', 'code_searches', 5); end`}`,
   stripe(t),

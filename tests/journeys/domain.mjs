@@ -47,6 +47,12 @@ export const TENANT_TABLES = [
   'plan_overrides',
   'billing_details',
   'vat_checks',
+  'prompts',
+  'prompt_versions',
+  'prompt_labels',
+  'prompt_label_changes',
+  'prompt_settings',
+  'approvals',
   'audit_log',
 ];
 

@@ -16,6 +16,7 @@ pub mod issuers;
 pub mod llm;
 pub mod mail;
 pub mod notifications;
+pub mod prompts;
 pub mod reflexes;
 pub mod skills;
 pub mod stripe;

@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(84);
+select plan(96);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -37,6 +37,10 @@ select (public.notify('custom.deploy', 'Deployed')).id;
 insert into public.llm_providers (name, kind) values ('own', 'openai');
 insert into public.llm_routes (name, targets) values ('fast', '{echo/a}');
 select public.set_llm_settings(record_content => true);
+select public.push_prompt('a', '"x"') is not null as pushed \gset
+select public.set_prompt_label('a', 'staging', 1) is not null as labelled \gset
+select public.set_prompt_settings(require_approval => true) is not null as protected \gset
+select public.set_prompt_label('a', 'production', 1) is not null as requested \gset
 insert into public.llm_budgets (name, scope, period, unit, amount) values ('all', 'organization', 'day', 'tokens', 100000);
 select public.authorize_llm_call('fast') ->> 'ticket' as ticket \gset
 select id as execution from public.execute_skill(:'skill', '{}', 'once') \gset
@@ -69,6 +73,7 @@ $$;
 create view tests.read_permissions (relation, permission) as values
   ('organizations', 'organization:read'), ('memberships', 'members:read'), ('custom_roles', 'roles:read'), ('secrets', 'secrets:read'), ('connections', 'connections:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('project_members', 'projects:read'), ('skills', 'skills:read'), ('repositories', 'repositories:read'),
   ('skill_versions', 'skills:read'),
+  ('prompts', 'prompts:read'), ('prompt_versions', 'prompts:read'), ('prompt_labels', 'prompts:read'), ('prompt_label_changes', 'prompts:read'), ('prompt_settings', 'prompts:read'), ('approvals', 'approvals:read'),
   ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read'),
   ('notification_types', 'notifications:read'), ('notifications', 'notifications:read'),

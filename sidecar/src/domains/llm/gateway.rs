@@ -16,7 +16,7 @@ use super::{
     store::Calls,
     upstreams::Upstreams,
 };
-use crate::{api::Api, slots::Slots};
+use crate::{api::Api, rendering::Renderer, slots::Slots};
 
 /// Requests are kept until their calls end, and may be large: together they have half a GiB.
 pub(super) const MAX_BODIES_KIB: usize = 512 << 10;
@@ -31,6 +31,7 @@ pub(super) struct Gateway {
     pub calls: Arc<dyn Calls>,
     pub settler: Settler,
     pub upstreams: Upstreams,
+    pub renderer: Renderer,
     pub all: Slots<()>,
     /// Of organizations, from before their requests are read until their calls have ended.
     pub organizations: Slots<Uuid>,
@@ -63,6 +64,7 @@ impl Gateway {
             settler: Settler::new(calls.clone(), series.clone(), tasks.clone()),
             calls,
             upstreams: Upstreams::new(&config.vendors)?,
+            renderer: Renderer::new(config.max_calls_of_caller)?,
             all: Slots::default(),
             organizations: Slots::default(),
             identities: Identities::default(),

@@ -27,9 +27,18 @@ use super::{
     gateway::Gateway,
     intake,
     output::Reply,
+    prompts::PromptCall,
     request::Request,
 };
 use crate::{api::Permission, llm::weight};
+
+/// What a request brings.
+pub(super) enum Intake {
+    /// A body, which this reads.
+    Body(fn(&[u8]) -> Result<Request, ApiError>),
+    /// The path of a stored prompt, whose variables are in the body.
+    Prompt(String),
+}
 
 #[derive(Deserialize)]
 struct Ticket {
@@ -45,20 +54,16 @@ struct Model {
 }
 
 impl Gateway {
-    /// Answers a request whose body `read` reads.
-    pub(super) async fn answer(
-        self: &Arc<Self>,
-        request: HttpRequest,
-        read: fn(&[u8]) -> Result<Request, ApiError>,
-    ) -> Response {
-        let outcome = self.let_through(request, read).await;
+    /// Answers a request.
+    pub(super) async fn answer(self: &Arc<Self>, request: HttpRequest, intake: Intake) -> Response {
+        let outcome = self.let_through(request, intake).await;
         outcome.unwrap_or_else(ApiError::into_response)
     }
 
     async fn let_through(
         self: &Arc<Self>,
         request: HttpRequest,
-        read: fn(&[u8]) -> Result<Request, ApiError>,
+        intake: Intake,
     ) -> Result<Response, ApiError> {
         let (parts, body) = request.into_parts();
         let headers = named(parts.headers);
@@ -77,11 +82,22 @@ impl Gateway {
         })?;
         let bytes = intake::read(body, self.max_body_bytes, &mut room, intake::PACE).await?;
         room.grow(weight(&bytes).min(MAX_WEIGHT)).await?;
-        let request = read(&bytes)?;
+        let (request, prompt) = match intake {
+            Intake::Body(read) => (read(&bytes)?, None),
+            Intake::Prompt(path) => {
+                let call = PromptCall::read(&path, &bytes)?;
+                let (request, called) =
+                    call.render(self, organization, &headers, &mut room).await?;
+                (request, Some(called))
+            }
+        };
         drop(bytes);
         canonical::add("llm_kind", request.kind());
         canonical::add("model", request.model());
-        let arguments = request.arguments(&headers)?;
+        let mut arguments = request.arguments(&headers)?;
+        if let Some(called) = &prompt {
+            arguments["prompt_version_id"] = json!(called.version_id);
+        }
         let ticket = self.ask::<Ticket>("authorize_llm_call", &headers, &arguments);
         let (Ticket { ticket }, rate) = ticket.await?;
         let gone = CancellationToken::new();
@@ -101,7 +117,12 @@ impl Gateway {
             drop(taken);
         });
         let response = match answer.await {
-            Ok(Reply::Whole(whole)) => Json(whole).into_response(),
+            Ok(Reply::Whole(mut whole)) => {
+                if let Some(called) = &prompt {
+                    whole["prompt"] = called.to_json();
+                }
+                Json(whole).into_response()
+            }
             Ok(Reply::Stream(parts)) => stream_of(parts, guard),
             Ok(Reply::Failed(error)) => error.into_response(),
             // Its task has panicked; the call is settled all the same.
@@ -111,6 +132,9 @@ impl Gateway {
             }
         };
         let mut response = accepted(response);
+        if let Some(called) = &prompt {
+            called.describe(response.headers_mut());
+        }
         for (name, value) in &rate {
             if !response.headers().contains_key(name) {
                 response.headers_mut().insert(name, value.clone());
@@ -141,7 +165,7 @@ impl Gateway {
         Ok(organization)
     }
 
-    async fn ask<T: serde::de::DeserializeOwned>(
+    pub(super) async fn ask<T: serde::de::DeserializeOwned>(
         &self,
         function: &str,
         headers: &HeaderMap,

@@ -1,7 +1,7 @@
 //! The LLM gateway: OpenAI's API at `/llm/v1`, for models of every vendor, with budgets that hold.
 //!
 //! 1. [`routes`], [`handlers`]: the API says who calls ([`identity`]), and a request is read as it comes ([`intake`], [`room`];
-//!    [`request`], [`chat`], [`embeddings`], [`images`], [`fields`], [`estimate`]). The API says whether the caller may: it holds what
+//!    [`prompts`]: a stored prompt becomes such a request; [`request`], [`chat`], [`embeddings`], [`images`], [`fields`], [`estimate`]). The API says whether the caller may: it holds what
 //!    the call can cost against every budget, and gives a ticket.
 //! 2. [`call`]: the call in its own task: targets in order, retries, the time budget. [`attempt`]: one of them. [`pauses`]: which
 //!    providers come last.
@@ -33,6 +33,7 @@ mod intake;
 mod metrics;
 mod output;
 mod pauses;
+mod prompts;
 mod read_anthropic;
 mod read_gemini;
 mod read_openai;

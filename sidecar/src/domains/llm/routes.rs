@@ -12,15 +12,16 @@ use axum::{
 use kijko_core::http::{RouteLimit, RouteLimits};
 
 use super::{
-    chat::Chat, embeddings::Embeddings, error::ApiError, gateway::Gateway, images::Images,
-    request::Request,
+    chat::Chat, embeddings::Embeddings, error::ApiError, gateway::Gateway, handlers::Intake,
+    images::Images, request::Request,
 };
 
 /// Routes of calls.
-const CALLS: [&str; 3] = [
+const CALLS: [&str; 4] = [
     "/llm/v1/chat/completions",
     "/llm/v1/embeddings",
     "/llm/v1/images/generations",
+    "/llm/v1/prompts/{*path}",
 ];
 
 /// A model may think for long before it answers. The route of the call ends it earlier.
@@ -34,6 +35,7 @@ pub(super) fn routes(gateway: Arc<Gateway>) -> Router {
             "/llm/v1/images/generations",
             post(images).fallback(no_method),
         )
+        .route("/llm/v1/prompts/{*path}", post(prompt).fallback(no_method))
         .route("/llm/v1/models", get(models).fallback(no_method))
         .route("/llm/v1/models/{*id}", get(model).fallback(no_method))
         .route("/llm/v1/{*path}", any(nothing))
@@ -51,17 +53,32 @@ pub(super) fn limits() -> RouteLimits {
 
 async fn chat(State(gateway): State<Arc<Gateway>>, request: HttpRequest) -> Response {
     let read = |body: &[u8]| Chat::read(body).map(Request::Chat);
-    gateway.answer(request, read).await
+    gateway.answer(request, Intake::Body(read)).await
 }
 
 async fn embeddings(State(gateway): State<Arc<Gateway>>, request: HttpRequest) -> Response {
     let read = |body: &[u8]| Embeddings::read(body).map(Request::Embeddings);
-    gateway.answer(request, read).await
+    gateway.answer(request, Intake::Body(read)).await
 }
 
 async fn images(State(gateway): State<Arc<Gateway>>, request: HttpRequest) -> Response {
     let read = |body: &[u8]| Images::read(body).map(Request::Images);
-    gateway.answer(request, read).await
+    gateway.answer(request, Intake::Body(read)).await
+}
+
+/// Paths of prompts have slashes, which come encoded or not.
+async fn prompt(
+    State(gateway): State<Arc<Gateway>>,
+    Path(path): Path<String>,
+    request: HttpRequest,
+) -> Response {
+    match path.strip_suffix("/call") {
+        Some(path) => {
+            let intake = Intake::Prompt(path.to_owned());
+            gateway.answer(request, intake).await
+        }
+        None => nothing().await,
+    }
 }
 
 async fn models(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> Response {
@@ -86,6 +103,6 @@ async fn no_method() -> Response {
 }
 
 async fn nothing() -> Response {
-    let message = "there is nothing at this path; see /llm/v1/models, chat/completions, embeddings and images/generations";
+    let message = "there is nothing at this path; see /llm/v1/models, chat/completions, embeddings, images/generations and prompts/{path}/call";
     ApiError::new(404, "not_found", message).into_response()
 }

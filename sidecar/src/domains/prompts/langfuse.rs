@@ -1,0 +1,314 @@
+//! `GET /api/public/v2/prompts`: what Langfuse's clients ask to read prompts, in its shapes. Their Basic credentials are any name and an
+//! API key. The API says who the caller is and whether they may.
+
+use axum::{
+    Json, Router,
+    body::to_bytes,
+    extract::{Path, RawQuery, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use kijko_core::{error::Error, http::Accepted};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::api::{Api, Permission};
+
+/// A refusal of the API is small.
+const MAX_REFUSAL: usize = 64 << 10;
+
+/// None: not configured.
+#[derive(Clone)]
+struct Prompts(Option<Api>);
+
+/// What `list_prompts` answers.
+#[derive(Deserialize)]
+struct Page {
+    total: u64,
+    prompts: Vec<Value>,
+}
+
+pub(super) fn routes(api: Option<Api>) -> Router {
+    Router::new()
+        .route("/api/public/v2/prompts", get(list))
+        .route("/api/public/v2/prompts/{*name}", get(one))
+        .with_state(Prompts(api))
+}
+
+async fn one(
+    State(prompts): State<Prompts>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let query = Query::read(query.as_deref());
+    let version = match query.number("version", 1, i32::MAX as u64) {
+        Ok(version) => version,
+        Err(refusal) => return *refusal,
+    };
+    let arguments = json!({"path": name, "label": query.text("label"), "version": version});
+    match prompts
+        .ask::<Value>("get_prompt", headers, &arguments)
+        .await
+    {
+        Ok((prompt, limits)) => (limits, Json(described(&prompt))).into_response(),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn list(
+    State(prompts): State<Prompts>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let query = Query::read(query.as_deref());
+    let (page, limit) = match (
+        query.number("page", 1, 1_000),
+        query.number("limit", 1, 100),
+    ) {
+        (Ok(page), Ok(limit)) => (page.unwrap_or(1), limit.unwrap_or(50)),
+        (Err(refusal), _) | (_, Err(refusal)) => return *refusal,
+    };
+    let arguments = json!({
+        "path": query.text("name"), "label": query.text("label"), "tag": query.text("tag"), "n": limit, "skip": (page - 1) * limit,
+        "changed_since": query.text("fromUpdatedAt"), "changed_until": query.text("toUpdatedAt"), "with_content": false,
+    });
+    match prompts
+        .ask::<Page>("list_prompts", headers, &arguments)
+        .await
+    {
+        Ok((found, limits)) => {
+            let data: Vec<Value> = found.prompts.iter().map(listed).collect();
+            let meta = json!({
+                "page": page, "limit": limit, "totalItems": found.total, "totalPages": found.total.div_ceil(limit),
+            });
+            (limits, Json(json!({"data": data, "meta": meta}))).into_response()
+        }
+        Err(refusal) => refusal,
+    }
+}
+
+impl Prompts {
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        function: &str,
+        headers: HeaderMap,
+        arguments: &Value,
+    ) -> Result<(T, HeaderMap), Response> {
+        let Some(api) = &self.0 else {
+            return Err(Error::NotConfigured("KIJKO_REST_URL is not set").into_response());
+        };
+        let headers = with_key(headers).map_err(|refusal| *refusal)?;
+        match api.call::<T>(function, &headers, arguments).await {
+            Ok(Permission::Granted(answer, limits)) => Ok((answer, limits)),
+            Ok(Permission::Refused(refusal)) => Err(translate(*refusal).await),
+            Err(error) => Err(error.into_response()),
+        }
+    }
+}
+
+/// The key of Basic credentials, as the API expects it.
+fn with_key(mut headers: HeaderMap) -> Result<HeaderMap, Box<Response>> {
+    let basic = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| {
+            let (scheme, credentials) = value.trim().split_once(' ')?;
+            scheme.eq_ignore_ascii_case("basic").then_some(credentials)
+        });
+    let Some(basic) = basic else {
+        return Ok(headers);
+    };
+    let decoded = BASE64_STANDARD.decode(basic.trim()).ok();
+    let key = decoded
+        .as_deref()
+        .and_then(|bytes| std::str::from_utf8(bytes).ok())
+        .and_then(|text| text.split_once(':'))
+        .map(|(_, secret)| secret)
+        .filter(|secret| secret.starts_with("kjk_"))
+        .and_then(|secret| HeaderValue::from_str(secret).ok());
+    let Some(mut key) = key else {
+        let message = "the secret of the Basic credentials is an API key: kjk_…";
+        return Err(Box::new(refuse(StatusCode::UNAUTHORIZED, message)));
+    };
+    key.set_sensitive(true);
+    if headers
+        .get("x-api-key")
+        .is_some_and(|other| other.as_bytes() != key.as_bytes())
+    {
+        let message = "the request has two API keys";
+        return Err(Box::new(refuse(StatusCode::BAD_REQUEST, message)));
+    }
+    headers.remove(header::AUTHORIZATION);
+    headers.insert("x-api-key", key);
+    Ok(headers)
+}
+
+fn described(prompt: &Value) -> Value {
+    let content = match prompt["content"].as_array() {
+        None => prompt["content"].clone(),
+        Some(parts) => parts
+            .iter()
+            .map(|part| match part.get("role") {
+                Some(role) => {
+                    json!({"type": "chatmessage", "role": role, "content": part["content"]})
+                }
+                None => json!({"type": "placeholder", "name": part["name"]}),
+            })
+            .collect(),
+    };
+    json!({
+        "id": prompt["version_id"], "name": prompt["path"], "version": prompt["version"], "type": prompt["type"], "prompt": content,
+        "config": config(prompt), "labels": prompt["labels"], "tags": prompt["tags"], "commitMessage": prompt["message"],
+        "createdAt": prompt["created_at"], "updatedAt": prompt["created_at"],
+    })
+}
+
+/// Langfuse has one object for what a program needs besides the text.
+fn config(prompt: &Value) -> Value {
+    let mut config = prompt["parameters"].clone();
+    if let (Some(config), Some(model)) = (config.as_object_mut(), prompt["model"].as_str()) {
+        config.insert("model".to_owned(), json!(model));
+    }
+    config
+}
+
+fn listed(prompt: &Value) -> Value {
+    json!({
+        "name": prompt["path"], "type": prompt["type"], "versions": prompt["versions"], "labels": prompt["all_labels"],
+        "tags": prompt["tags"], "lastUpdatedAt": prompt["updated_at"], "lastConfig": config(prompt),
+    })
+}
+
+/// Our refusal in Langfuse's shape. Its clients choose their error by the status.
+async fn translate(refusal: Response) -> Response {
+    let (parts, body) = refusal.into_parts();
+    let body = to_bytes(body, MAX_REFUSAL).await.unwrap_or_default();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let text = |name: &str| body[name].as_str().filter(|it| !it.is_empty());
+    let message: Vec<_> = ["message", "details", "hint"]
+        .into_iter()
+        .filter_map(text)
+        .collect();
+    let mut response = refuse(parts.status, &message.join(" "));
+    for (name, value) in &parts.headers {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    // The database has counted who calls against their own limits; only unauthenticated ones count for their address.
+    if parts.status != StatusCode::UNAUTHORIZED {
+        response.extensions_mut().insert(Accepted);
+    }
+    response
+}
+
+fn refuse(status: StatusCode, message: &str) -> Response {
+    let error = match status {
+        StatusCode::NOT_FOUND => "LangfuseNotFoundError",
+        StatusCode::UNAUTHORIZED => "UnauthorizedError",
+        StatusCode::FORBIDDEN => "ForbiddenError",
+        _ => "InvalidRequestError",
+    };
+    (status, Json(json!({"message": message, "error": error}))).into_response()
+}
+
+/// The parameters of an address.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn read(query: Option<&str>) -> Self {
+        let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        Self(pairs.into_owned().collect())
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
+    }
+
+    fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>, Box<Response>> {
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
+        let number = text
+            .parse()
+            .ok()
+            .filter(|number| (least..=most).contains(number));
+        match number {
+            Some(number) => Ok(Some(number)),
+            None => {
+                let message = format!("{name}: {least} to {most}");
+                Err(Box::new(refuse(StatusCode::BAD_REQUEST, &message)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(authorization: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, authorization.parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn the_secret_of_basic_credentials_is_the_key() {
+        let basic = |text: &str| format!("Basic {}", BASE64_STANDARD.encode(text));
+        let made = with_key(headers(&basic("pk:kjk_live_a:b"))).unwrap();
+        assert_eq!(made["x-api-key"], "kjk_live_a:b");
+        assert!(made["x-api-key"].is_sensitive() && !made.contains_key("authorization"));
+        for bad in [
+            basic("pk:sk-lf-1"),
+            basic("kjk_live_a"),
+            "Basic !".to_owned(),
+        ] {
+            assert_eq!(with_key(headers(&bad)).unwrap_err().status(), 401);
+        }
+        let mut two = headers(&basic("pk:kjk_live_a"));
+        two.insert("x-api-key", "kjk_live_b".parse().unwrap());
+        assert_eq!(with_key(two).unwrap_err().status(), 400);
+        let bearer = with_key(headers("Bearer x")).unwrap();
+        assert_eq!(bearer["authorization"], "Bearer x");
+    }
+
+    #[test]
+    fn shapes_are_langfuses() {
+        let prompt = json!({
+            "version_id": "i", "path": "a/b", "version": 2, "type": "chat", "labels": ["production"], "tags": [], "message": null,
+            "content": [{"role": "user", "content": "{{x}}"}, {"type": "placeholder", "name": "h"}], "parameters": {"temperature": 0},
+            "model": "openai/gpt-4o", "created_at": "t", "updated_at": "u", "versions": [1, 2], "all_labels": ["production"],
+        });
+        let shown = described(&prompt);
+        assert_eq!(
+            shown["prompt"],
+            json!([
+                {"type": "chatmessage", "role": "user", "content": "{{x}}"}, {"type": "placeholder", "name": "h"}
+            ])
+        );
+        assert_eq!(
+            shown["config"],
+            json!({"temperature": 0, "model": "openai/gpt-4o"})
+        );
+        assert_eq!(listed(&prompt)["name"], "a/b");
+    }
+
+    #[test]
+    fn numbers_of_an_address_are_bounded() {
+        let query = Query::read(Some("page=0&limit=5&name=a%2Fb&label="));
+        assert!(query.number("page", 1, 1_000).is_err());
+        assert_eq!(query.number("limit", 1, 100).unwrap(), Some(5));
+        assert_eq!(query.number("version", 1, 9).unwrap(), None);
+        assert_eq!(
+            (query.text("name"), query.text("label")),
+            (Some("a/b"), None)
+        );
+    }
+}
