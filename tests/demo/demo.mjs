@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { programCallsWithItsKey } from './api_key.mjs';
 import { nonMemberSeesNothing } from './isolation.mjs';
+import { promptMovesByApproval } from './prompts.mjs';
 import { pushRunsSkill } from './reflex.mjs';
 import {
   admin,
@@ -231,6 +232,10 @@ async function demo() {
     assert.equal(executions.limit, PRO_EXECUTIONS);
     assert.equal(executions.used, FREE_EXECUTIONS + 1, 'a change of plan keeps what was used');
     say(`execution ${ended.id} ${ended.status}; ${executions.used} of ${executions.limit} used`);
+  });
+
+  await story.step('A prompt moves to production when Cleo approves', async (say) => {
+    await promptMovesByApproval(say, { ada, cleo, project });
   });
 
   await story.step('Ada gives a program an API key with a limit of its own', async (say) => {
