@@ -96,9 +96,9 @@ start_test_stack() {
   TEST_STACK=yes
   rm -rf "$TEST_HOME/data" "$TEST_HOME/storage" "$TEST_HOME/applied" "$TEST_HOME/secrets" "$TEST_HOME/run"
   test_kijko up || fail "the test stack did not come up"
-  # All tests share one client address.
+  # All tests share one client address, and ask no tax authority: nothing listens on this port.
   test_kijko psql -q -c 'update auth_api.settings set hashes_per_minute = 100000, sends_per_hour = 100000, stranger_sends_per_hour = 100000'
-  test_kijko psql -q -c 'update private.mail_settings set network_per_hour = 100000'
+  test_kijko psql -q -c 'update private.mail_settings set network_per_hour = 100000' -c "update private.vat_settings set vies_url = 'http://localhost:9/rest-api'"
   # Receivers of webhooks run on this machine.
   test_kijko psql --admin -q -c "alter system set kijko.http_allowed_hosts = 'localhost'" -c 'select pg_reload_conf()' > /dev/null
   eval "$(test_kijko status -o env | sed 's/^/export /')"
