@@ -3621,6 +3621,57 @@ export type Database = {
           },
         ];
       };
+      vat_evidence: {
+        Row: {
+          country: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          kind: 'billing_address' | 'payment_method' | 'ip_address';
+          last_seen_at: string;
+          org_id: string;
+          reference: string;
+          updated_at: string;
+          vat_country: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          country: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          kind: 'billing_address' | 'payment_method' | 'ip_address';
+          last_seen_at?: string;
+          org_id?: string;
+          reference?: string;
+          updated_at?: string;
+          vat_country?: string | null;
+        };
+        Update: {
+          country?: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          kind?: 'billing_address' | 'payment_method' | 'ip_address';
+          last_seen_at?: string;
+          org_id?: string;
+          reference?: string;
+          updated_at?: string;
+          vat_country?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'vat_evidence_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       webhook_deliveries: {
         Row: {
           action: string | null;

@@ -12,6 +12,7 @@ create table private.plan_trials (
   started_at timestamptz not null default kijko.now(),
   ends_at timestamptz not null,
   ended_at timestamptz,
+  end_notice text check (end_notice in ('ending', 'ended')),
   check (ends_at > started_at)
 );
 create index plan_trials_ends_idx on private.plan_trials (ends_at) where ended_at is null;
@@ -22,9 +23,10 @@ comment on column private.plan_trials.organization is 'The organization; null on
 comment on column private.plan_trials.fingerprint_hash is 'SHA-256 of the payment method''s fingerprint, which Stripe gives; null if there was none. Deleted after three years.';
 comment on column private.plan_trials.started_at is 'When it began.';
 comment on column private.plan_trials.ends_at is 'When it ends.';
-comment on column private.plan_trials.ended_at is 'When its end was noticed; null while it runs.';
+comment on column private.plan_trials.ended_at is 'When it ended; null while it runs.';
+comment on column private.plan_trials.end_notice is 'The last notice that the organization got: ending, three days before, or ended.';
 select private.describe_data('private.plan_trials', '{
-  "id, organization, started_at, ends_at, ended_at": {"purpose": "one trial for each organization", "export": "none"},
+  "id, organization, started_at, ends_at, ended_at, end_notice": {"purpose": "one trial for each organization", "export": "none"},
   "fingerprint_hash": {"subject": "platform", "purpose": "one trial for each payment method, against abuse; kept without a name after the organization is deleted", "erasure": "retention"}
 }');
 alter table private.plan_trials enable row level security;

@@ -160,4 +160,41 @@ comment on function private.notifications_after_sessions() is 'Trigger: tells a 
 create trigger kijko_sessions_notify after delete on auth.sessions
   referencing old table as ended for each statement execute function private.notifications_after_sessions();
 
-select cron.schedule('kijko-notifications-sources', '* * * * *', 'select private.notifications_emit_invitations(), private.notifications_emit_thresholds()');
+-- ----------------------------------------------------------------------------
+-- Trials
+-- ----------------------------------------------------------------------------
+
+create function private.notifications_emit_trials(max_rows integer default 500) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  trial private.plan_trials;
+  notice text;
+  told integer := 0;
+begin
+  for trial in
+    select t.* from private.plan_trials as t
+    where t.organization is not null
+      and (
+        (t.ended_at is null and t.end_notice is null and t.ends_at <= kijko.now() + interval '3 days')
+        -- One that was ended before its time was ended by the organization itself.
+        or (t.ended_at >= t.ends_at and t.end_notice is distinct from 'ended')
+      )
+    order by t.ends_at
+    limit max_rows
+    for no key update skip locked
+  loop
+    notice := case when trial.ended_at is null then 'ending' else 'ended' end;
+    perform private.notifications_send(
+      trial.organization, null, 'trial.' || notice,
+      jsonb_build_object('date', to_char(trial.ends_at at time zone 'UTC', 'YYYY-MM-DD')), format('trial.%s:%s', notice, trial.id)
+    );
+    update private.plan_trials as t set end_notice = notice where t.id = trial.id;
+    told := told + 1;
+  end loop;
+  return told;
+end
+$$;
+comment on function private.notifications_emit_trials(integer) is 'Notifies organizations three days before their trial ends, and when it has ended, at most max_rows, and returns how many.';
+
+select cron.schedule('kijko-notifications-sources', '* * * * *', 'select private.notifications_emit_invitations(), private.notifications_emit_thresholds(), private.notifications_emit_trials()');

@@ -111,10 +111,15 @@ begin
     else new.status
   end
   where d.org_id = new.org_id and d.vat_number = new.vat_number;
+  if found and new.status = 'invalid' then
+    perform private.notifications_send(
+      new.org_id, null, 'vat.invalid', jsonb_build_object('vat_number', new.vat_number), format('vat.invalid:%s', new.id)
+    );
+  end if;
   return null;
 end
 $$;
-comment on function private.vat_show_status() is 'Trigger: billing details show what VIES said about their number. Definer: only the database writes the status.';
+comment on function private.vat_show_status() is 'Trigger: billing details show what VIES said about their number, and an invalid one is notified. Definer: only the database writes the status.';
 create trigger vat_checks_status after update of status on public.vat_checks
   for each row when (old.status is distinct from new.status)
   execute function private.vat_show_status();

@@ -45,6 +45,7 @@ const NAMES = [
   'prompt',
   'approval',
   'ownApproval',
+  'evidence',
 ];
 const STRIPE = ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices'];
 
@@ -136,6 +137,7 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.billing_details (id, org_id, kind, name, country, created_by) values (${t.details}, ${t.org}, 'business', 'Matrix', 'NL', ${owner})`,
   sql`insert into public.vat_checks (id, org_id, vat_number, status, consulted_at, created_by)
     values (${t.check}, ${t.org}, 'NL004495445B01', 'valid', now(), ${owner})`,
+  sql`insert into public.vat_evidence (id, org_id, kind, country, created_by) values (${t.evidence}, ${t.org}, 'ip_address', 'NL', ${owner})`,
   sql`insert into public.plan_overrides (id, org_id, meter, amount, reason, ends_at, created_by)
     values (${t.override}, ${t.org}, 'habits', 1000, 'Matrix', now() + interval '1 day', ${owner})`,
   sql`insert into public.llm_settings (org_id, created_by) values (${t.org}, ${owner})`,

@@ -53,6 +53,7 @@ export const TENANT_TABLES = [
   'prompt_label_changes',
   'prompt_settings',
   'approvals',
+  'vat_evidence',
   'audit_log',
 ];
 

@@ -21,13 +21,21 @@ update public.subscriptions set plan = 'PRO' where org_id = tests.org('bob');
 select is(private.plans_trial_allowed(tests.org('bob'), 'card-2'), false, 'who pays already has none');
 update public.subscriptions set plan = 'FREE' where org_id = tests.org('bob');
 
--- ---- the end
+-- ---- the end, and its notices
 select is((select count(*) from private.plan_trials as t where t.ended_at is null), 1::bigint, 'one runs');
+select is(private.notifications_emit_trials(), 0, 'nobody is told early');
+select tests.travel('11 days');
+select is(private.notifications_emit_trials(), 1, 'three days before the end it is told');
+select is(private.notifications_emit_trials(), 0, 'once');
+select is((select n.permission from public.notifications as n where n.type = 'trial.ending' and n.org_id = tests.org('ada')), 'billing:read', 'to who sees billing');
 select tests.travel('14 days');
 select is(private.plans_maintain_trials(), 1, 'it ends after 14 days');
 select is(private.plans_trial_end(tests.org('ada')), false, 'once');
+select is(private.notifications_emit_trials(), 1, 'and is told');
+select is((select count(*) from public.notifications as n where n.type = 'trial.ended'), 1::bigint, 'as ended');
 select is(private.plans_trial_begin(tests.org('bob'), 'card-2'), true, 'another');
 select is(private.plans_trial_end(tests.org('bob')), true, 'can end early');
+select is(private.notifications_emit_trials(), 0, 'of which nobody is told');
 
 -- ---- privacy: the hash stays for three years, without a name
 delete from public.organizations where id = :'second';

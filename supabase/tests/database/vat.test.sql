@@ -104,5 +104,28 @@ insert into private.vat_rates (country, valid_from, basis_points, source) values
 select is(tests.details('consumer', 'NL'), 'domestic NL 2100', 'a change in future is a row');
 select is((select t.rate_basis_points from private.vat_treatment(tests.org('ada'), kijko.now() + interval '11 days') as t), 2200, 'that counts when it begins');
 
+-- ---- evidence
+select tests.details('consumer', 'DE', '10115');
+select is((select row(e.vat_country, e.pieces, e.sufficient, e.conflicts)::text from private.vat_evidence_of(tests.org('ada')) as e), '(DE,1,f,{})', 'an address alone is not enough');
+select private.vat_record_evidence(tests.org('ada'), 'payment_method', 'de', 'pm_1');
+select is((select row(e.pieces, e.sufficient)::text from private.vat_evidence_of(tests.org('ada')) as e), '(2,t)', 'with a German card it is');
+select private.vat_record_evidence(tests.org('ada'), 'ip_address', 'NL');
+select is((select row(e.pieces, e.sufficient, e.conflicts)::text from private.vat_evidence_of(tests.org('ada')) as e), '(2,t,"{""ip_address"": ""NL""}")', 'a conflict is reported');
+select is((select c.conflicts from private.vat_evidence_conflicts as c where c.org_id = tests.org('ada')), '{"ip_address": "NL"}', 'to operators');
+select private.vat_record_evidence(tests.org('ada'), 'ip_address', 'T1');
+select is((select count(*) from public.vat_evidence as e where e.org_id = tests.org('ada') and e.kind = 'ip_address'), 1::bigint, 'a network without a country says nothing');
+select private.vat_record_evidence(tests.org('ada'), 'payment_method', 'DE', 'pm_1') from generate_series(1, 3);
+select is((select count(*) from public.vat_evidence as e where e.org_id = tests.org('ada') and e.kind = 'payment_method'), 1::bigint, 'what is seen again is one row');
+select tests.details('consumer', 'MC');
+select private.vat_record_evidence(tests.org('ada'), 'payment_method', 'FR', 'pm_2');
+select is((select e.sufficient from private.vat_evidence_of(tests.org('ada')) as e), true, 'a French card agrees with Monaco');
+select tests.act_as('bob', tests.org('ada'));
+select is((select count(*) from public.vat_evidence), 0::bigint, 'a non-member sees no evidence');
+select tests.act_as('mem', tests.org('ada'));
+select is((select count(*) from public.vat_evidence), 0::bigint, 'nor does a member');
+select tests.act_as('adm', tests.org('ada'));
+select cmp_ok((select count(*) from public.vat_evidence), '>', 3::bigint, 'an admin does');
+select throws_ok($$insert into public.vat_evidence (kind, country) values ('ip_address', 'US')$$, '42501', null, 'and writes none');
+
 select * from finish();
 rollback;
