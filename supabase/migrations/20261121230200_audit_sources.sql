@@ -20,6 +20,7 @@ select private.audit_table(
 );
 -- The row of a new organization says nothing.
 select private.audit_table('public.subscriptions', 'subscription', '{plan,plan_override,status,current_period_end}', events => 'update,delete');
+select private.audit_table('public.plan_overrides', 'plan_override', '{meter,amount,feature,included,reason,ends_at,ended_at}');
 select private.audit_table(
   'public.connections', 'connection', '{provider,account_id,account_name,scopes,status,paused_reason,authorized_by,authorized_at,authorizer_left_at}'
 );
@@ -27,6 +28,7 @@ select private.audit_table('private.issuer_enrolments', 'issuer', '{url,settings
 select private.audit_table('public.usage_meters', 'usage_meter', '{event_type,meter,amount_field}');
 -- What operators decide for all organizations.
 select private.audit_table('public.plan_limits', 'plan_limit', '{plan,meter,period,amount,overage_policy}', org_column => '', id_column => 'meter');
+select private.audit_table('public.plan_features', 'plan_feature', '{plan,feature}', org_column => '', id_column => 'feature');
 select private.audit_table('public.plans', 'plan', '{name,rank,rate_per_minute,statement_seconds}', org_column => '', id_column => 'code');
 select private.audit_table('private.audit_retention', 'audit_retention', '{days}', org_column => '', id_column => 'plan');
 select private.audit_table('private.audit_settings', 'audit_settings', '{platform_days}', org_column => '');

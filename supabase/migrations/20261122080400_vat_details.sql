@@ -66,6 +66,9 @@ select private.make_tenant_table(
   "language": "language of invoices"
 }');
 
+-- Who pays for what follows from these. Names and streets are not kept twice.
+select private.audit_table('public.billing_details', 'billing_details', '{kind,country,postal_code,vat_number,language}');
+
 create function private.vat_check_details() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -64,6 +64,7 @@ select is((select count(*) from public.plan_overrides), 0::bigint, 'a member wit
 select tests.on_plan('FREE');
 select is(public.entitled('telepathy'), true, 'it survives a change of plan');
 select tests.act_as_superuser();
+select is((select a.after ->> 'reason' from public.audit_log as a where a.org_id = tests.org('ada') and a.action = 'plan_override.created'), 'A test drive', 'the audit log has it');
 select private.plans_end_overrides();
 select is(kijko.entitled(tests.org('ada'), 'telepathy'), true, 'maintenance leaves it until its end');
 select tests.travel('7 days');

@@ -45,6 +45,10 @@ select is((select row(d.country, d.vat_number)::text from public.billing_details
 update public.billing_details set vat_number = 'GR 094259216';
 select is((select d.vat_number from public.billing_details as d), 'EL094259216', 'also when written GR');
 
+select tests.act_as_superuser();
+select is((select count(*) from public.audit_log as a where a.org_id = tests.org('ada') and a.action = 'billing_details.created'), 1::bigint, 'the audit log has who gave the details');
+select ok(exists (select from public.audit_log as a where a.org_id = tests.org('ada') and a.action = 'billing_details.updated' and a.after ->> 'vat_number' = 'EL094259216'), 'and which number was given');
+
 -- ---- the treatment; the seller is Dutch
 select tests.act_as_superuser();
 select is((select count(*) from private.vat_settings where seller_country = 'NL'), 1::bigint, 'the seller of these cases is Dutch');
