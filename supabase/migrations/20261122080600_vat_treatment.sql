@@ -93,7 +93,7 @@ declare
   details public.billing_details;
   former record;
   since timestamptz;
-  charged record;
+  charged_country text;
 begin
   select d.* into details from public.billing_details as d where d.org_id = new.org_id and d.vat_number = new.vat_number;
   if not found then
@@ -106,15 +106,18 @@ begin
     select min(c.consulted_at) from public.vat_checks as c
     where c.org_id = new.org_id and c.vat_number = new.vat_number and c.status = 'invalid' and c.consulted_at > former.valid_at
   ) end;
-  since := greatest(since, details.vat_number_since);
-  if since is null or since >= new.consulted_at then
+  if since is null then
     return null; -- it was valid all the time
   end if;
+  since := greatest(since, details.vat_number_since);
+  if since >= new.consulted_at then
+    return null;
+  end if;
   -- Who pays VAT also with a valid number gets none back.
-  select t.treatment, t.country into charged from private.vat_treatment(new.org_id, new.consulted_at) as t;
-  if charged.treatment = 'reverse_charge' then
+  if (select t.treatment from private.vat_treatment(new.org_id, new.consulted_at) as t) = 'reverse_charge' then
+    charged_country := (select t.country from private.vat_treatment(new.org_id, since) as t);
     insert into private.vat_credits (organization, check_id, vat_number, country, charged_from, charged_until)
-    values (new.org_id, new.id, new.vat_number, charged.country, since, new.consulted_at)
+    values (new.org_id, new.id, new.vat_number, charged_country, since, new.consulted_at)
     on conflict (organization, check_id) do nothing;
   end if;
   return null;

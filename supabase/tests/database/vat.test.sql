@@ -108,6 +108,38 @@ insert into private.vat_rates (country, valid_from, basis_points, source) values
 select is(tests.details('consumer', 'NL'), 'domestic NL 2100', 'a change in future is a row');
 select is((select t.rate_basis_points from private.vat_treatment(tests.org('ada'), kijko.now() + interval '11 days') as t), 2200, 'that counts when it begins');
 
+-- ---- what is to be credited
+create function tests.answered(answer text, later interval) returns text language plpgsql as $$
+declare
+  org constant uuid := tests.org('ada');
+begin
+  perform tests.travel(later);
+  perform private.vat_open_check(org, (select d.vat_number from public.billing_details as d where d.org_id = org));
+  update public.vat_checks as c set status = answer, consulted_at = kijko.now() where c.org_id = org and c.consulted_at is null;
+  return (select string_agg(format('%s %s %s', c.country, extract(day from c.charged_from - (select d.created_at from public.billing_details as d where d.org_id = org)), extract(day from c.charged_until - c.charged_from)), ',' order by c.created_at, c.charged_from)
+    from private.vat_credits_due(org) as d join private.vat_credits as c on c.id = d.credit_id);
+end
+$$;
+select tests.travel('0 days');
+select tests.details('consumer', 'DE');
+select tests.details('business', 'DE', '', 'DE136695976');
+select is(tests.answered('invalid', '1 day'), null, 'an invalid number is owed nothing');
+select is(tests.answered('valid', '3 days'), 'DE 0 3', 'once valid, all since it was given');
+select is(tests.answered('valid', '5 days'), 'DE 0 3', 'once');
+select is(tests.answered('invalid', '10 days'), 'DE 0 3', 'no longer valid');
+select is(tests.answered('valid', '14 days'), 'DE 0 3,DE 10 4', 'valid again, since it was called invalid');
+select tests.travel('0 days');
+select tests.details('consumer', 'DE');
+update private.vat_settings set oss_since = null;
+select tests.details('business', 'DE', '', 'DE136695976');
+select is(tests.answered('valid', '2 days'), 'NL 0 2', 'of the country whose VAT was charged');
+update private.vat_settings set oss_since = '2021-07-01';
+select tests.travel('0 days');
+select tests.details('consumer', 'NL');
+select tests.details('business', 'NL', '', 'NL004495445B01');
+select is(tests.answered('valid', '2 days'), null, 'who pays VAT anyway is owed nothing');
+select tests.travel('0 days');
+
 -- ---- evidence
 select tests.details('consumer', 'DE', '10115');
 select is((select row(e.vat_country, e.pieces, e.sufficient, e.conflicts)::text from private.vat_evidence_of(tests.org('ada')) as e), '(DE,1,f,{})', 'an address alone is not enough');
