@@ -32,11 +32,11 @@ const qualified = (name) => (name.includes('.') ? name : `kijko.${name}`);
 /** What a statement makes: its kind, and a key that is the same in another version of it. */
 function identify(statement) {
   const plain = statement.replaceAll('"', '').replace(/\s+/g, ' ');
-  const made = plain.match(/^create (?:or replace )?(?:unique )?(function|view|table|type|domain|index|trigger) ([\w.]+)/i);
+  const made = plain.match(/^create (?:or replace )?(?:unique )?(function|aggregate|view|table|type|domain|index|trigger) ([\w.]+)/i);
   if (made) {
     const kind = made[1].toLowerCase();
     const name = qualified(made[2].toLowerCase());
-    if (kind === 'function') return { kind, key: `function ${name}(${argumentTypes(plain)})` };
+    if (kind === 'function' || kind === 'aggregate') return { kind, key: `${kind} ${name}(${argumentTypes(plain)})` };
     if (kind === 'trigger') return { kind, key: `trigger ${made[2]} on ${plain.match(/ on ([\w.]+)/i)[1]}` };
     return { kind, key: `${kind} ${name}` };
   }
@@ -68,7 +68,7 @@ function argumentTypes(plain) {
   return list.trim() === '' ? '' : list.split(',').map(type).join(', ');
 }
 
-const REPLACED = new Set(['function', 'view', 'trigger']);
+const REPLACED = new Set(['function', 'aggregate', 'view', 'trigger']);
 const BY_HAND = new Set(['table', 'type', 'domain', 'data', 'other']);
 
 /** The upgrade script from one install script to another; `tables` is what was written by hand. */
@@ -85,9 +85,11 @@ function assemble(oldScript, newScript, tables = '') {
   };
 
   const dropped = [...old].filter(([key]) => !kept.has(key)).map(([, statement]) => statement);
+  // An aggregate depends on its functions.
+  dropped.sort((a, b) => (b.kind === 'aggregate') - (a.kind === 'aggregate'));
   const drops = dropped.flatMap((statement) => {
     if (BY_HAND.has(statement.kind)) byHand(statement);
-    return ['function', 'view', 'trigger', 'index'].includes(statement.kind) ? [`drop ${statement.key}`] : [];
+    return ['function', 'aggregate', 'view', 'trigger', 'index'].includes(statement.kind) ? [`drop ${statement.key}`] : [];
   });
 
   // Comments of objects that are dropped and created again. A comment comes after its object.

@@ -1,6 +1,9 @@
 -- Everything about the extension's objects that an upgrade has to get right, in a form that two databases can be
 -- compared by. Run with psql -AtX.
-select 'function', pg_get_functiondef(p.oid), proacl, provolatile, proisstrict, proparallel, procost, obj_description(p.oid, 'pg_proc')
+select 'function', case p.prokind when 'a' then (
+        select format('%s %s %s %s %s %s', p.oid::regprocedure, a.aggtransfn, a.aggfinalfn, a.aggtranstype::regtype, a.aggtransspace, a.agginitval)
+        from pg_aggregate as a where a.aggfnoid = p.oid
+    ) else pg_get_functiondef(p.oid) end, proacl, provolatile, proisstrict, proparallel, procost, obj_description(p.oid, 'pg_proc')
 from pg_proc as p where pronamespace = 'kijko'::regnamespace order by p.oid::regprocedure::text collate "C";
 select 'relation', relname, relkind, relpersistence, reloptions, relacl, obj_description(oid, 'pg_class')
 from pg_class where relnamespace = 'kijko'::regnamespace order by relname collate "C";

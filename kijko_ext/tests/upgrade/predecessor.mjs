@@ -26,10 +26,11 @@ function edit(matches, from, to) {
 
 const is = (key) => (statement) => statement.key === key && statement.kind !== 'comment';
 
-// New since: functions in C and by pgrx, an index, a trigger, an error code, a right.
+// New since: functions in C and by pgrx, an aggregate, an index, a trigger, an error code, a right.
 withoutObject('function kijko.quota_status(uuid, text)');
 without(is('function kijko.calendar_is_changing(uuid, timestamp with time zone)'));
 without((statement) => statement.key === 'comment on function kijko.calendar_is_changing(uuid, timestamptz)');
+withoutObject('aggregate kijko.array_sum(integer[])');
 withoutObject('index kijko.threshold_crossings_open');
 without(is('trigger session_truncated on kijko.revoked_sessions'));
 without((statement) => statement.kind === 'enable' && statement.key.endsWith('session_truncated'));
