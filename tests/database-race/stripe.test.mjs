@@ -170,7 +170,11 @@ test('an event of a price that many organizations use blocks no other event and 
   const users = [];
   for (let n = 0; n < 60; n += 1) users.push(await subscribed(popular, 'pro_monthly'));
   const unrelated = await subscribed(other, 'pro_monthly');
-  const last = users.toSorted((x, y) => (x.org < y.org ? -1 : 1)).at(-1);
+  // Among the last in the order of the refreshes, and not the one that the holder locks.
+  const last = users
+    .slice(1)
+    .toSorted((x, y) => (x.org < y.org ? -1 : 1))
+    .at(-1);
   const [a, b, holder] = [await pool.connect(), await pool.connect(), await pool.connect()];
   try {
     // Another session works on one of them, for as long as this takes; and the price's event is not committed either.
