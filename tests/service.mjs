@@ -98,13 +98,13 @@ export function atMost(promise, timeoutMs, what) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
-function binary(name) {
+export function binary(name) {
   const found = [join(HOME, `bin/kijko-${name}`), join(ROOT, `target/release/kijko-${name}`)].find(existsSync);
   assert.ok(found, `there is no kijko-${name} to start: ./kijko up builds it`);
   return found;
 }
 
-function databaseUrl(name, prefix, application) {
+export function databaseUrl(name, prefix, application) {
   const file = join(HOME, 'secrets/passwords');
   const [, password] = new RegExp(`${prefix}_PASSWORD=(\\S+)`).exec(readFileSync(file, 'utf8')) ?? [];
   assert.ok(password, `${file} has no ${prefix}_PASSWORD`);
