@@ -11,7 +11,7 @@
 create table public.functions (
   name text primary key check (octet_length(name) <= 64 and name ~ '^[A-Za-z][A-Za-z0-9_-]*$'),
   -- The sidecar's own.
-  constraint functions_name_is_free check (name not in ('render-prompt', 'skills-check')),
+  constraint functions_name_is_free check (name not in ('render-prompt', 'skills-check') and name not like 'billing-%'),
   url text not null check (octet_length(url) <= 2000 and url ~ '^https?://[^?#]+$' and url !~ '/$'),
   access text not null default 'signed_in' check (access in ('anyone', 'signed_in', 'permission')),
   permission text references private.permissions (permission),

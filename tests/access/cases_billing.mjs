@@ -17,6 +17,11 @@ export const BILLING_RELATIONS = {
     update: () => ({ amount: 2 }),
     target: (row) => row.plan === 'MATRIX' && row.meter === 'matrix',
   },
+  prices: {
+    insert: () => ({ lookup_key: 'matrix_new', plan: 'MATRIX', recurring_interval: 'year', kind: 'flat', amount_cents: 1 }),
+    update: () => ({ amount_cents: 2 }),
+    target: (row) => row.lookup_key === 'matrix_monthly',
+  },
   features: {
     insert: () => ({ code: 'matrix_new', name: 'Matrix' }),
     update: () => ({ name: 'Changed' }),
@@ -34,6 +39,11 @@ export const BILLING_RELATIONS = {
 };
 
 export const BILLING_FUNCTIONS = {
+  'authorize_billing(action,arguments)': {
+    call: () => ({ action: 'usage' }),
+    // No account is set up: who may is told so.
+    'call:write': () => ({ action: 'resume' }),
+  },
   'check_vat_number()': { call: () => ({}) },
   'entitled(feature)': { call: () => ({ feature: 'custom_roles' }) },
   'vat_treatment()': { call: () => ({}) },

@@ -75,6 +75,7 @@ const nobodys = ({ people, bare }) => [
   sql`insert into public.plan_limits (plan, meter, period, amount) values ('MATRIX', 'matrix', 'month', 1)`,
   sql`insert into public.features (code, name) values ('matrix', 'Matrix'), ('matrix_other', 'Other')`,
   sql`insert into public.plan_features (plan, feature) values ('MATRIX', 'matrix')`,
+  sql`insert into public.prices (lookup_key, plan, recurring_interval, kind, amount_cents) values ('matrix_monthly', 'MATRIX', 'month', 'flat', 1)`,
   sql`insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ('matrix/model', 1, 1)`,
   sql`insert into public.functions (name, url, access, permission) values
     ('matrix', 'https://fn.example.com', 'permission', 'skills:execute'),

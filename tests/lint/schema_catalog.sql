@@ -42,7 +42,7 @@ create view pg_temp.functions as
 
 -- What a page of prices shows to visitors; no tenant's rows are in them.
 create function pg_temp.public_catalogues() returns text[] language sql immutable
-return array['public.plans', 'public.plan_limits', 'public.features', 'public.plan_features', 'public.llm_models', 'public.webhook_event_types'];
+return array['public.plans', 'public.plan_limits', 'public.prices', 'public.features', 'public.plan_features', 'public.llm_models', 'public.webhook_event_types'];
 
 -- Keys that are unique over all tenants: a habit belongs to one organization, and Stripe's ids name one object of its account.
 create function pg_temp.unique_without_org() returns text[] language sql immutable

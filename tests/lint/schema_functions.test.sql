@@ -63,6 +63,7 @@ select results_eq(
     'approve_change(uuid,text)',
     'archive_notifications(uuid[],boolean)',
     'archive_project(uuid)',
+    'authorize_billing(text,jsonb)',
     'authorize_function(text)',
     'authorize_llm_call(text,text,bigint,bigint,integer,integer,uuid,uuid,text[],text,uuid)',
     'before_request()',
@@ -216,6 +217,12 @@ select results_eq(
 select results_eq(
   $$select pg_temp.callable('kijko_sidecar')$$,
   array[
+    'private.billing_catalogue()',
+    'private.billing_compare(jsonb,boolean)',
+    'private.billing_open(text,boolean)',
+    'private.billing_record_customer(uuid,boolean,text)',
+    'private.billing_record_object(text,text,boolean,text)',
+    'private.billing_register(text,text,boolean,text)',
     'private.connections_authorized(uuid,jsonb)',
     'private.connections_claim_revocations()',
     'private.connections_end_revocation(uuid)',
@@ -285,10 +292,10 @@ select is(
 );
 
 -- Whoever seals stores the text in a column that private.seal_column() knows, or a change of the key loses it. Tickets of
--- authorize_function(), authorize_llm_call() and files_ticket() last for minutes at most and are stored nowhere.
+-- authorize_billing(), authorize_function(), authorize_llm_call() and files_ticket() last for minutes at most and are stored nowhere.
 select is_empty(
   $$select p.oid::regprocedure from pg_proc as p
-    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_function', 'authorize_llm_call', 'connections_seal', 'set_llm_provider_key', 'files_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
+    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_billing', 'authorize_function', 'authorize_llm_call', 'connections_seal', 'set_llm_provider_key', 'files_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
   'every function that seals is listed here, once its column is registered'
 );
 
