@@ -221,7 +221,7 @@ test_journeys() {
   for file in "${files[@]}"; do
     if [ "$file" = tests/journeys/stripe_orders.test.mjs ]; then
       continue
-    elif [[ $file =~ /(auth_settings_|requests_connection_|jobs_workers\.) ]] || grep -qE 'tickAt\(|mailSidecar\(|realtime_support|realtime_page' "$file"; then
+    elif [[ $file =~ /(auth_settings_|requests_connection_|jobs_workers\.|billing) ]] || grep -qE 'tickAt\(|mailSidecar\(|realtime_support|realtime_page' "$file"; then
       alone+=("$file")
     else
       shared+=("$file")

@@ -46,6 +46,7 @@ main() {
   for vendor in openai anthropic gemini; do
     [ -e "$FOLDER/${vendor}_api_key" ] || : > "$FOLDER/${vendor}_api_key"
   done
+  [ -e "$FOLDER/stripe_api_key" ] || : > "$FOLDER/stripe_api_key"
   [ -e "$FOLDER/stripe_webhook_secret" ] || : > "$FOLDER/stripe_webhook_secret"
   # Empty: mails are kept.
   [ -e "$FOLDER/smtp_url" ] || : > "$FOLDER/smtp_url"

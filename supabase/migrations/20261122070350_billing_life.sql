@@ -188,6 +188,26 @@ create constraint trigger stripe_events_billing after insert on private.stripe_e
   )
   execute function private.billing_after_event();
 
+create function private.billing_begin_trial() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.plans_trial_begin(new.org_id, null, least(new.trial_end - new.created_at, interval '90 days'))
+  where new.trial_end > new.created_at;
+  return null;
+end
+$$;
+comment on function private.billing_begin_trial() is 'Trigger: a subscription with a trial is the one trial of the organization and its owners. Definer: the sidecar has no rights on the tables.';
+create trigger stripe_subscriptions_trial_insert after insert on public.stripe_subscriptions
+  for each row when (new.status = 'trialing' and new.org_id is not null and new.trial_end is not null)
+  execute function private.billing_begin_trial();
+create trigger stripe_subscriptions_trial_update after update on public.stripe_subscriptions
+  for each row when (
+    new.status = 'trialing' and new.org_id is not null and new.trial_end is not null
+    and (old.org_id is distinct from new.org_id or old.status <> 'trialing')
+  )
+  execute function private.billing_begin_trial();
+
 -- ----------------------------------------------------------------------------
 -- Dunning: notices while a payment is missing. When the grace has ended, private.stripe_expire_grace() takes the plan back.
 -- ----------------------------------------------------------------------------

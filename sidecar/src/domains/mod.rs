@@ -9,6 +9,7 @@
 //!
 //! [`crate::app::DOMAINS`] lists them.
 
+pub mod billing;
 pub mod connections;
 pub mod executions;
 pub mod functions;

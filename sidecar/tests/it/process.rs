@@ -49,7 +49,7 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
 }
 
 /// Every setting with a value that it cannot have.
-const BAD_SETTINGS: [(&str, &str); 53] = [
+const BAD_SETTINGS: [(&str, &str); 55] = [
     ("DATABASE_URL", "mysql://nobody@nowhere/db"),
     ("KIJKO_SIDECAR_BIND", "here"),
     ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1"),
@@ -89,6 +89,8 @@ const BAD_SETTINGS: [(&str, &str); 53] = [
     ("KIJKO_SMTP_CA_FILE", "/nowhere"),
     ("KIJKO_SMTP_CONNECT_TIMEOUT_SECONDS", "0"),
     ("KIJKO_SMTP_TIMEOUT_SECONDS", "241"),
+    ("STRIPE_API_KEY", "whsec_x"),
+    ("STRIPE_API_URL", "ftp://h"),
     ("STRIPE_WEBHOOK_SECRET", "no_prefix"),
     ("STRIPE_WEBHOOK_SECRET", "whsec_ok, short"),
     ("KIJKO_OAUTH_PROVIDERS", "email"),
