@@ -228,6 +228,7 @@ export class Account extends Objects {
   updateSubscription(id, q) {
     const found = this.find('subscription', id);
     if (found.status === 'canceled') throw missing('subscription', id);
+    const before = structuredClone(found);
     let invoice;
     if (q.items) {
       const { next, lines } = this.changed(found, q);
@@ -248,7 +249,7 @@ export class Account extends Objects {
       found.canceled_at = found.cancel_at_period_end ? this.now() : null;
     }
     if (q.cancellation_details) found.cancellation_details = q.cancellation_details;
-    this.emit('customer.subscription.updated', found, {});
+    this.emitUpdate('customer.subscription.updated', found, before);
     return values(q.expand).includes('latest_invoice') ? { ...found, latest_invoice: this.objects.get(found.latest_invoice) } : found;
   }
 
@@ -282,6 +283,7 @@ export class Account extends Objects {
   /** The period of a subscription ends: it renews, is billed with its use, and the payment succeeds unless the customer's are refused. */
   renew(id) {
     const found = this.find('subscription', id);
+    const before = structuredClone(found);
     const [{ current_period_start: from, current_period_end: to }] = found.items.data;
     this.offset = Math.max(this.offset, to - Math.floor(Date.now() / 1000));
     if (found.cancel_at_period_end) return this.cancelSubscription(id);
@@ -296,11 +298,10 @@ export class Account extends Objects {
     const invoice = this.invoice(found, 'subscription_cycle', [...this.linesOf(found), ...used]);
     this.emit('invoice.finalized', invoice);
     const refused = this.declining.has(found.customer) && invoice.total > 0;
-    const former = found.status;
     found.status = refused ? 'past_due' : 'active';
     if (refused) this.markFailed(invoice);
     else this.markPaid(invoice);
-    this.emit('customer.subscription.updated', found, former === found.status ? {} : { status: former });
+    this.emitUpdate('customer.subscription.updated', found, before);
     return invoice;
   }
 
@@ -308,13 +309,13 @@ export class Account extends Objects {
   payInvoice(id) {
     const invoice = this.find('invoice', id);
     const found = this.find('subscription', invoice.parent.subscription_details.subscription);
+    const before = structuredClone(found);
     this.markPaid(invoice);
     if (found.pending_update) {
       found.items.data = found.pending_update.subscription_items;
       found.pending_update = null;
     }
-    const former = found.status;
     found.status = 'active';
-    this.emit('customer.subscription.updated', found, { status: former });
+    this.emitUpdate('customer.subscription.updated', found, before);
   }
 }

@@ -93,6 +93,13 @@ export class Objects {
     if (answer.status !== 200) throw new Error(`the webhook answered ${answer.status} ${JSON.stringify(answer.body)}`);
   }
 
+  /** Reports an object that has changed since `before`, with the values that changed as they were, which order events of one second. */
+  emitUpdate(type, object, before) {
+    const same = (key) => JSON.stringify(before[key]) === JSON.stringify(object[key]);
+    const changed = Object.keys(before).filter((key) => !same(key));
+    return this.emit(type, object, Object.fromEntries(changed.map((key) => [key, before[key]])));
+  }
+
   /** Until every event so far has been delivered. */
   async delivered() {
     await this.deliveries;
@@ -108,8 +115,9 @@ export class Objects {
 
   updateCustomer(id, q) {
     const found = this.find('customer', id);
+    const before = structuredClone(found);
     Object.assign(found, q);
-    this.emit('customer.updated', found, {});
+    this.emitUpdate('customer.updated', found, before);
     return found;
   }
 
@@ -162,8 +170,9 @@ export class Objects {
 
   updatePrice(id, q) {
     const found = this.find('price', id);
+    const before = structuredClone(found);
     if (q.active) found.active = truth(q.active);
-    this.emit('price.updated', found, {});
+    this.emitUpdate('price.updated', found, before);
     return found;
   }
 
