@@ -2055,6 +2055,60 @@ export type Database = {
         };
         Relationships: [];
       };
+      prices: {
+        Row: {
+          active: boolean;
+          amount_cents: number;
+          created_at: string;
+          currency: string;
+          kind: 'flat' | 'seat' | 'metered';
+          lookup_key: string;
+          meter: string | null;
+          plan: string;
+          recurring_interval: 'month' | 'year';
+          trial_days: number;
+          units: number;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          active?: boolean;
+          amount_cents: number;
+          created_at?: string;
+          currency?: string;
+          kind: 'flat' | 'seat' | 'metered';
+          lookup_key: string;
+          meter?: string | null;
+          plan: string;
+          recurring_interval: 'month' | 'year';
+          trial_days?: number;
+          units?: number;
+          updated_at?: string;
+        };
+        Update: {
+          active?: boolean;
+          amount_cents?: number;
+          created_at?: string;
+          currency?: string;
+          kind?: 'flat' | 'seat' | 'metered';
+          lookup_key?: string;
+          meter?: string | null;
+          plan?: string;
+          recurring_interval?: 'month' | 'year';
+          trial_days?: number;
+          units?: number;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'prices_plan_fkey';
+            columns: ['plan'];
+            isOneToOne: false;
+            referencedRelation: 'plans';
+            referencedColumns: ['code'];
+          },
+        ];
+      };
       profiles: {
         Row: {
           avatar_url: string | null;
@@ -4060,6 +4114,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      authorize_billing: { Args: { action: string; arguments?: Json }; Returns: Json };
       authorize_function: { Args: { name: string }; Returns: Json };
       authorize_llm_call: {
         Args: {
