@@ -272,10 +272,6 @@ begin
     return jsonb_build_object('answer', private.billing_usage(org));
   end if;
   perform private.limit_rate('billing:' || org, 60, interval '1 minute', 'billing: more than %s a minute');
-  select a.* into account from private.billing_account as a;
-  if not found then
-    perform kijko.fail('unavailable', 'payments are not set up', 'An operator sets STRIPE_API_KEY.');
-  end if;
   work := case action
     when 'checkout' then private.billing_checkout(org, arguments)
     when 'portal' then private.billing_portal(org, arguments)
@@ -285,6 +281,10 @@ begin
     when 'resume' then private.billing_cancel(org, arguments, cancels => false)
     else private.billing_list(org, arguments, action)
   end;
+  select a.* into account from private.billing_account as a;
+  if not found then
+    perform kijko.fail('unavailable', 'payments are not set up', 'An operator sets STRIPE_API_KEY.');
+  end if;
   return jsonb_build_object('ticket', kijko.seal(
     jsonb_build_object(
       'org_id', org, 'livemode', account.livemode, 'work', work, 'expires_at', extract(epoch from clock_timestamp()) + 30
@@ -294,7 +294,7 @@ begin
 end
 $$;
 comment on function public.authorize_billing(text, jsonb) is 'Whether the caller may do this with the organization''s subscription; the sidecar asks it for each request to /functions/v1/billing-*. action: checkout, portal, change, cancel, resume (billing:write), preview, payment_methods, invoices, usage (billing:read). Returns {ticket}, which is of use to the sidecar only, or {answer}. Fails with not_identified, not_a_member, permission_denied, invalid_input, not_found, conflict, rate_limited, unavailable. Definer: users have no rights on the tables.';
-grant execute on function public.authorize_billing(text, jsonb) to authenticated, service_role;
+grant execute on function public.authorize_billing(text, jsonb) to authenticated;
 
 create function private.billing_open(ticket text, livemode boolean) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp

@@ -41,7 +41,7 @@ export const BILLING_RELATIONS = {
 export const BILLING_FUNCTIONS = {
   'authorize_billing(action,arguments)': {
     call: () => ({ action: 'usage' }),
-    // No account is set up: who may is told so.
+    // Nobody has a subscription to go on with.
     'call:write': () => ({ action: 'resume' }),
   },
   'check_vat_number()': { call: () => ({}) },

@@ -33,7 +33,7 @@ select tests.act_as('adm', tests.org('ada'));
 select lives_ok($$select tests.asks('usage')$$, 'who holds billing:read sees the use');
 select tests.refuses($$select tests.asks('portal')$$, 'permission_denied', 'and does not reach the portal, where payments are changed');
 select tests.act_as('ada', tests.org('ada'));
-select tests.refuses($$select tests.asks('checkout')$$, 'unavailable', 'without an account nothing is sold');
+select tests.refuses($$select tests.asks('checkout', '{"plan": "PRO", "success_url": "http://127.0.0.1/", "cancel_url": "http://127.0.0.1/"}')$$, 'unavailable', 'without an account nothing is sold');
 select tests.refuses($$select tests.asks('refund')$$, 'invalid_input', 'an action that there is not');
 select tests.refuses($$select tests.asks(null)$$, 'invalid_input', 'no action') ;
 select throws_ok($$update public.prices set amount_cents = 1$$, '42501', null, 'an owner changes no price');
