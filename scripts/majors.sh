@@ -17,7 +17,7 @@ test_on_major() {
   [[ " ${PG_MAJORS[*]} " = *" $major "* ]] || misuse "--pg must be one of ${PG_MAJORS[*]}, not '$major'"
   [ "$#" -gt 0 ] || set -- ext db pg_upgrade
   for area in "$@"; do
-    [[ " ${TEST_AREAS[*]} ${MAJOR_AREAS[*]} " = *" $area "* ]] || misuse "there is no test area '$area': ${TEST_AREAS[*]}"
+    [[ " ${TEST_AREAS[*]} ${NAMED_AREAS[*]} " = *" $area "* ]] || misuse "there is no test area '$area': ${TEST_AREAS[*]}"
   done
   if [ "$major" = 16 ]; then
     [ "$*" = ext ] || [ "$*" = 'ext db pg_upgrade' ] || misuse "on PostgreSQL 16 only the area ext can run: its server has neither pg_cron nor pgTAP"

@@ -1,10 +1,10 @@
-# Tests and benchmarks. Each area is a function; every runner's own counts are collected and printed again at the end.
+# Tests. Each area is a function; every runner's own counts are collected and printed again at the end.
 # Sourced by ./kijko.
 # shellcheck shell=bash
 
 TEST_AREAS=(lint ext db sidecar journeys crash cli)
-# For other major versions: pgtap is a part of db, and pg_upgrade needs the programs of two: ./kijko test --pg MAJOR pgtap pg_upgrade
-MAJOR_AREAS=(pgtap pg_upgrade)
+# By name only. For other major versions: pgtap is a part of db, and pg_upgrade needs the programs of two: ./kijko test --pg MAJOR pgtap pg_upgrade
+NAMED_AREAS=(pgtap pg_upgrade attacks)
 
 command_test() {
   if [ "${1:-}" = --pg ]; then
@@ -15,10 +15,10 @@ command_test() {
   local asked=("$@") areas=() area failed=()
   [ "$#" -gt 0 ] || asked=("${TEST_AREAS[@]}")
   for area in "${asked[@]}"; do
-    [[ " ${TEST_AREAS[*]} ${MAJOR_AREAS[*]} " = *" $area "* ]] || misuse "there is no test area '$area': ${TEST_AREAS[*]}"
+    [[ " ${TEST_AREAS[*]} ${NAMED_AREAS[*]} " = *" $area "* ]] || misuse "there is no test area '$area': ${TEST_AREAS[*]}"
   done
   # Always in this order, since they share a database: db needs an unused one.
-  for area in "${TEST_AREAS[@]}" "${MAJOR_AREAS[@]}"; do
+  for area in "${TEST_AREAS[@]}" "${NAMED_AREAS[@]}"; do
     [[ " ${asked[*]} " != *" $area "* ]] || areas+=("$area")
   done
   [[ " ${areas[*]} " != *" journeys "* ]] || APT_PACKAGES+=("${JOURNEY_APT_PACKAGES[@]}")
@@ -54,7 +54,14 @@ run_area() {
   local area=$1 started=$SECONDS
   AREA_STATUS=0
   printf '\n===== %s\n' "$area"
-  case $area in db | pgtap | sidecar | journeys | crash | cli | pg_upgrade) start_test_stack ;; esac
+  case $area in
+    db | pgtap | sidecar | journeys | crash | cli | pg_upgrade) start_test_stack ;;
+    # On a stack of their own, which no other area uses: they plant leaks.
+    attacks)
+      stop_test_stack || true
+      start_test_stack attacks
+      ;;
+  esac
   (
     trap - EXIT INT TERM
     cd "$ROOT" || exit 1
@@ -62,6 +69,7 @@ run_area() {
     "test_$area" 2>&1 | tee "$TEST_LOGS/$area.log"
   ) &
   wait "$!" || AREA_STATUS=$?
+  [ "$area" != attacks ] || stop_test_stack || true
   printf '%s in %ss\n' "$([ "$AREA_STATUS" = 0 ] && echo "$area passed" || echo "$area FAILED")" "$((SECONDS - started))" |
     tee -a "$TEST_LOGS/$area.log"
 }
@@ -256,6 +264,11 @@ test_pg_upgrade() {
   node --test --test-reporter=tap tests/majors/*.test.mjs
 }
 
+# One file at a time: a planted leak is open to all. KIJKO_ATTACKS=full sends all attacks, by default a sample.
+test_attacks() {
+  node --test --test-concurrency=1 --test-reporter=tap tests/attacks/*.test.mjs
+}
+
 test_cli() {
   local files=() file broken=no
   # These make what they need, and stop nothing that others use.
@@ -333,68 +346,4 @@ sum_counts() {
       printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
       exit (broken || failed > 0 || skipped > 0 || passed == 0)
     }'
-}
-
-# ---- mutation: which changes of the database no test notices (tests/mutation). No part of the gate.
-
-command_mutate() {
-  prepare_machine
-  trap 'stop_test_stack' EXIT
-  trap 'exit 130' INT TERM
-  start_test_stack mutation
-  (cd "$ROOT" && node tests/mutation/mutate.mjs "$@")
-}
-
-# ---- benchmarks: tests/bench/AREA.mjs, each on a fresh instance of its own that is stopped again
-
-# Debian packages that only a benchmark needs.
-declare -A BENCH_PACKAGES=([limits]='redis-server wrk' [requests]=wrk [storage]='nginx wrk')
-# Benchmarks that need more connections than the stack has by itself.
-declare -A BENCH_CONNECTIONS=([tenants]=1100)
-# Benchmarks that compare two stacks. The second one is SECOND_ADMIN_DB_URL.
-declare -A BENCH_SECOND=([executions]=yes)
-SECOND_STACK=()
-
-command_bench() {
-  local areas=("$@") area failed=()
-  [ "$#" -gt 0 ] || mapfile -t areas < <(bench_areas)
-  for area in "${areas[@]}"; do
-    [ -f "$ROOT/tests/bench/$area.mjs" ] || misuse "there is no benchmark '$area': $(bench_areas | tr '\n' ' ')"
-    # shellcheck disable=SC2206 # names of packages
-    APT_PACKAGES+=(${BENCH_PACKAGES[$area]:-})
-  done
-  prepare_machine
-  trap 'stop_second_stack; stop_test_stack' EXIT
-  trap 'exit 130' INT TERM
-  for area in "${areas[@]}"; do
-    [ -z "${BENCH_SECOND[$area]:-}" ] || start_second_stack
-    KIJKO_MAX_CONNECTIONS=${BENCH_CONNECTIONS[$area]:-} start_test_stack bench
-    (cd "$ROOT" && KIJKO_TEST_PG_PREFIX=$TEST_HOME/pgsql "$(bench_node "$area")" "tests/bench/$area.mjs") || failed+=("$area")
-    stop_test_stack
-    stop_second_stack
-  done
-  [ "${#failed[@]}" = 0 ] || fail "failed: ${failed[*]}"
-}
-
-start_second_stack() {
-  start_test_stack bench-second
-  export SECOND_ADMIN_DB_URL=$ADMIN_DB_URL
-  SECOND_STACK=("$TEST_HOME" "$TEST_PORT")
-  TEST_STACK=no
-}
-
-stop_second_stack() {
-  [ "${#SECOND_STACK[@]}" = 0 ] || TEST_HOME=${SECOND_STACK[0]} TEST_PORT=${SECOND_STACK[1]} test_kijko down > /dev/null 2>&1 || true
-  SECOND_STACK=()
-}
-
-# pg-boss and graphile-worker need a newer Node.js than everything else here.
-bench_node() {
-  case $1 in jobs | outbox) echo "$ROOT/node_modules/node22/bin/node" ;; *) echo node ;; esac
-}
-
-# Names with an underscore are parts of a benchmark.
-bench_areas() {
-  local file
-  for file in "$ROOT"/tests/bench/*.mjs; do basename "$file" .mjs; done | grep -v _
 }
