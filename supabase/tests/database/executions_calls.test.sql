@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 select tests.begin_round('execution', 'execution.echo', 'execution.openai');
-select plan(62);
+select plan(67);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 insert into public.llm_models (
@@ -227,6 +227,19 @@ select results_eq(
 select throws_ok(format($$insert into public.skills (name, prompt_template, parameters) values ('x', 'y', %L)$$, p), '23514', null, p || ' is refused when stored')
 from unnest(array['{"max_tokens": 0}', '{"max_tokens": "9"}', '{"max_tokens": 1.5}', '{"max_completion_tokens": 1e12}']) as p;
 select lives_ok($$insert into public.skills (name, prompt_template, parameters) values ('x', 'y', '{"max_tokens": 9, "max_completion_tokens": null}')$$, 'a whole number or null is accepted');
+
+-- ---- a hold ends with the use of tokens, and only with it
+select tests.act_as_superuser();
+select is((private.executions_add_usage(e, usage, 1)).hold_id is null, ends, 'whether a hold ends after ' || usage::text)
+from jsonb_populate_record(null::public.executions, '{"hold_id": "00000000-0000-4000-8000-00000000000a", "input_tokens": 0, "output_tokens": 0, "cache_read_tokens": 0, "cache_write_tokens": 0, "cost_microusd": 0}') as e,
+  (values ('{}'::jsonb, false), ('{"input_tokens": 5}', true), ('{"output_tokens": 5}', true), ('{"input_tokens": 5, "output_tokens": 5}', true)) as v (usage, ends);
+select is(
+  (select concat_ws(' ', e.cache_read_tokens, e.cache_write_tokens, e.cost_microusd) from private.executions_add_usage(
+    jsonb_populate_record(null::public.executions, '{"input_tokens": 1, "output_tokens": 0, "cache_read_tokens": 1, "cache_write_tokens": 1, "cost_microusd": 2}'),
+    '{"input_tokens": 10, "cache_read_tokens": 7, "cache_write_tokens": 9}', 5
+  ) as e),
+  '8 4 7', 'what a cache wrote is at most what it did not read, and costs add up'
+);
 
 select * from finish();
 rollback;

@@ -1,0 +1,63 @@
+-- What Stripe says of one customer changes nothing of another, and edges of what a subscription's items and invoices say.
+begin;
+\ir 000_helpers.sql
+\ir stripe_helpers.sql
+select plan(9);
+
+select tests.sign_up('ada'), tests.sign_up('bob');
+
+-- ---- rows of a customer whom no organization has named stay nobody's when another customer is linked
+select tests.send(e) from unnest(array[
+  tests.event('checkout.session.completed', 1, tests.session('cs_n', 'cus_n', 'sub_n', null)),
+  tests.event('customer.subscription.created', 1, tests.subscription('sub_n', 'cus_n', 'active', 'pro_monthly')),
+  tests.event('invoice.paid', 2, tests.invoice('in_n', 'cus_n', 'sub_n', 'paid')),
+  tests.event('checkout.session.completed', 3, tests.session('cs_a', 'cus_a', 'sub_a', tests.org('ada')::text)),
+  tests.event('customer.subscription.created', 3, tests.subscription('sub_a', 'cus_a', 'active', 'teams_monthly'))
+]) as e;
+select is(tests.plan('ada'), 'TEAMS active', 'a customer with a reference has its plan');
+select is(c.org_id, null, 'no customer is named by nobody') from public.stripe_customers as c where c.id = 'cus_n';
+select is(
+  (select concat_ws(' ', 'rows', k.org_id, s.org_id, i.org_id)
+    from public.stripe_checkouts as k, public.stripe_subscriptions as s, public.stripe_invoices as i
+    where k.id = 'cs_n' and s.id = 'sub_n' and i.id = 'in_n'),
+  'rows', 'neither is a session, subscription or invoice of it'
+);
+
+-- ---- the same ids in Stripe's other mode are other objects
+select tests.send(e || '{"livemode": true}') from unnest(array[
+  tests.event('checkout.session.completed', 1, tests.session('cs_a', 'cus_a', 'sub_a', null), null, 'evt_live1'),
+  tests.event('customer.subscription.created', 1, tests.subscription('sub_a', 'cus_a', 'active', 'enterprise_monthly'), null, 'evt_live2'),
+  tests.event('invoice.paid', 2, tests.invoice('in_a', 'cus_a', 'sub_a', 'paid'), null, 'evt_live3')
+]) as e;
+select is(
+  (select concat_ws(' ', 'rows', k.org_id, s.org_id, i.org_id)
+    from public.stripe_checkouts as k, public.stripe_subscriptions as s, public.stripe_invoices as i
+    where k.id = 'cs_a' and s.id = 'sub_a' and i.id = 'in_a' and k.livemode and s.livemode and i.livemode),
+  'rows', 'the other mode''s rows of that name stay nobody''s'
+);
+select is(tests.plan('ada'), 'TEAMS active', 'and change no plan');
+
+-- ---- a price that has lost its lookup key keeps what this subscription's events said of it, and another price does not get it
+select is(tests.after(array[
+  tests.event('checkout.session.completed', 1, tests.session('cs_b', 'cus_b', 'sub_b', tests.org('bob')::text)),
+  tests.event('customer.subscription.created', 1, tests.subscription('sub_b', 'cus_b', 'active', 'pro_monthly')),
+  tests.event('customer.subscription.updated', 2, replace(tests.subscription('sub_b', 'cus_b', 'active', 'pro_monthly')::text, '"lookup_key": "pro_monthly"', '"lookup_key": null')::jsonb),
+  tests.event('customer.subscription.updated', 3, replace(tests.subscription('sub_b', 'cus_b', 'active', 'pro_monthly', '{"quantity": 2}')::text, '"lookup_key": "pro_monthly"', '"lookup_key": null')::jsonb)
+], $$select tests.plan('bob')$$), 'PRO active', 'the key that it had still holds, also after an event without one');
+select is(tests.after(array[
+  tests.event('checkout.session.completed', 1, tests.session('cs_b', 'cus_b', 'sub_b', tests.org('bob')::text)),
+  tests.event('customer.subscription.created', 1, tests.subscription('sub_b', 'cus_b', 'active', 'pro_monthly')),
+  tests.event('customer.subscription.updated', 2, tests.subscription('sub_b', 'cus_b', 'active', null))
+], $$select tests.plan('bob')$$), 'FREE active', 'a price that never had one gives no plan');
+
+-- ---- an unpaid session stands for a first invoice that is still to come; an invoice about something else is not that one
+select is(tests.after(array[
+  tests.event('checkout.session.completed', 1, tests.session('cs_b', 'cus_b', 'sub_b', tests.org('bob')::text, 'unpaid')),
+  tests.event('customer.subscription.created', 1, tests.subscription('sub_b', 'cus_b', 'active', 'teams_monthly')),
+  tests.event('invoice.voided', 2, tests.invoice('in_void', 'cus_b', 'sub_b', 'void', jsonb_build_object('billing_reason', reason))),
+  tests.event('invoice.paid', 3, tests.invoice('in_paid', 'cus_b', 'sub_b', 'paid', '{"billing_reason": "subscription_update", "total": 500, "amount_paid": 500}'))
+], $$select tests.plan('bob')$$), plan, 'with a void invoice for ' || reason)
+from (values ('manual', 'FREE active'), ('subscription_create', 'TEAMS active')) as v (reason, plan);
+
+select * from finish();
+rollback;
