@@ -150,9 +150,10 @@ function stripped(expression) {
   return text;
 }
 
-/** Changes to an expression of a policy: all rows, each term left out, each term turned by one change, a weaker permission. */
+/** Changes to an expression of a policy, of which `true` has none: all rows, each term left out, each term turned by one change, a weaker permission. */
 export function expressionMutants(expression) {
   const terms = conjuncts(expression);
+  if (stripped(expression) === 'true') return [];
   const changed = [{ kind: 'everything', from: 'the policy', to: 'true', text: 'true' }];
   if (terms.length > 1) {
     for (const [n, term] of terms.entries()) {

@@ -73,6 +73,7 @@ describe('a policy', () => {
       expressionMutants('a').map(({ kind }) => kind),
       ['everything'],
     );
+    assert.deepEqual(expressionMutants('(true)'), []);
   });
 });
 

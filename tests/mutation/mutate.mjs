@@ -1,10 +1,11 @@
 // Mutation testing of the database: makes one change at a time, runs the tests that are about it, says whether one notices, and
-// changes it back. On a stack of its own: `./kijko mutate [AREA…] [--sample N] [--seed N] [--only REGEX] [--own] [--verbose] [--list]`.
+// changes it back. On a stack of its own: `./kijko mutate [AREA…] [--sample N] [--seed N] [--only REGEX] [--own] [--no-matrix] [--verbose] [--list]`.
 import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
+import { equivalence, unmatched } from './equivalent.mjs';
 import { sample } from './mutants.mjs';
 import { AREAS, MORE_AREAS, mutantsOfArea, origins } from './subjects.mjs';
 
@@ -22,6 +23,7 @@ const { values: options, positionals } = parseArgs({
     only: { type: 'string', default: '' },
     list: { type: 'boolean', default: false },
     own: { type: 'boolean', default: false },
+    'no-matrix': { type: 'boolean', default: false },
     verbose: { type: 'boolean', default: false },
   },
 });
@@ -46,32 +48,45 @@ const CATALOG = `select md5(string_agg(line, e'\\n' order by line)) as hash from
 ) as catalog`;
 const catalog = async () => (await query(CATALOG))[0].hash;
 
-/** Runs one file of pgTAP; whether all of it passed. */
-function passes(file) {
+/** Runs a file of pgTAP, or lines of the access matrix; whether all of it passed. */
+const passes = (file) => (file.lines ? runAccess(file) : runPgtap(file));
+
+const ACCESS = ['tests/access/matrix.test.mjs', 'tests/access/blind_writes.test.mjs'];
+const runAccess = ({ lines }) =>
+  run('node', ['--test', '--test-concurrency=1', '--test-reporter=tap', '--test-name-pattern', lines, ...ACCESS], isGreen);
+
+function runPgtap({ path }) {
   const { hostname, port, username, password, pathname } = new URL(url);
-  const child = spawn('psql', ['-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-f', file], {
-    cwd: ROOT,
-    env: {
-      ...process.env,
-      PGHOST: hostname,
-      PGPORT: port,
-      PGUSER: username,
-      PGPASSWORD: decodeURIComponent(password),
-      PGDATABASE: pathname.slice(1),
-      PGSSLMODE: 'disable',
-      PGOPTIONS: '-c statement_timeout=60s -c lock_timeout=30s -c client_min_messages=error',
-    },
+  return run('psql', ['-X', '-q', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-f', path], isPlanned, {
+    PGHOST: hostname,
+    PGPORT: port,
+    PGUSER: username,
+    PGPASSWORD: decodeURIComponent(password),
+    PGDATABASE: pathname.slice(1),
+    PGSSLMODE: 'disable',
+    PGOPTIONS: '-c statement_timeout=60s -c lock_timeout=30s -c client_min_messages=error',
   });
+}
+
+/** pgTAP says how many tests there are. */
+function isPlanned(output) {
+  const planned = Number(/^1\.\.(\d+)/m.exec(output)?.[1] ?? -1);
+  return output.split('\n').filter((line) => /^ok \d/.test(line)).length === planned && !/^not ok/m.test(output);
+}
+
+/** Node.js: at least one test passed. */
+const isGreen = (output) => /^ok \d/m.test(output) && !/^not ok/m.test(output);
+
+/** Runs a program to its end: { passed, output }. */
+function run(program, args, isGood, env) {
+  const child = spawn(program, args, { cwd: ROOT, env: { ...process.env, ...env } });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (output += data));
   const timer = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS);
   return new Promise((resolve) => {
     child.on('close', (status) => {
       clearTimeout(timer);
-      const lines = output.split('\n');
-      const planned = Number(/^1\.\.(\d+)/m.exec(output)?.[1] ?? -1);
-      const good = lines.filter((line) => /^ok \d/.test(line)).length;
-      resolve({ passed: status === 0 && good === planned && !lines.some((line) => /^not ok/.test(line)), output });
+      resolve({ passed: status === 0 && isGood(output), output });
     });
   });
 }
@@ -87,15 +102,30 @@ const lints = new Map(
   ]),
 );
 
-/** All files, since any may notice: first those that name the object, then the others of its domain. `--own` leaves out the rest. */
-function filesFor({ names, domain, lints: wanted }) {
+/** The lines of the access matrix about a table or function of the API. They ask the running API. */
+const matrix = new Map();
+function matrixFor(name) {
+  if (!matrix.has(name)) matrix.set(name, { name: `access ${name}`, lines: `^${name}($|\\()`, ms: 0 });
+  return matrix.get(name);
+}
+
+/**
+ * All files, since any may notice: first those that name the object, then the others of its domain, then the access matrix.
+ * `--own` leaves out the rest, `--no-matrix` the matrix.
+ */
+function filesFor({ names, domain, lints: wanted, exposed }) {
   const mentions = (file) => names.reduce((sum, name) => sum + file.text.split(new RegExp(`\\b${name}\\b`)).length - 1, 0);
   const own = ({ name }) => name === `${domain}.test.sql` || name.startsWith(`${domain}_`);
   const scored = tests
     .map((file) => ({ file, score: mentions(file) + (own(file) ? 0.5 : 0) }))
     .filter(({ score }) => score > 0 || !options.own);
   scored.sort((a, b) => Number(b.score >= 1) - Number(a.score >= 1) || b.score / (b.file.ms + 500) - a.score / (a.file.ms + 500));
-  return [...wanted.map((name) => lints.get(name)), ...scored.map(({ file }) => file)];
+  const asked = exposed && !options['no-matrix'] ? [matrixFor(exposed)] : [];
+  // What does not name the object notices least.
+  const others = scored.findIndex(({ score }) => score < 0.5);
+  const files = scored.map(({ file }) => file);
+  if (others === -1) return [...wanted.map((name) => lints.get(name)), ...files, ...asked];
+  return [...wanted.map((name) => lints.get(name)), ...files.slice(0, others), ...asked, ...files.slice(others)];
 }
 
 /** Which file notices, with its line, or null; { refused } if Postgres refuses the change, which then is none. */
@@ -117,7 +147,7 @@ async function underMutant(mutant, file) {
     return { refused: error.message };
   }
   try {
-    const { passed, output } = await passes(file.path);
+    const { passed, output } = await passes(file);
     if (passed) return {};
     return { line: output.split('\n').find((line) => /^not ok|ERROR/.test(line)) ?? 'it did not end' };
   } finally {
@@ -128,7 +158,7 @@ async function underMutant(mutant, file) {
 /** Rates are not rolled back, so a file that sends many mails fails after some runs, also without a change: it is left out then. */
 async function passesUnchanged(file) {
   const started = Date.now();
-  const { passed } = await passes(file.path);
+  const { passed } = await passes(file);
   file.ms ||= Date.now() - started;
   if (!passed) {
     file.leftOut = true;
@@ -140,6 +170,10 @@ async function passesUnchanged(file) {
 const chosen = [];
 for (const area of areas) {
   const all = (await mutantsOfArea(area, query, made)).filter(({ object, what }) => new RegExp(options.only).test(`${object} ${what}`));
+  for (const line of options.only ? [] : unmatched(area, all)) {
+    console.error(`tests/mutation/equivalent.mjs: no change is ${line}`);
+    process.exitCode = 1;
+  }
   chosen.push({ area, all: all.length, mutants: sample(all, Number(options.sample), Number(options.seed)) });
 }
 if (options.list) {
@@ -158,10 +192,14 @@ process.on('SIGINT', () => {
   stopping = true;
 });
 for (const { area, all, mutants } of chosen) {
-  const result = { area, all, noticed: 0, tried: 0, survivors: [] };
+  const result = { area, all, noticed: 0, tried: 0, equivalent: 0, survivors: [] };
   results.push(result);
   for (const mutant of mutants) {
     if (stopping) break;
+    if (equivalence(mutant)) {
+      result.equivalent += 1;
+      continue;
+    }
     const found = await noticedBy(mutant);
     if (found?.refused) continue;
     result.tried += 1;
@@ -176,10 +214,12 @@ for (const { area, all, mutants } of chosen) {
 }
 const restored = (await catalog()) === before;
 await db.end();
-console.log(`\narea        changes  tried  noticed  share   (seed ${options.seed})`);
-for (const { area, all, tried, noticed } of results) {
+console.log(`\narea        changes  tried  noticed  share   (seed ${options.seed}; equivalent ones were left out)`);
+for (const { area, all, tried, noticed, equivalent } of results) {
   const share = tried === 0 ? '-' : `${((100 * noticed) / tried).toFixed(1)} %`;
-  console.log(`${area.padEnd(12)}${String(all).padStart(6)}${String(tried).padStart(8)}${String(noticed).padStart(8)}   ${share}`);
+  console.log(
+    `${area.padEnd(12)}${String(all).padStart(6)}${String(tried).padStart(8)}${String(noticed).padStart(8)}   ${share}   ${equivalent} equivalent`,
+  );
 }
 if (!restored) {
   console.error('the database is not what it was before: throw it away');
