@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(35);
+select plan(37);
 
 -- Reads the extension's own tables, which only a superuser may.
 create function tests.tier(name text) returns text language sql as $$
@@ -160,6 +160,12 @@ select tests.act_as('ada');
 select throws_ok($$select kijko.set_tier(kijko.subject('user', tests.id('ada')), 'ENTERPRISE')$$, '42501', null, 'users cannot set their own tier');
 select throws_ok($$select private.plans_push_user_tiers('{}')$$, '42501', null, 'nor has it set');
 select throws_ok($$select kijko.delete_subject(tests.org('bob'))$$, '42501', null, 'or forget a subject');
+
+-- ---- a plan that no organization has
+select tests.act_as_superuser();
+insert into public.plans (code, name, rank, rate_per_minute) values ('NOBODY', 'Nobody', 998, 60);
+select lives_ok($$insert into public.plan_limits (plan, meter, period, amount) values ('NOBODY', 'projects', 'lifetime', 1)$$, 'a plan that nobody has gets limits');
+select lives_ok($$delete from public.plan_limits where plan = 'NOBODY'$$, 'and loses them');
 
 select * from finish();
 rollback;
