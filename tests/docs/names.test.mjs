@@ -59,6 +59,11 @@ test('errors: the codes of login and their HTTP status', () => {
         ...[...text.matchAll(/\breject_too_many\([^']*'([a-z_]+)'/g)].map(([, code]) => `${code} 429`),
       ]),
   );
+  const refusals = files('sidecar/src/login/**.rs')
+    .map(read)
+    .flatMap((text) => [...text.matchAll(/\brefuse\(&?headers, ([45]\d\d), "([a-z0-9_]+)"/g)]);
+  assert.ok(refusals.length > 2);
+  for (const [, status, code] of refusals) used.add(`${code} ${status}`);
   const documented = cells('docs/reference/errors.md', 'Login').flatMap(([codes, statuses]) =>
     namesOf(codes).flatMap((code) => statuses.split(', ').map((status) => `${code} ${status}`)),
   );
