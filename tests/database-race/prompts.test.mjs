@@ -56,7 +56,9 @@ test('of two decisions at once one counts', async () => {
   await queryAs(user, PUSH, ['a', '"one"', null]);
   await queryAs(user, PUSH, ['a', '"two"', null]);
   await pool.query(`insert into public.prompt_settings (org_id, protected_labels) values ($1, '{production}')`, [org]);
-  for (const version of [1, 2, 1]) {
+  for (let round = 0; round < 3; round += 1) {
+    // Where the label is already, there is nothing to approve.
+    const version = (await labelOf(org, 'a', 'production')) === 1 ? 2 : 1;
     const asked = await queryAs(user, LABEL, ['a', 'production', version]);
     const id = asked.rows[0].answer.approval_id;
     const answers = await atOnce(3, (n) => queryAs(judges[n], `select public.${n === 1 ? 'reject' : 'approve'}_change($1)`, [id]));
