@@ -38,7 +38,7 @@ pub fn settings_from(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Settings
 pub(crate) mod test {
     use std::sync::Arc;
 
-    use kijko_core::{Context, db::Db, http::Server};
+    use kijko_core::{Context, db::Db, http::Server, telemetry::traces::Tracer};
 
     use super::*;
 
@@ -63,6 +63,7 @@ pub(crate) mod test {
             max_body_bytes: settings.http.max_body_bytes,
             request_timeout: settings.http.request_timeout,
             shutdown_grace: settings.worker.shutdown_grace,
+            tracer: Tracer::off(),
             runs_jobs: true,
         }
     }

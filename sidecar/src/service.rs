@@ -12,4 +12,5 @@ pub const SERVICE: Service = Service {
         operators: ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1:54336"),
     },
     streams: false,
+    traces: true,
 };

@@ -11,7 +11,7 @@ use crate::{
     db::{Channel, Db},
     http::RouteLimits,
     jobs,
-    telemetry::{metrics::Series, readiness::Check},
+    telemetry::{metrics::Series, readiness::Check, traces::Tracer},
 };
 
 /// What a domain brings. A new one brings nothing; fields are added as needed.
@@ -47,6 +47,8 @@ pub struct Context {
     pub request_timeout: Duration,
     /// How long running work may go on when the process is asked to stop.
     pub shutdown_grace: Duration,
+    /// Takes spans.
+    pub tracer: Tracer,
     /// Whether this process runs jobs; otherwise it only serves HTTP.
     pub runs_jobs: bool,
 }

@@ -28,6 +28,7 @@ pub mod secret;
 pub mod service;
 pub mod settings;
 pub mod shutdown;
+mod start;
 pub mod telemetry;
 
 pub use domain::{Context, Domain, FromEnv, Setup, SetupError};

@@ -21,14 +21,18 @@ use crate::{
         metrics::JobSeries,
         slots::Slots,
     },
-    service::Service,
     settings::Settings,
     shutdown,
+    start::Start,
     telemetry::{
         metrics::{Metrics, Series},
         readiness::Check,
+        traces::Traces,
     },
 };
+
+/// How long the last spans may take.
+const FLUSH: Duration = Duration::from_secs(3);
 
 /// Why a service ended other than by being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +89,8 @@ pub struct Assembly {
     pub metrics: Arc<Metrics>,
     /// What goes on beside requests and jobs.
     pub background: Vec<Background>,
+    /// Exports spans.
+    pub traces: Traces,
 }
 
 /// Makes every part. Nothing is connected yet.
@@ -95,14 +101,18 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
         http,
         worker,
         domains,
+        traces,
         ..
     } = settings;
+    let traces =
+        Traces::new(service, traces.as_ref()).map_err(|error| StartError::Domain(error.into()))?;
     let db = Db::new(&database)?;
     let context = Context {
         db: db.clone(),
         max_body_bytes: http.max_body_bytes,
         request_timeout: http.request_timeout,
         shutdown_grace: worker.shutdown_grace,
+        tracer: traces.tracer.clone(),
         runs_jobs: worker.concurrency > 0,
     };
     let domains = domains
@@ -128,6 +138,9 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
         server.series.clone(),
         Arc::new(DatabaseSeries::new(db.clone(), wakeups.clone())),
     ];
+    if service.traces {
+        series.push(traces.series());
+    }
     series.extend(parts.series);
     let mut checks: Vec<Arc<dyn Check>> = Vec::new();
     if has_jobs {
@@ -160,6 +173,7 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
         kinds,
         metrics,
         background: parts.background,
+        traces,
     })
 }
 
@@ -234,10 +248,11 @@ pub async fn run_until(
 ) -> Result<(), StartError> {
     let (database, grace) = (settings.database.clone(), settings.worker.shutdown_grace);
     let session_checked = refuse_pooler(&database).await?;
-    let start = Start::of(&settings, &sockets);
+    let start = Start::of(&settings, &sockets.public, &sockets.operators);
     let assembly = assemble(settings, &stop)?;
     start.log(&assembly.kinds);
 
+    let exporting = assembly.traces.start();
     let mut parts = JoinSet::new();
     parts.spawn(listen(
         database,
@@ -255,7 +270,12 @@ pub async fn run_until(
     for background in assembly.background {
         parts.spawn(go_on(background, stop.clone()));
     }
-    supervise(parts, &stop).await
+    let result = supervise(parts, &stop).await;
+    // Last: spans of what has ended until now.
+    if let Some(exporting) = exporting {
+        exporting.finish(FLUSH).await;
+    }
+    result
 }
 
 /// Background work that has ended is no reason to end the service.
@@ -348,47 +368,4 @@ fn worker_name() -> String {
         .into_owned();
     let host: String = host.chars().take(64).collect();
     format!("{host}:{}:{}", std::process::id(), Uuid::new_v4().simple())
-}
-
-/// What the log says once every part is made.
-struct Start {
-    service: Service,
-    address: String,
-    operators_address: String,
-    database: tokio_postgres::Config,
-    concurrency: usize,
-    short_slots: usize,
-}
-
-impl Start {
-    fn of(settings: &Settings, sockets: &Sockets) -> Self {
-        let address = |socket: &TcpListener| {
-            let address = socket.local_addr();
-            address.map_or_else(|_| String::new(), |address| address.to_string())
-        };
-        Self {
-            service: settings.service,
-            address: address(&sockets.public),
-            operators_address: address(&sockets.operators),
-            database: settings.database.postgres.clone(),
-            concurrency: settings.worker.concurrency,
-            short_slots: settings.worker.short_slots,
-        }
-    }
-
-    fn log(&self, kinds: &[String]) {
-        tracing::info!(
-            service = self.service.name,
-            version = self.service.version,
-            address = self.address,
-            operators_address = self.operators_address,
-            database_user = self.database.get_user(),
-            database = self.database.get_dbname(),
-            database_hosts = ?self.database.get_hosts(),
-            concurrency = self.concurrency,
-            short_slots = self.short_slots,
-            kinds = kinds.join(","),
-            "the service starts"
-        );
-    }
 }

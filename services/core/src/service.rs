@@ -13,6 +13,8 @@ pub struct Service {
     pub listeners: Listeners,
     /// Whether its handlers read bodies as they come, and bound their size and time themselves.
     pub streams: bool,
+    /// Whether it makes spans of OpenTelemetry, and so reads where they go.
+    pub traces: bool,
 }
 
 /// The two addresses: the variable that sets each, and its default.
@@ -36,5 +38,6 @@ impl Service {
             operators: ("TEST_OPERATORS_BIND", "127.0.0.1:0"),
         },
         streams: false,
+        traces: false,
     };
 }

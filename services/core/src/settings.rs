@@ -7,7 +7,7 @@ use crate::{
     http::HttpConfig,
     jobs::WorkerConfig,
     service::Service,
-    telemetry::logs::LogConfig,
+    telemetry::{logs::LogConfig, traces::TracesConfig},
 };
 
 /// The settings, in groups by the part that reads it.
@@ -22,6 +22,8 @@ pub struct Settings {
     pub worker: WorkerConfig,
     /// Logging.
     pub log: LogConfig,
+    /// Where spans go; none: nowhere.
+    pub traces: Option<TracesConfig>,
     /// The domains, in the order of their list.
     pub domains: Vec<Setup>,
 }
@@ -44,12 +46,17 @@ impl Settings {
         let worker = WorkerConfig::read(&mut env);
         let domains = domains.iter().map(|read| read(&mut env)).collect();
         let log = LogConfig::read(&mut env);
+        let traces = match service.traces {
+            true => TracesConfig::read(&mut env),
+            false => None,
+        };
         let settings = database.map(|database| Self {
             service,
             database,
             http,
             worker,
             log,
+            traces,
             domains,
         });
         env.finish(settings)

@@ -49,7 +49,7 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
 }
 
 /// Every setting with a value that it cannot have.
-const BAD_SETTINGS: [(&str, &str); 55] = [
+const BAD_SETTINGS: [(&str, &str); 64] = [
     ("DATABASE_URL", "mysql://nobody@nowhere/db"),
     ("KIJKO_SIDECAR_BIND", "here"),
     ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1"),
@@ -103,6 +103,18 @@ const BAD_SETTINGS: [(&str, &str); 55] = [
     ("KIJKO_OAUTH_GITHUB_KIND", "saml"),
     ("KIJKO_CONNECTION_PROVIDERS", "email"),
     ("KIJKO_OAUTH_GITHUB_CONNECTION_SCOPES", "a\nb"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "here:4318"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "ftp://h"),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "no pair"),
+    ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a b=c"),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", "0"),
+    ("OTEL_RESOURCE_ATTRIBUTES", "=x"),
+    (
+        "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+        "perhaps",
+    ),
     ("KIJKO_LOG", "kijko_sidecar=loudly"),
     ("KIJKO_LOG_FORMAT", "xml"),
 ];

@@ -1,4 +1,4 @@
-//! What operators see: logs, the canonical line of a request or job, metrics, readiness.
+//! What operators see: logs, the canonical line of a request or job, metrics, readiness, spans.
 
 pub mod backlog;
 pub mod canonical;
@@ -9,3 +9,4 @@ pub mod metrics;
 pub mod process;
 pub mod readiness;
 pub mod throttle;
+pub mod traces;

@@ -31,6 +31,7 @@ pub const SERVICE: Service = Service {
         public: ("TEST_BIND", "127.0.0.1:0"),
         operators: ("TEST_OPERATORS_BIND", "127.0.0.1:0"),
     },
+    traces: false,
     streams: false,
 };
 
