@@ -121,11 +121,28 @@ impl Api {
                 Ok(Permission::Granted(granted, limits))
             }
             400..=499 => Ok(Permission::Refused(Box::new(refusal(status, body, limits)))),
+            // Ours: the database says what is missing.
+            503 if reason(&body).is_some_and(|(code, _)| code == "unavailable") => {
+                Ok(Permission::Refused(Box::new(refusal(status, body, limits))))
+            }
             other => Err(Error::Unavailable {
-                cause: format!("the API answered {other}"),
+                cause: match reason(&body) {
+                    Some((code, message)) => format!("the API answered {other}: {code}: {message}"),
+                    None => format!("the API answered {other}"),
+                },
             }),
         }
     }
+}
+
+/// Code and message of an error of PostgREST, for the log.
+fn reason(body: &[u8]) -> Option<(String, String)> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let text = |name: &str| {
+        let text = body.get(name)?.as_str()?;
+        Some(text.chars().take(300).collect::<String>())
+    };
+    Some((text("code")?, text("message").unwrap_or_default()))
 }
 
 fn limit_headers(headers: &HeaderMap) -> HeaderMap {
@@ -169,6 +186,47 @@ mod tests {
             .finish(Some(()))
             .map_or_else(|error| error.problems.len(), |()| 0);
         (url.map(|url| url.to_string()), problems)
+    }
+
+    async fn answer(status: u16, body: &'static str) -> Result<Permission<Value>, Error> {
+        let respond = move || async move { (StatusCode::from_u16(status).unwrap(), body) };
+        let routes = axum::Router::new().route("/rpc/f", axum::routing::post(respond));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(axum::serve(listener, routes).into_future());
+        let api = Api::new(url.parse().unwrap()).unwrap();
+        api.call("f", &HeaderMap::new(), &Value::Null).await
+    }
+
+    #[tokio::test]
+    async fn what_fails_behind_the_api_says_why_in_the_log_only() {
+        for (status, body, wanted) in [
+            (
+                500,
+                r#"{"code":"57014","message":"canceling statement"}"#,
+                "the API answered 500: 57014: canceling statement",
+            ),
+            (
+                503,
+                r#"{"code":"PGRST003","message":"Timed out"}"#,
+                "the API answered 503: PGRST003: Timed out",
+            ),
+            (502, "<html>", "the API answered 502"),
+            (503, r#"{"code":7}"#, "the API answered 503"),
+        ] {
+            let error = answer(status, body).await.err().unwrap();
+            assert_eq!(error.cause(), Some(wanted));
+            assert!(!error.to_string().contains("cancel"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_database_misses_is_for_the_caller() {
+        let body = r#"{"code":"unavailable","message":"no key"}"#;
+        match answer(503, body).await.unwrap() {
+            Permission::Refused(refusal) => assert_eq!(refusal.status(), 503),
+            Permission::Granted(..) => panic!("granted"),
+        }
     }
 
     #[test]
