@@ -179,10 +179,14 @@ declare
   provider public.llm_providers;
 begin
   select p.* into provider from public.llm_providers as p
-  where p.org_id in (org, kijko.platform_org_id()) and p.name = split_part(model, '/', 1) and p.enabled
+  where p.org_id in (org, kijko.platform_org_id()) and p.name = split_part(model, '/', 1)
   order by p.org_id = org desc
   limit 1;
+  -- An organization that switches its own provider off wants no calls of that name, least of all on the keys of the platform.
+  if not provider.enabled then
+    return null;
+  end if;
   return provider;
 end
 $$;
-comment on function private.llm_find_provider(uuid, text) is 'The provider of a model: the organization''s own, else the platform''s; null without one.';
+comment on function private.llm_find_provider(uuid, text) is 'The provider of a model: the organization''s own, else the platform''s; null without one, and if it is off.';
