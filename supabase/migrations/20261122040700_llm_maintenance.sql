@@ -2,6 +2,16 @@
 -- LLM gateway: what nobody ended, and what is over.
 -- ============================================================================
 
+create function private.llm_postpone(call_id uuid, code text, problem text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise warning 'call % of a model cannot be ended: % %', llm_postpone.call_id, code, problem;
+  update private.llm_open_calls as c set ends_at = clock_timestamp() + interval '10 minutes' where c.call_id = llm_postpone.call_id;
+end
+$$;
+comment on function private.llm_postpone(uuid, text, text) is 'Says in the log why maintenance could not end a call, and lets it try again in ten minutes.';
+
 create function private.llm_release_reserved(max_calls integer default 1000) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -14,10 +24,15 @@ begin
     select c.call_id from private.llm_open_calls as c where c.status = 'reserved' and c.ends_at <= clock_timestamp()
     order by c.ends_at limit llm_release_reserved.max_calls
   loop
-    opened := private.llm_lock_call(due);
-    continue when opened.call_id is null or opened.status <> 'reserved';
-    perform private.llm_finish(opened, 'cancelled', '{}', '{"error_code": "not_opened"}');
-    released := released + 1;
+    -- One call that fails does not keep the others: it waits behind them.
+    begin
+      opened := private.llm_lock_call(due);
+      continue when opened.call_id is null or opened.status <> 'reserved';
+      perform private.llm_finish(opened, 'cancelled', '{}', '{"error_code": "not_opened"}');
+      released := released + 1;
+    exception when others then
+      perform private.llm_postpone(due, sqlstate, sqlerrm);
+    end;
   end loop;
   return released;
 end
@@ -36,9 +51,13 @@ begin
     select c.call_id from private.llm_open_calls as c where c.status = 'sent' and c.ends_at <= clock_timestamp()
     order by c.ends_at limit llm_settle_abandoned.max_calls
   loop
-    if private.llm_settle(due, '{"status": "failed", "error_code": "abandoned"}') is not null then
-      settled := settled + 1;
-    end if;
+    begin
+      if private.llm_settle(due, '{"status": "failed", "error_code": "abandoned"}') is not null then
+        settled := settled + 1;
+      end if;
+    exception when others then
+      perform private.llm_postpone(due, sqlstate, sqlerrm);
+    end;
   end loop;
   return settled;
 end
