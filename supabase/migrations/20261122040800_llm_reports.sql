@@ -22,10 +22,23 @@ begin
     and (p.org_id = org or p.key_set_at is not null or p.base_url is not null or private.models_unavailable_reason(m.id) is null)
     and not exists (select 1 from public.llm_settings as s where s.org_id = org and s.routes_only)
     and not exists (select 1 from public.llm_routes as r where r.org_id = org and r.enabled and r.name = m.id)
+  union
+  -- The price of a pattern and an organization's own provider name no models. Its routes do.
+  select t.model, p.name, min(r.created_at)
+  from public.llm_routes as r
+  cross join lateral unnest(r.targets) as t (model)
+  cross join lateral private.llm_find_provider(org, t.model) as p
+  where r.org_id = org and r.enabled and private.llm_may_use(r) and p.id is not null
+    and (p.org_id = org or (private.models_price(t.model, null)).id is not null)
+    and (p.org_id = org or p.key_set_at is not null or p.base_url is not null or private.models_unavailable_reason(t.model) is null)
+    and not exists (select 1 from public.llm_settings as s where s.org_id = org and s.routes_only)
+    and not exists (select 1 from public.llm_routes as o where o.org_id = org and o.enabled and o.name = t.model)
+    and not exists (select 1 from public.llm_models as m where m.id = t.model)
+  group by t.model, p.name
   order by 2, 1;
 end
 $$;
-comment on function public.list_llm_models() is 'The routes that the caller may use, and the models that have a price and a provider that is on. Requires llm:call. Definer: reads providers of the platform.';
+comment on function public.list_llm_models() is 'The routes that the caller may use, the models that have a price and a provider that is on, and the targets of these routes. Requires llm:call. Definer: reads providers of the platform.';
 grant execute on function public.list_llm_models() to authenticated;
 
 create type public.llm_budget_state as (
