@@ -277,7 +277,9 @@ begin
   if execution.id is null then
     return false;
   end if;
-  cost := private.executions_settle_call(execution, usage, private.executions_call_cost(execution, usage));
+  cost := private.executions_settle_call(
+    execution, usage || '{"error_code": "shutdown"}', private.executions_call_cost(execution, usage)
+  );
   used := private.executions_add_usage(execution, usage, cost);
   update public.executions as e
   set hold_id = used.hold_id, input_tokens = used.input_tokens, output_tokens = used.output_tokens,

@@ -75,7 +75,7 @@ begin
     if execution.id is not null then
       status := private.jobs_status_after_failure(job, retryable, outage);
       perform private.executions_record_usage(
-        job, execution, usage, case status when 'dead' then 'failed' else status end, execution.output,
+        job, execution, usage || jsonb_build_object('error_code', code), case status when 'dead' then 'failed' else status end, execution.output,
         private.jobs_code_after_failure(status, code), message
       );
     end if;

@@ -33,13 +33,14 @@ begin
   );
   insert into public.llm_calls (
     id, org_id, requested_model, provider, model, own_key, status, held_tokens, held_microusd, attempts, member_id, key_id, project_id, skill_id,
-    execution_id, prompt_id, prompt_version, created_by, created_at
+    execution_id, trace_id, prompt_id, prompt_version, created_by, created_at
   )
   values (
     new.id, new.org_id, new.model, left(target ->> 'provider', 63), left(target ->> 'name', 200), false, 'sent',
     private.llm_amount('llm_tokens', new.max_use), private.llm_amount('llm_cost_microusd', new.max_use), 1,
     private.as_uuid(execution.usage_attributes ->> 'member'), private.as_uuid(execution.usage_attributes ->> 'key'),
-    execution.project_id, execution.skill_id, execution.id, execution.prompt_id, execution.prompt_version, execution.created_by, new.created_at
+    execution.project_id, execution.skill_id, execution.id, replace(execution.id::text, '-', ''), execution.prompt_id, execution.prompt_version,
+    execution.created_by, new.created_at
   );
   insert into private.llm_open_calls (call_id, organization, called_at, status, ends_at, call, attributes, holds, attempt)
   values (
@@ -68,7 +69,8 @@ begin
     perform private.llm_finish(opened, 'failed', '{}', '{"error_code": "lost"}');
   else
     perform private.llm_finish(
-      opened, 'succeeded',
+      opened,
+      case when old.used ->> 'error_code' is null then 'succeeded' when old.used ->> 'error_code' in ('cancelled', 'shutdown') then 'cancelled' else 'failed' end,
       jsonb_build_object(
         'input_tokens', private.models_parse_count(old.used -> 'input_tokens'),
         'output_tokens', private.models_parse_count(old.used -> 'output_tokens'),
@@ -77,7 +79,7 @@ begin
         'reasoning_tokens', private.models_parse_count(old.used -> 'reasoning_tokens'),
         'cost_microusd', private.models_parse_count(old.used -> 'cost_microusd')
       ),
-      jsonb_build_object('model', old.used -> 'model', 'finish_reason', old.used -> 'finish_reason')
+      jsonb_build_object('model', old.used -> 'model', 'finish_reason', old.used -> 'finish_reason', 'error_code', old.used -> 'error_code')
     );
   end if;
   return null;

@@ -1,7 +1,7 @@
 begin;
 \ir 000_helpers.sql
 \ir llm_helpers.sql
-select plan(25);
+select plan(31);
 
 select tests.sign_up('ada');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -25,6 +25,7 @@ select tests.act_as_superuser();
 select is(array[tests.held_by('all'), tests.held_by('each member')], '{300,90}', 'and is settled');
 select is(tests.counted(), '{300,90}', 'as the meters are');
 select is((select row(c.status, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.cost_microusd, c.reported_model)::text from tests.call(:'call') as c), '(succeeded,200,100,50,90,echo/echo)', 'with what it used');
+select is((tests.call(:'call')).trace_id, replace(:'execution', '-', ''), 'in the trace of its execution');
 select is((select count(*) from private.llm_open_calls where organization = tests.org('ada')), 0::bigint, 'nothing stays open');
 
 -- ---- one that does not fit
@@ -64,6 +65,23 @@ insert into public.projects (name, visibility) values ('Hidden', 'private') retu
 select tests.authorize('echo/c', 1, 1, jsonb_build_object('project', :'hidden')) as ticket \gset
 select tests.act_as('mem', tests.org('ada'));
 select is((select count(*) from public.llm_usage('model') as u where u.value = 'echo/c'), 0::bigint, 'calls of hidden projects are not counted');
+
+-- ---- ones that fail, are cancelled and are handed back
+select tests.act_as_superuser();
+create function tests.call_of(job uuid) returns uuid language sql security definer as $$
+  select (private.executions_reserve_call('w', job, null, jsonb_build_object('id', gen_random_uuid(), 'input_tokens', 10, 'output_tokens', 10)) ->> 'call_id')::uuid
+$$;
+select tests.call_of(:'job') as call \gset
+select tests.act_as_sidecar();
+select ok(private.executions_record_call('w', :'job', null, jsonb_build_object('call_id', :'call', 'input_tokens', 4, 'output_tokens', 1)), 'one is handed back');
+select tests.act_as_superuser();
+select is((select row(c.status, c.error_code, c.input_tokens)::text from tests.call(:'call') as c), '(cancelled,shutdown,4)', 'its call was cut');
+select tests.call_of(:'job') as call \gset
+select tests.act_as_sidecar();
+select is(private.executions_fail('w', :'job', 'vendor_refused', 'no', false, usage => jsonb_build_object('call_id', :'call', 'input_tokens', 3, 'output_tokens', 0)), 'dead', 'one fails');
+select tests.act_as_superuser();
+select is((select row(c.status, c.error_code, c.input_tokens)::text from tests.call(:'call') as c), '(failed,vendor_refused,3)', 'and so has its call');
+select is((select error_code from public.executions where job_id = :'job'), 'vendor_refused', 'by the same code');
 
 select * from finish();
 rollback;
