@@ -50,16 +50,25 @@ end
 $$;
 comment on function private.llm_max_cost(public.llm_models, jsonb) is 'The highest cost of a call with these counts at a price; null without a price. Nullable: result.';
 
+create function private.llm_input_tokens(call jsonb, target jsonb) returns bigint
+language sql immutable
+-- OpenAI's small models multiply what they count for an image: 50,000 tokens instead of 6,500.
+return (call ->> 'input_tokens')::bigint + case
+  when call ->> 'kind' = 'chat' and target ->> 'name' ~ '(mini|nano)' then coalesce((call ->> 'images')::bigint, 0) * 43500
+  else 0
+end;
+comment on function private.llm_input_tokens(jsonb, jsonb) is 'The most that the model of a target reads in a call, its images included.';
+
 create function private.llm_attempt(call jsonb, target jsonb) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   counts constant jsonb := jsonb_build_object(
-    'input_tokens', call -> 'input_tokens',
+    'input_tokens', private.llm_input_tokens(call, target),
     -- A vendor that counts tokens counts them for each image.
     'output_tokens', (call ->> 'choices')::bigint * (target ->> 'max_output_tokens')::bigint
       * case when call ->> 'kind' = 'images' then greatest((call ->> 'images')::bigint, 1) else 1 end,
-    'images', call -> 'images'
+    'images', case when call ->> 'kind' = 'images' then call -> 'images' else to_jsonb(0) end
   );
 begin
   return counts || jsonb_build_object('cost_microusd', private.llm_max_cost(private.models_price(target ->> 'name', null), counts));

@@ -12,7 +12,7 @@ declare
 begin
   if provider.id is null then
     code := 'model_not_found';
-    problem := format('there is no provider of %s', model);
+    problem := format('there is no provider of %s, or it is off', model);
   elsif provider.kind = 'anthropic' and call ->> 'kind' <> 'chat' or provider.kind = 'gemini' and call ->> 'kind' = 'images' then
     code := 'bad_request';
     problem := format('%s has no %s', provider.name, call ->> 'kind');
@@ -142,7 +142,7 @@ begin
   elsif kind is null or kind not in ('chat', 'embeddings', 'images') then
     perform kijko.fail('invalid_input', 'kind: chat, embeddings or images');
   elsif (input_tokens between 0 and 20000000) is not true or (max_output_tokens between 1 and 100000000) is false
-    or (choices between 0 and 128) is not true or (images between 0 and 128) is not true
+    or (choices between 0 and 128) is not true or (images between 0 and case kind when 'chat' then 20000 else 128 end) is not true
   then
     perform kijko.fail('invalid_input', 'a count is out of its range');
   elsif fields is null or cardinality(fields) > 100 or char_length(trace_id) > 64 or octet_length(array_to_string(fields, '')) > 2000 then
@@ -205,5 +205,5 @@ begin
   ));
 end
 $$;
-comment on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text, uuid) is 'Whether the caller may make this call of a model now; the gateway asks it for each request to /llm/v1. Holds what the call can use at most against every budget and meter, and returns {ticket}, which is of use to the sidecar only. Requires llm:call. Fails with budget_exceeded, quota_exceeded, model_not_found, model_not_allowed, model_not_priced or bad_request, among others. Definer: holds and calls are written by functions.';
+comment on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text, uuid) is 'Whether the caller may make this call of a model now; the gateway asks it for each request to /llm/v1. Holds what the call can use at most against every budget and meter, and returns {ticket}, which is of use to the sidecar only. images: how many are wanted; of a chat, how many its prompt has, which input_tokens includes. Requires llm:call. Fails with budget_exceeded, quota_exceeded, model_not_found, model_not_allowed, model_not_priced or bad_request, among others. Definer: holds and calls are written by functions.';
 grant execute on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text, uuid) to authenticated;

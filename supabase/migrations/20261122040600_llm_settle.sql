@@ -112,7 +112,7 @@ comment on function private.llm_used(private.llm_open_calls, jsonb) is 'What the
 -- For the sidecar
 -- ----------------------------------------------------------------------------
 
-create function private.llm_open_target(org uuid, target jsonb, index integer) returns jsonb
+create function private.llm_open_target(org uuid, call jsonb, target jsonb, index integer) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -127,6 +127,7 @@ begin
     'own_key', p.org_id = org,
     'model', substr(target ->> 'name', strpos(target ->> 'name', '/') + 1),
     'max_output_tokens', target -> 'max_output_tokens',
+    'input_tokens', private.llm_input_tokens(call, target),
     'max_concurrency', p.max_concurrency,
     'allowed_hosts', case when p.org_id = org then '' else coalesce(current_setting('kijko.http_allowed_hosts', true), '') end
   )
@@ -134,7 +135,7 @@ begin
   where p.id = (target ->> 'provider_id')::uuid and p.enabled);
 end
 $$;
-comment on function private.llm_open_target(uuid, jsonb, integer) is 'What the sidecar needs to call a target, its key included; null when the provider is gone. Nullable: result.';
+comment on function private.llm_open_target(uuid, jsonb, jsonb, integer) is 'What the sidecar needs to call a target, its key included; null when the provider is gone. Nullable: result.';
 
 create function private.llm_open(ticket text) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -151,7 +152,7 @@ begin
   end if;
   select jsonb_agg(o.target order by t.place) filter (where o.target is not null) into targets
   from jsonb_array_elements(opened.call -> 'targets') with ordinality as t (value, place)
-  cross join lateral private.llm_open_target(opened.organization, t.value, t.place::integer - 1) as o (target);
+  cross join lateral private.llm_open_target(opened.organization, opened.call, t.value, t.place::integer - 1) as o (target);
   if opened.status = 'reserved' then
     if (targets -> 0 -> 'index' = '0') is not true then
       -- The provider was removed or switched off in between.

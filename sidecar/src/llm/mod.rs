@@ -4,6 +4,7 @@
 //! - `client`: one vendor over HTTP: `request` writes the body, `sse` splits the answer into events, `frames` reads them, `fault`
 //!   turns what goes wrong into our errors, and `redact` keeps the operator's account out of them.
 //! - `usage`, `reported`, `estimate`: the tokens of a call, counted by its vendor or estimated.
+//! - `semconv`: the names of OpenTelemetry's conventions for spans.
 //! - `echo`: the development model.
 
 mod client;
@@ -19,6 +20,7 @@ mod provider;
 mod redact;
 mod reported;
 mod request;
+pub(crate) mod semconv;
 mod sse;
 mod usage;
 mod vendor;

@@ -32,7 +32,7 @@ select tests.refuses($$select public.set_llm_provider_key(gen_random_uuid(), 'k'
 select isnt((public.set_llm_provider_key(:'own', 'sk-own')).key_set_at, null, 'an owner sets a key');
 select tests.opened_call('own/model-x', 10, 10) as opened \gset
 select is((:'opened'::jsonb #> '{targets,0}') - array['provider_id', 'max_concurrency'],
-  '{"key": "sk-own", "kind": "openai", "index": 0, "model": "model-x", "own_key": true, "base_url": "https://own.example.com/v1", "provider": "own", "allowed_hosts": "", "max_output_tokens": 10}',
+  '{"key": "sk-own", "kind": "openai", "index": 0, "model": "model-x", "own_key": true, "base_url": "https://own.example.com/v1", "provider": "own", "input_tokens": 10, "allowed_hosts": "", "max_output_tokens": 10}',
   'the sidecar gets the key, and no private host');
 select is(tests.settle((:'opened'::jsonb ->> 'call_id')::uuid, '{"status": "succeeded", "prompt_tokens": 5, "completion_tokens": 5}'), '{"tokens": 10, "estimated": false, "cost_microusd": null}', 'a call with an own key may have no price');
 select is(tests.counted(), '{10,0}', 'it counts as tokens');
@@ -45,6 +45,10 @@ delete from public.llm_budgets;
 select lives_ok($$select tests.authorize('own/model-x', 10, 10, '{"fields": ["service_tier"]}')$$, 'other fields pass on an own key');
 update public.llm_providers set enabled = false where id = :'own';
 select tests.refuses($$select tests.authorize('own/model-x', 10, 10)$$, 'model_not_found', 'one that is off is not there');
+insert into public.llm_providers (name, kind, enabled) values ('cheap', 'openai', false);
+select tests.refuses($$select tests.authorize('cheap/a', 10, 10)$$, 'model_not_found', 'and the platform''s of its name does not step in');
+select is((select count(*) from public.list_llm_models() where id like 'cheap/%'), 0::bigint, 'nor is listed');
+delete from public.llm_providers where name = 'cheap';
 select tests.act_as_superuser();
 select tests.end_all() as ended \gset
 
@@ -70,6 +74,7 @@ select is((select string_agg(id, ' ') from public.list_llm_models() where owned_
 select tests.act_as('ada', tests.org('ada'));
 select is((select string_agg(id, ' ') from public.list_llm_models() where owned_by = 'route'), 'admins fast', 'what an owner may call');
 select ok(exists (select 1 from public.list_llm_models() where id = 'dear/big'), 'and models with a price');
+select is((select string_agg(id, ' ') from public.list_llm_models() where id ~ '^(cheap|gone|own)/'), 'cheap/a', 'and the targets of these routes whose price is that of a pattern');
 select is(tests.opened_call('dear/big', 1, 100000) #> '{targets,0,max_output_tokens}', '100', 'no longer answer is asked for than the model can give');
 insert into public.llm_routes (name, targets, max_output_tokens) values ('openai/gpt-x', '{cheap/a}', 50), ('claude-x', '{cheap/b}', null), ('anthropic/claude-x', '{cheap/c}', null), ('openai/closed', '{cheap/a}', null);
 update public.llm_routes set allowed_roles = '{viewer}' where name = 'openai/closed';
@@ -160,9 +165,33 @@ select cmp_ok(private.llm_purge(), '>=', 1, 'its time is over');
 select is((select count(*) from public.llm_call_contents where org_id = tests.org('ada')), 0::bigint, 'it is deleted');
 select is(tests.content_bytes(), 0::bigint, 'and takes no room');
 
--- ---- what nobody ends
+-- ---- images in a prompt count by the model that is called
 select tests.act_as('ada', tests.org('ada'));
 delete from public.llm_budgets;
+insert into public.llm_routes (name, targets) values ('pictures', '{cheap/a-mini,cheap/a}');
+select tests.opened_call('pictures', 7000, 10, '{"images": 1}') as opened \gset
+select is(jsonb_path_query_array(:'opened', '$.targets[*].input_tokens'), '[50500, 7000]', 'more for a small one');
+select is((tests.call((:'opened'::jsonb ->> 'call_id')::uuid)).held_tokens, 50510::bigint, 'as is held');
+select is(tests.raise((:'opened'::jsonb ->> 'call_id')::uuid, 1, null), '{"ok": true}', 'the next target');
+select is((tests.call((:'opened'::jsonb ->> 'call_id')::uuid)).held_tokens, 7010::bigint, 'is held for as its own model counts');
+select tests.refuses($$select tests.authorize('cheap/a', 10, 10, '{"images": 20001}')$$, 'invalid_input', 'images have a bound');
+select tests.refuses($$select tests.authorize('cheap/a', 10, 10, '{"images": 129, "kind": "images"}')$$, 'invalid_input', 'and those that are made another one');
+select tests.act_as_superuser();
+select tests.end_all() as ended \gset
+
+-- ---- what nobody ends
+select tests.act_as('ada', tests.org('ada'));
+select tests.authorize('cheap/a', 10, 10) as broken \gset
+select tests.act_as_superuser();
+select c.holds as kept from private.llm_open_calls as c where c.organization = tests.org('ada') \gset
+update private.llm_open_calls set ends_at = clock_timestamp() - interval '1 hour', holds = '[{"sunk": "no number"}]' where organization = tests.org('ada');
+select is(private.llm_release_reserved(), 0, 'a call that cannot be ended');
+select cmp_ok((select c.ends_at from private.llm_open_calls as c where c.organization = tests.org('ada')), '>', clock_timestamp() + interval '5 minutes', 'waits behind the others');
+update private.llm_open_calls set ends_at = clock_timestamp() - interval '1 hour', status = 'sent' where organization = tests.org('ada');
+select is(private.llm_settle_abandoned(), 0, 'also one that was sent');
+update private.llm_open_calls set holds = :'kept' where organization = tests.org('ada');
+select tests.end_all() as ended \gset
+select tests.act_as('ada', tests.org('ada'));
 select tests.authorize('cheap/a', 10, 10) as ticket \gset
 select tests.opened('cheap/a', 10, 10) as call \gset
 select tests.act_as_superuser();

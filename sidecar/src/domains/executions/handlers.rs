@@ -3,13 +3,13 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Instant, SystemTime},
 };
 
 use kijko_core::{
     db::{DbError, retry_transient},
     jobs::{Failure, Handler, HandlerError, Job, JobKind, Queue, Registry},
-    telemetry::canonical,
+    telemetry::{canonical, traces::Tracer},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,13 +17,15 @@ use uuid::Uuid;
 
 use super::{
     metrics::CallSeries,
-    output::{outcome, settlement, wants_json},
+    open_call::{Attempt, OPEN_CALL_TTL, OpenCall, attempt},
+    output::{outcome, wants_json},
+    spans::Spans,
     store::{Execution, Reservation, Store},
     text::TextWriter,
 };
 use crate::{
     input_files::InputFiles,
-    llm::{CompletionRequest, Models, Progress, Provider, Usage, max_tokens, tokens_of_bytes},
+    llm::{CompletionRequest, Models, Progress, Provider, Usage, max_tokens},
     sandbox::{PromptError, PromptRequest, Sandbox},
 };
 
@@ -40,9 +42,6 @@ impl JobKind for ExecutionJob {
     const KIND: &'static str = "execution";
 }
 
-/// The usage of a call is kept this long for its record; afterwards its lease has long gone to another worker.
-const OPEN_CALL_TTL: Duration = Duration::from_secs(3_600);
-
 /// Runs executions.
 pub struct ExecutionHandler {
     store: Store,
@@ -51,22 +50,9 @@ pub struct ExecutionHandler {
     sandbox: Arc<Sandbox>,
     files: Arc<InputFiles>,
     series: Arc<CallSeries>,
+    spans: Spans,
     /// By job and attempt: an attempt that lost its lease may end after the next one has begun, and must leave it alone.
     open: Mutex<HashMap<Attempt, OpenCall>>,
-}
-
-type Attempt = (Uuid, i32);
-
-/// A call whose attempt has not been recorded yet. It is kept here and not in the call's future, which is dropped when
-/// the job is cancelled or runs out of time: what it used until then is paid for.
-struct OpenCall {
-    id: Uuid,
-    since: Instant,
-    /// What is reserved for it.
-    max_usage: Usage,
-    provider: &'static str,
-    model: String,
-    progress: Progress,
 }
 
 impl ExecutionHandler {
@@ -78,6 +64,7 @@ impl ExecutionHandler {
         sandbox: Arc<Sandbox>,
         files: Arc<InputFiles>,
         series: Arc<CallSeries>,
+        tracer: Tracer,
     ) -> Self {
         Self {
             store,
@@ -86,6 +73,7 @@ impl ExecutionHandler {
             sandbox,
             files,
             series,
+            spans: Spans::new(tracer),
             open: Mutex::default(),
         }
     }
@@ -185,6 +173,7 @@ impl ExecutionHandler {
         let call = OpenCall {
             id,
             since,
+            start: SystemTime::now(),
             max_usage,
             provider,
             model: request.model.clone(),
@@ -198,8 +187,10 @@ impl ExecutionHandler {
         self.calls().get(&attempt(job)).map(OpenCall::usage)
     }
 
-    fn settled(&self, job: &Job) {
-        self.calls().remove(&attempt(job));
+    /// The attempt is recorded; `code` says why it failed.
+    fn settled(&self, job: &Job, code: Option<&str>) {
+        let call = self.calls().remove(&attempt(job));
+        self.spans.end(job, call.map(OpenCall::end), code);
     }
 
     /// Earlier attempts have lost their leases, and the database has released their reservations.
@@ -223,10 +214,6 @@ impl ExecutionHandler {
     }
 }
 
-fn attempt(job: &Job) -> Attempt {
-    (job.id, job.attempt)
-}
-
 impl Handler for ExecutionHandler {
     type Payload = ExecutionJob;
 
@@ -237,6 +224,7 @@ impl Handler for ExecutionHandler {
         payload: ExecutionJob,
     ) -> Result<Value, HandlerError> {
         canonical::add("execution_id", payload.execution_id.to_string());
+        self.spans.begin(job, payload.execution_id);
         self.execute(queue, job).await
     }
 
@@ -247,7 +235,8 @@ impl Handler for ExecutionHandler {
         result: &Value,
     ) -> Result<bool, DbError> {
         let taken = self.store.finish(queue, job, result).await?;
-        self.settled(job);
+        // What the database did not take as a success was cancelled meanwhile.
+        self.settled(job, (!taken).then_some("cancelled"));
         Ok(taken)
     }
 
@@ -262,7 +251,7 @@ impl Handler for ExecutionHandler {
             add_usage(usage);
         }
         let status = self.store.fail(queue, job, failure, usage.as_ref()).await?;
-        self.settled(job);
+        self.settled(job, Some(&failure.code));
         Ok(status)
     }
 
@@ -270,8 +259,8 @@ impl Handler for ExecutionHandler {
         if let Some(usage) = self.usage(job) {
             add_usage(&usage);
             self.store.record_call(queue, job, &usage).await?;
-            self.settled(job);
         }
+        self.settled(job, Some("shutdown"));
         queue.release(job).await
     }
 }
@@ -286,25 +275,10 @@ fn add_usage(usage: &Value) {
     }
 }
 
-impl OpenCall {
-    /// A vendor that counts only at the end of its answer has reported nothing when the call ends early. The received part
-    /// was paid for, so it is estimated.
-    fn usage(&self) -> Value {
-        let state = self.progress.state();
-        let usage = match state.answer_bytes {
-            received if state.usage.is_empty() && received > 0 => {
-                Usage::new(self.max_usage.input, tokens_of_bytes(received))
-            }
-            _ => state.usage,
-        };
-        let model = state.model.as_ref().unwrap_or(&self.model);
-        let model = format!("{}/{model}", self.provider);
-        settlement(self.id, usage, &model, state.service_tier)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::Map;
 
     use super::*;
@@ -321,6 +295,7 @@ mod tests {
             sandbox,
             Arc::new(files),
             Arc::default(),
+            Tracer::off(),
         )
     }
 
@@ -360,7 +335,7 @@ mod tests {
         let (old, new) = (job(id, 1), job(id, 2));
         open(&handler, &old);
         let call = open(&handler, &new);
-        handler.settled(&old);
+        handler.settled(&old, None);
         assert_eq!(call_of(&handler, &old), None);
         assert_eq!(call_of(&handler, &new), Some(json!(call)));
     }

@@ -3,8 +3,10 @@
 mod failures;
 mod handlers;
 mod metrics;
+mod open_call;
 mod output;
 mod providers;
+mod spans;
 mod store;
 mod text;
 mod vendor_health;
@@ -53,6 +55,7 @@ fn domain(
         Arc::new(sandbox),
         Arc::new(files),
         series.clone(),
+        context.tracer.clone(),
     );
     let mut domain = Domain {
         series: vec![series],

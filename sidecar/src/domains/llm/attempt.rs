@@ -15,7 +15,7 @@ use super::{
     output::Output,
     reader::{Read, Reader},
     room::Room,
-    store::{Kind, Spent, Target},
+    store::{Kind, Opened, Spent, Target},
     to_anthropic, to_gemini, to_openai,
     upstreams::Route,
 };
@@ -142,7 +142,7 @@ impl Attempt {
     pub(super) async fn chat(
         &mut self,
         chat: &Chat,
-        target: &Target,
+        (opened, target): (&Opened, &Target),
         route: Result<Route, Failure>,
         output: &mut Output,
         deadlines: Deadlines,

@@ -31,6 +31,7 @@ use super::{
     output::{Output, Reply},
     record::{End, Ended},
     request::Request,
+    span::{self, Past, Place},
     store::{Kind, Opened, Target},
     upstreams::Times,
 };
@@ -48,6 +49,8 @@ pub(super) struct Call {
     pub gateway: Arc<Gateway>,
     pub request: Request,
     pub ticket: String,
+    /// Its place in a trace.
+    pub place: Place,
     /// Cancelled when the client hangs up.
     pub gone: CancellationToken,
     /// The room that the request takes.
@@ -62,6 +65,7 @@ struct State {
     attempts: u32,
     /// When the first piece of the answer came, from the start of the call.
     first_token: Option<Duration>,
+    past: Past,
 }
 
 impl Call {
@@ -87,6 +91,7 @@ impl Call {
             target: HELD_FIRST,
             attempts: 0,
             first_token: None,
+            past: Past::default(),
         };
         let said = output.said.clone();
         let last = start + Duration::from_secs(opened.time_budget_seconds) + MAX_ANSWER;
@@ -115,6 +120,18 @@ impl Call {
             total: start.elapsed(),
         };
         let usage = ended.usage(&end);
+        let tracer = &self.gateway.tracer;
+        let span = tracer.is_on().then(|| {
+            let past = std::mem::take(&mut state.past);
+            span::of_call(
+                &ended,
+                &end,
+                self.place,
+                past,
+                tracer,
+                &self.gateway.upstreams,
+            )
+        });
         let outcome = match &end {
             End::Answered => "succeeded",
             End::Failed(_) => "failed",
@@ -123,7 +140,7 @@ impl Call {
         let kind = self.request.kind();
         let series = &self.gateway.series;
         series.ended(kind, outcome, start.elapsed(), state.first_token);
-        unsettled.settle(usage).await;
+        unsettled.settle(usage, span).await;
         // A client that does not read them has all but these.
         let finish = self.finish(end, state, output, &heading);
         let _ = tokio::time::timeout(LAST_PIECES, finish).await;
@@ -171,7 +188,12 @@ impl Call {
             let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
             for attempt in 0..=opened.retries {
                 match gateway
-                    .hold(opened, target, state.attempts, &state.attempt)
+                    .hold(
+                        opened,
+                        target,
+                        state.attempts,
+                        (state.target, &state.attempt),
+                    )
                     .await
                 {
                     Ok(()) => {}
@@ -181,6 +203,10 @@ impl Call {
                         break;
                     }
                     Err(Refused::NoRoom(failure) | Refused::Ended(failure)) => return Err(failure),
+                }
+                if state.attempts > 0 {
+                    let held = opened.input_tokens_of(state.target);
+                    state.past.add(state.attempt.spent(held));
                 }
                 state.attempts += 1;
                 state.target = target.index;
@@ -193,6 +219,9 @@ impl Call {
                 let first_token = state.attempt.first_token;
                 state.first_token = first_token.map(|first| since + first);
                 self.note(target, &outcome);
+                if gateway.tracer.is_on() {
+                    state.past.note(target, span::outcome(&outcome));
+                }
                 let Err(failure) = outcome else {
                     return Ok(());
                 };
@@ -271,7 +300,7 @@ impl Call {
                     _ => deadlines,
                 };
                 attempt
-                    .chat(chat, target, route, output, limits, heading)
+                    .chat(chat, (opened, target), route, output, limits, heading)
                     .await
             }
             Request::Embeddings(request) => {
@@ -304,21 +333,14 @@ impl Call {
     /// What an attempt says of its provider.
     fn note(&self, target: &Target, outcome: &Result<(), Failure>) {
         let (pauses, provider) = (&self.gateway.pauses, target.provider_key());
-        let outcome = match outcome {
-            Ok(()) => {
-                pauses.end(&provider);
-                "answered"
+        match outcome {
+            Ok(()) => pauses.end(&provider),
+            Err(Failure::Vendor(error)) if error.fault.is_outage() => {
+                pauses.begin(&provider, error.retry_after, Instant::now());
             }
-            Err(Failure::Vendor(error)) => {
-                if error.fault.is_outage() {
-                    pauses.begin(&provider, error.retry_after, Instant::now());
-                }
-                error.code()
-            }
-            Err(Failure::Unfit(_)) => "unfit",
-            Err(Failure::Busy) => "busy",
-            Err(Failure::ClientGone) => "client_gone",
-        };
+            Err(_) => {}
+        }
+        let outcome = span::outcome(outcome);
         self.gateway.series.attempted(target.kind.name(), outcome);
     }
 
@@ -360,17 +382,6 @@ impl Call {
             let _ = output.push(answer::error_event(&error)).await;
         } else {
             output.answer(Reply::Failed(Box::new(error)));
-        }
-    }
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::OpenAi => "openai",
-            Self::Anthropic => "anthropic",
-            Self::Gemini => "gemini",
-            Self::Echo => "echo",
         }
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Chat {
     pub max_output: Option<u64>,
     /// Upper bound of what the model reads.
     pub input_tokens: u64,
+    /// Images among it.
+    pub images: u64,
     /// Names of fields outside the list of the platform's keys.
     pub unlisted: Vec<String>,
 }
@@ -49,6 +51,7 @@ impl Chat {
                 "stream_options are for streams",
             ));
         }
+        let (input_tokens, images) = estimate::chat(&body);
         let include_usage = options.and_then(|it| it.get("include_usage"));
         Ok(Self {
             model: model(&body)?,
@@ -60,7 +63,8 @@ impl Chat {
                 "max_tokens",
                 MAX_OUTPUT,
             )?),
-            input_tokens: estimate::chat(&body),
+            input_tokens,
+            images,
             unlisted: fields::unlisted_in_chat(&body),
             body,
         })

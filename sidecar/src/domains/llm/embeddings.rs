@@ -51,6 +51,11 @@ impl Embeddings {
         })
     }
 
+    /// As the caller gets them.
+    pub(super) fn encoding_format(&self) -> &'static str {
+        if self.base64 { "base64" } else { "float" }
+    }
+
     pub(super) fn input(&self) -> &Value {
         &self.body["input"]
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kijko_core::domain::Background;
+use kijko_core::{domain::Background, telemetry::traces::Tracer};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -41,6 +41,7 @@ pub(super) struct Gateway {
     pub providers: Slots<ProviderKey>,
     pub pauses: Pauses,
     pub series: Arc<GatewaySeries>,
+    pub tracer: Tracer,
     pub max_calls: usize,
     pub max_of_caller: usize,
     pub max_of_provider: usize,
@@ -56,12 +57,13 @@ impl Gateway {
         config: &GatewayConfig,
         api: Option<Api>,
         calls: Arc<dyn Calls>,
+        tracer: Tracer,
     ) -> Result<Self, String> {
         let series = Arc::new(GatewaySeries::default());
         let tasks = TaskTracker::new();
         Ok(Self {
             api,
-            settler: Settler::new(calls.clone(), series.clone(), tasks.clone()),
+            settler: Settler::new(calls.clone(), series.clone(), tracer.clone(), tasks.clone()),
             calls,
             upstreams: Upstreams::new(&config.vendors)?,
             renderer: Renderer::new(config.max_calls_of_caller)?,
@@ -72,6 +74,7 @@ impl Gateway {
             providers: Slots::default(),
             pauses: Pauses::default(),
             series,
+            tracer,
             max_calls: config.max_calls,
             max_of_caller: config.max_calls_of_caller,
             max_of_provider: config.max_calls_of_provider,

@@ -29,6 +29,7 @@ use super::{
     output::Reply,
     prompts::PromptCall,
     request::Request,
+    span::Place,
 };
 use crate::{api::Permission, llm::weight};
 
@@ -94,7 +95,8 @@ impl Gateway {
         drop(bytes);
         canonical::add("llm_kind", request.kind());
         canonical::add("model", request.model());
-        let mut arguments = request.arguments(&headers)?;
+        let place = Place::of(&headers);
+        let mut arguments = request.arguments(&headers, place.trace)?;
         if let Some(called) = &prompt {
             arguments["prompt_version_id"] = json!(called.version_id);
         }
@@ -107,6 +109,7 @@ impl Gateway {
             gateway: self.clone(),
             request,
             ticket,
+            place,
             gone,
             kept,
         };
@@ -235,19 +238,8 @@ impl Model {
 
 /// Seconds of the Unix epoch of a time as Postgres writes it in JSON.
 fn seconds(time: &str) -> i64 {
-    let number = |from: usize, to: usize| time.get(from..to)?.parse::<i64>().ok();
-    let fields = || {
-        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-        // Days from the civil calendar (Howard Hinnant's algorithm).
-        let year = if month <= 2 { year - 1 } else { year };
-        let era = year.div_euclid(400);
-        let of_era = year - era * 400;
-        let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-        let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-        Some(days * 86_400 + hour * 3_600 + minute * 60 + second)
-    };
-    fields().unwrap_or(0)
+    let time = time.parse::<jiff::Timestamp>();
+    time.map_or(0, jiff::Timestamp::as_second)
 }
 
 /// OpenAI's clients name organization and project by headers of their own.
@@ -289,6 +281,7 @@ mod tests {
             ("1970-01-01T00:00:00+00:00", 0),
             ("2024-02-29T12:00:01.5+00:00", 1_709_208_001),
             ("2026-11-29T07:42:18.123456+00:00", 1_795_938_138),
+            ("2026-11-29T09:42:18.123456+02:00", 1_795_938_138),
             ("", 0),
         ] {
             assert_eq!(seconds(time), wanted, "{time}");

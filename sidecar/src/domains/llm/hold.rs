@@ -28,12 +28,12 @@ impl Gateway {
         opened: &Opened,
         target: &Target,
         attempts: u32,
-        last: &Attempt,
+        (held, last): (i32, &Attempt),
     ) -> Result<(), Refused> {
         let spent = match attempts {
             0 if target.index == HELD_FIRST => return Ok(()),
             0 => Spent::Unsent,
-            _ => last.spent(opened.input_tokens),
+            _ => last.spent(opened.input_tokens_of(held)),
         };
         let failed = |status, code: &str, message: Option<String>| {
             let message = message.unwrap_or_else(|| "no further attempt is possible".to_owned());

@@ -8,7 +8,7 @@
 //! 3. `to_*`: the body of each vendor, with `content` and `tools`; [`upstreams`]: its address, client and key.
 //! 4. [`reader`] with `read_*`: each vendor's stream as pieces of OpenAI's ([`delta`]); [`assemble`]: a whole answer of them.
 //! 5. [`output`], [`answer`]: what the client gets. [`error`]: in OpenAI's shape.
-//! 6. [`record`], [`settlement`]: what was used, once for each call, whatever becomes of it.
+//! 6. [`record`], [`settlement`]: what was used, once for each call, whatever becomes of it. [`span`]: its span.
 
 mod answer;
 mod assemble;
@@ -43,6 +43,7 @@ mod request;
 mod room;
 mod routes;
 mod settlement;
+mod span;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -78,7 +79,7 @@ fn domain(
         .transpose()
         .map_err(|error| format!("the client of the API: {error}"))?;
     let store = Arc::new(Store::new(context.db.clone()));
-    let gateway = Arc::new(Gateway::new(config, api, store)?);
+    let gateway = Arc::new(Gateway::new(config, api, store, context.tracer.clone())?);
     Ok(Domain {
         routes: routes::routes(gateway.clone()),
         limits: routes::limits(),

@@ -168,6 +168,11 @@ impl Tally {
         !self.started.is_empty() && self.started.iter().all(|it| self.finished.contains_key(it))
     }
 
+    /// Why the choices ended.
+    pub(super) fn finish_reasons(&self) -> Vec<String> {
+        self.finished.values().cloned().collect()
+    }
+
     /// Why the first choice ended.
     pub(super) fn finish_reason(&self) -> Option<&str> {
         self.finished.values().next().map(String::as_str)

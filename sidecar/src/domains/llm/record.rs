@@ -62,10 +62,15 @@ fn is_storable(number: &str) -> bool {
 }
 
 impl Ended<'_> {
+    /// What is held for its last attempt.
+    pub(super) fn input_tokens(&self) -> u64 {
+        self.opened.input_tokens_of(self.target)
+    }
+
     /// The argument of `llm_settle`.
     pub(super) fn usage(&self, end: &End) -> Value {
         let attempt = self.attempt;
-        let spent = attempt.spent(self.opened.input_tokens);
+        let spent = attempt.spent(self.input_tokens());
         let mut usage = spent.counts();
         // Nothing is nothing, whichever target is held for.
         let target = (spent != Spent::Nothing).then_some(self.target);
@@ -110,7 +115,7 @@ impl Ended<'_> {
     }
 
     /// The choices as far as they came. Vectors and pictures are not kept.
-    fn answer(&self) -> Value {
+    pub(super) fn answer(&self) -> Value {
         match (self.request, &self.output.whole) {
             (Request::Chat(_), Some(whole)) => whole["choices"].clone(),
             (Request::Chat(_), None) => {

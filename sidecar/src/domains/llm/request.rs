@@ -1,6 +1,7 @@
 //! A request of any kind, read and checked.
 
 use axum::http::HeaderMap;
+use kijko_core::telemetry::traces::TraceId;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -41,7 +42,7 @@ impl Request {
     }
 
     /// The arguments of `authorize_llm_call`.
-    pub(super) fn arguments(&self, headers: &HeaderMap) -> Result<Value, ApiError> {
+    pub(super) fn arguments(&self, headers: &HeaderMap, trace: TraceId) -> Result<Value, ApiError> {
         let (input_tokens, unlisted) = match self {
             Self::Chat(chat) => (chat.input_tokens, &chat.unlisted),
             Self::Embeddings(embeddings) => (embeddings.input_tokens, &embeddings.unlisted),
@@ -56,6 +57,7 @@ impl Request {
         let mut set = |name: &str, value: Value| arguments[name] = value;
         match self {
             Self::Chat(chat) => {
+                set("images", json!(chat.images));
                 set("choices", json!(chat.choices));
                 if let Some(limit) = chat.max_output {
                     set("max_output_tokens", json!(limit));
@@ -69,9 +71,7 @@ impl Request {
                 set(argument, json!(id));
             }
         }
-        if let Some(trace) = trace_id(headers) {
-            set("trace_id", json!(trace));
-        }
+        set("trace_id", json!(trace.to_string()));
         Ok(arguments)
     }
 }
@@ -87,17 +87,9 @@ fn id(headers: &HeaderMap, name: &'static str) -> Result<Option<Uuid>, ApiError>
     }
 }
 
-/// The trace of W3C's `traceparent`.
-fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    let parent = headers.get("traceparent")?.to_str().ok()?;
-    let id = parent.split('-').nth(1)?;
-    let hex = id.len() == 32 && id.bytes().all(|it| it.is_ascii_hexdigit());
-    (hex && id.bytes().any(|it| it != b'0')).then_some(id)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::span::Place, *};
 
     #[test]
     fn headers_name_project_skill_and_trace() {
@@ -109,7 +101,7 @@ mod tests {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
         let parent = format!("00-{trace}-00f067aa0ba902b7-01");
         headers.insert("traceparent", parent.parse().unwrap());
-        let arguments = chat.arguments(&headers).unwrap();
+        let arguments = chat.arguments(&headers, Place::of(&headers).trace).unwrap();
         assert_eq!(arguments["project_id"], project);
         assert_eq!(arguments["trace_id"], trace);
         assert_eq!(
@@ -118,6 +110,11 @@ mod tests {
         );
         assert_eq!(arguments["kind"], "chat");
         headers.insert("openai-project", "proj_abc".parse().unwrap());
-        assert_eq!(chat.arguments(&headers).unwrap_err().status, 400);
+        assert_eq!(
+            chat.arguments(&headers, TraceId::random())
+                .unwrap_err()
+                .status,
+            400
+        );
     }
 }

@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kijko_core::db::retry_transient;
+use kijko_core::{
+    db::retry_transient,
+    telemetry::traces::{Span, Tracer},
+};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -13,6 +16,7 @@ use super::{
     metrics::GatewaySeries,
     store::{Calls, Spent},
 };
+use crate::llm::semconv;
 
 /// How long a database that answers may go on refusing. Maintenance settles the call at its hold then.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -24,6 +28,7 @@ const CLIENT_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct Settler {
     calls: Arc<dyn Calls>,
     series: Arc<GatewaySeries>,
+    tracer: Tracer,
     /// What a stopping process waits for.
     tasks: TaskTracker,
 }
@@ -39,11 +44,13 @@ impl Settler {
     pub(super) fn new(
         calls: Arc<dyn Calls>,
         series: Arc<GatewaySeries>,
+        tracer: Tracer,
         tasks: TaskTracker,
     ) -> Self {
         Self {
             calls,
             series,
+            tracer,
             tasks,
         }
     }
@@ -56,8 +63,9 @@ impl Settler {
         }
     }
 
-    fn settle(&self, call: Uuid, usage: Value) -> JoinHandle<()> {
+    fn settle(&self, call: Uuid, usage: Value, span: Option<Span>) -> JoinHandle<()> {
         let (calls, counted) = (self.calls.clone(), self.series.unsettled());
+        let tracer = self.tracer.clone();
         self.tasks.spawn(async move {
             let _counted = counted;
             let mut usage = usage;
@@ -68,9 +76,21 @@ impl Settler {
                 tracing::warn!(%call, "the content of a call could not be kept");
                 settled = retry_transient(PATIENCE, || settle(&usage)).await;
             }
-            if let Err(error) = settled {
+            if let Err(error) = &settled {
                 // Maintenance settles it at its whole hold.
                 tracing::error!(%call, %error, "a call of a model could not be settled");
+            }
+            if let Some(mut span) = span {
+                // Its cost is known now.
+                if let Ok(Some(settled)) = settled {
+                    span.change(|attributes| {
+                        attributes.set(semconv::ESTIMATED, settled.estimated);
+                        if let Some(cost) = settled.cost_microusd {
+                            semconv::cost(attributes, cost);
+                        }
+                    });
+                }
+                tracer.record(span);
             }
         })
     }
@@ -89,9 +109,9 @@ fn forget(usage: &mut Value) -> bool {
 
 impl Unsettled {
     /// Settles it. Waits a moment, and goes on in the background.
-    pub(super) async fn settle(mut self, usage: Value) {
+    pub(super) async fn settle(mut self, usage: Value, span: Option<Span>) {
         self.settled = true;
-        let task = self.settler.settle(self.call, usage);
+        let task = self.settler.settle(self.call, usage, span);
         let _ = tokio::time::timeout(CLIENT_WAIT, task).await;
     }
 }
@@ -102,7 +122,7 @@ impl Drop for Unsettled {
             let mut usage = Spent::Unknown.counts();
             usage["status"] = json!("failed");
             usage["error_code"] = json!("internal");
-            self.settler.settle(self.call, usage);
+            self.settler.settle(self.call, usage, None);
         }
     }
 }

@@ -6,7 +6,7 @@ use kijko_core::{
     secret::Secret,
 };
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::llm::Usage;
@@ -15,6 +15,11 @@ use crate::llm::Usage;
 #[derive(Clone, Deserialize)]
 pub(super) struct Opened {
     pub call_id: Uuid,
+    /// Who pays.
+    pub org_id: Uuid,
+    /// Member, key, project and skill, as ids.
+    #[serde(default)]
+    pub attributes: Map<String, Value>,
     /// What the hold counts on.
     pub input_tokens: u64,
     /// In the order in which they are tried.
@@ -47,6 +52,9 @@ pub(super) struct Target {
     /// Of each choice; it is always sent.
     pub max_output_tokens: u64,
     pub max_concurrency: Option<usize>,
+    /// What the hold counts on, if it is another number than the call's: some models count more for an image.
+    #[serde(default)]
+    pub input_tokens: Option<u64>,
     pub provider_id: Option<Uuid>,
     /// Hosts of the operator's own network that its address may name.
     #[serde(default)]
@@ -61,6 +69,18 @@ pub(super) enum Kind {
     Anthropic,
     Gemini,
     Echo,
+}
+
+impl Kind {
+    /// In metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Echo => "echo",
+        }
+    }
 }
 
 /// What an attempt has used.
@@ -83,6 +103,25 @@ pub(super) struct Raised {
     pub message: Option<String>,
 }
 
+/// What a call was settled at.
+#[derive(Debug, Deserialize)]
+pub(super) struct Settled {
+    /// None: no price is known.
+    pub cost_microusd: Option<i64>,
+    #[serde(default)]
+    pub estimated: bool,
+}
+
+impl Opened {
+    /// What the hold counts on for a target.
+    pub(super) fn input_tokens_of(&self, index: i32) -> u64 {
+        let target = self.targets.iter().find(|target| target.index == index);
+        target
+            .and_then(|target| target.input_tokens)
+            .unwrap_or(self.input_tokens)
+    }
+}
+
 /// The store of calls.
 pub(super) trait Calls: Send + Sync {
     /// `None` when the ticket has expired.
@@ -96,8 +135,8 @@ pub(super) trait Calls: Send + Sync {
         spent: Spent,
     ) -> BoxFuture<'_, Result<Option<Raised>, DbError>>;
 
-    /// Ends a call, once.
-    fn settle(&self, call: Uuid, usage: Value) -> BoxFuture<'_, Result<(), DbError>>;
+    /// Ends a call, once; `None` when it was settled before.
+    fn settle(&self, call: Uuid, usage: Value) -> BoxFuture<'_, Result<Option<Settled>, DbError>>;
 }
 
 /// The database.
@@ -135,14 +174,14 @@ impl Calls for Store {
         })
     }
 
-    fn settle(&self, call: Uuid, usage: Value) -> BoxFuture<'_, Result<(), DbError>> {
+    fn settle(&self, call: Uuid, usage: Value) -> BoxFuture<'_, Result<Option<Settled>, DbError>> {
         Box::pin(async move {
             let sql = "select private.llm_settle($1, $2)";
             let settled: Option<Value> = self.db.scalar(sql, &[&call, &usage]).await?;
             if settled.is_none() {
                 tracing::debug!(%call, "settled before");
             }
-            Ok(())
+            read("llm_settle", settled)
         })
     }
 }

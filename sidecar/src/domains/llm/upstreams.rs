@@ -113,6 +113,21 @@ impl Upstreams {
         })
     }
 
+    /// Where a target answers; none for one that is not called over the network.
+    pub(super) fn address(&self, target: &Target) -> Option<Url> {
+        let vendor = match target.kind {
+            Kind::OpenAi => Vendor::OpenAi,
+            Kind::Anthropic => Vendor::Anthropic,
+            Kind::Gemini => Vendor::Gemini,
+            Kind::Echo => return None,
+        };
+        match &target.base_url {
+            Some(url) => url.parse().ok(),
+            None if target.key.is_some() => Some(vendor.home()),
+            None => Some(self.configured(vendor)?.base_url.clone()),
+        }
+    }
+
     fn configured(&self, vendor: Vendor) -> Option<&VendorConfig> {
         match vendor {
             Vendor::OpenAi => self.vendors.openai.as_ref(),

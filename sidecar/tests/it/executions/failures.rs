@@ -90,7 +90,7 @@ async fn the_kind_of_an_execution_names_the_provider_that_is_called() {
     let mut models = Models::default();
     models.add(Arc::new(Echo));
     let mut registry = Registry::default();
-    Arc::new(handler(db(), models.clone())).register(&mut registry);
+    Arc::new(handler(db(), models.clone(), Tracer::off())).register(&mut registry);
     assert_eq!(registry.kinds(), ["execution", "execution.echo"]);
     // The database derives the same provider from a model's name.
     let named = |provider| Arc::new(Named(provider)) as Arc<dyn Provider>;

@@ -5,6 +5,7 @@ mod calls;
 mod costs;
 mod failures;
 mod results;
+mod spans;
 mod text;
 
 use std::{
@@ -25,6 +26,7 @@ use kijko_core::{
         metrics::JobSeries,
         runner,
     },
+    telemetry::traces::Tracer,
 };
 use kijko_sidecar::{
     domains::executions::{ExecutionHandler, ExecutionJob, Store},
@@ -106,6 +108,7 @@ impl Provider for Counting {
 }
 
 struct Bench {
+    tracer: Tracer,
     tenant: Tenant,
     queue: Queue,
     db: Db,
@@ -143,7 +146,7 @@ fn lease(job: &Job) -> Arc<Lease> {
     Leases::default().enter(job.id, JobClass::Long, until).0
 }
 
-fn handler(db: Db, models: Models) -> ExecutionHandler {
+fn handler(db: Db, models: Models, tracer: Tracer) -> ExecutionHandler {
     let sandbox = Sandbox::new(PathBuf::from(env!("CARGO_BIN_EXE_kijko-sidecar")));
     let files = InputFiles::new(db.clone(), None).unwrap();
     ExecutionHandler::new(
@@ -153,6 +156,7 @@ fn handler(db: Db, models: Models) -> ExecutionHandler {
         Arc::new(sandbox),
         Arc::new(files),
         Arc::default(),
+        tracer,
     )
 }
 
@@ -164,6 +168,7 @@ impl Bench {
         tenant.admin.batch_execute(price).await.unwrap();
         let db = db();
         Self {
+            tracer: Tracer::off(),
             tenant,
             queue: queue(&db, Duration::from_secs(60)),
             db,
@@ -242,7 +247,7 @@ impl Bench {
     }
 
     async fn run_with(&self, job: &Job, models: Models, lease: &Lease) {
-        let handler = Arc::new(handler(self.db.clone(), models));
+        let handler = Arc::new(handler(self.db.clone(), models, self.tracer.clone()));
         let series = JobSeries::new(self.db.clone(), Arc::default(), 1);
         runner::run(&self.queue, handler, job.clone(), lease, &series).await;
     }

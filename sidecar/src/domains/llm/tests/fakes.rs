@@ -13,7 +13,7 @@ use axum::{
     routing::post,
 };
 use futures_util::future::BoxFuture;
-use kijko_core::db::DbError;
+use kijko_core::{db::DbError, telemetry::traces::Tracer};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -30,7 +30,7 @@ use crate::{
         config::GatewayConfig,
         gateway::Gateway,
         routes,
-        store::{Calls, Opened, Raised, Spent},
+        store::{Calls, Opened, Raised, Settled, Spent},
     },
 };
 
@@ -199,7 +199,7 @@ impl Calls for Store {
         Box::pin(async move { Ok(Some(Raised { refused, message })) })
     }
 
-    fn settle(&self, _: Uuid, usage: Value) -> BoxFuture<'_, Result<(), DbError>> {
+    fn settle(&self, _: Uuid, usage: Value) -> BoxFuture<'_, Result<Option<Settled>, DbError>> {
         let mut failures = self.failures.lock().unwrap();
         if *failures > 0 {
             *failures -= 1;
@@ -214,7 +214,11 @@ impl Calls for Store {
             return Box::pin(async { Err(refused) });
         }
         self.settled.lock().unwrap().push(usage);
-        Box::pin(async { Ok(()) })
+        let settled = Settled {
+            cost_microusd: Some(1_234),
+            estimated: false,
+        };
+        Box::pin(async { Ok(Some(settled)) })
     }
 }
 
@@ -234,6 +238,10 @@ impl Stack {
     }
 
     pub(crate) async fn with(targets: &[(&str, &str)], more: Value) -> Self {
+        Self::traced(targets, more, Tracer::off()).await
+    }
+
+    pub(crate) async fn traced(targets: &[(&str, &str)], more: Value, tracer: Tracer) -> Self {
         let targets: Vec<_> = targets.iter().enumerate().map(|(index, (kind, url))| {
             json!({
                 "index": index, "provider": kind, "kind": kind, "base_url": url, "key": format!("sk-very-secret-{index}"),
@@ -251,7 +259,7 @@ impl Stack {
         *store.opened.lock().unwrap() = Some(serde_json::from_value(opened).unwrap());
         let asked = Arc::<Mutex<Vec<Value>>>::default();
         let api = Api::new(fake_api(asked.clone()).await.parse().unwrap()).unwrap();
-        let gateway = Gateway::new(&config(), Some(api), store.clone()).unwrap();
+        let gateway = Gateway::new(&config(), Some(api), store.clone(), tracer).unwrap();
         let gateway = Arc::new(gateway);
         let mut server = test::server(&test::context());
         server.limits = Arc::new(routes::limits());

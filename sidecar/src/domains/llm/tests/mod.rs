@@ -4,6 +4,7 @@ mod attempts;
 mod fakes;
 mod identity;
 mod json;
+mod spans;
 mod streams;
 mod whole;
 
@@ -106,7 +107,11 @@ impl Got {
 }
 
 pub(super) async fn call(app: &Router, path: &str, body: &Value) -> Got {
-    let request = post(path).body(Body::from(body.to_string())).unwrap();
+    send(app, post(path), body).await
+}
+
+pub(super) async fn send(app: &Router, head: request::Builder, body: &Value) -> Got {
+    let request = head.body(Body::from(body.to_string())).unwrap();
     let response = app.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, 8 << 20).await.unwrap();
