@@ -13,6 +13,7 @@ use super::{
     failure::Failure,
     fields::list,
     output::Output,
+    pseudonym,
     reader::{Read, Reader},
     room::Room,
     store::{Kind, Opened, Spent, Target},
@@ -163,7 +164,8 @@ impl Attempt {
             Vendor::Anthropic => to_anthropic::body(chat, model, limit),
             Vendor::Gemini => to_gemini::body(chat, model, limit),
         };
-        let body = body.map_err(Failure::Unfit)?;
+        let mut body = body.map_err(Failure::Unfit)?;
+        pseudonym::replace(&mut body, target, opened.org_id);
         let request = route.post(Endpoint::Chat, model)?;
         let answer = self.send(&route, request, &body, deadlines.first).await?;
         if route.vendor == Vendor::OpenAi && !chat.stream {

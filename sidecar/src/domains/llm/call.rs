@@ -29,6 +29,7 @@ use super::{
     hold::{HELD_FIRST, Refused},
     images,
     output::{Output, Reply},
+    pseudonym,
     record::{End, Ended},
     request::Request,
     span::{self, Past, Place},
@@ -305,7 +306,8 @@ impl Call {
             }
             Request::Embeddings(request) => {
                 let route = route?;
-                let body = request.body(route.vendor, model).map_err(Failure::Unfit)?;
+                let mut body = request.body(route.vendor, model).map_err(Failure::Unfit)?;
+                pseudonym::replace(&mut body, target, opened.org_id);
                 let endpoint = Endpoint::Embeddings;
                 let given = attempt
                     .json(&route, endpoint, model, &body, budget_end)
@@ -317,7 +319,8 @@ impl Call {
             }
             Request::Images(request) => {
                 let route = route?;
-                let body = request.body(route.vendor, model).map_err(Failure::Unfit)?;
+                let mut body = request.body(route.vendor, model).map_err(Failure::Unfit)?;
+                pseudonym::replace(&mut body, target, opened.org_id);
                 let endpoint = Endpoint::Images;
                 let given = attempt
                     .json(&route, endpoint, model, &body, budget_end)

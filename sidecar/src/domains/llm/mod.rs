@@ -7,6 +7,7 @@
 //!    providers come last.
 //! 3. `to_*`: the body of each vendor, with `content` and `tools`; [`upstreams`]: its address, client and key.
 //! 4. [`reader`] with `read_*`: each vendor's stream as pieces of OpenAI's ([`delta`]); [`assemble`]: a whole answer of them.
+//!    What names a tenant's users is replaced on the platform's keys: [`pseudonym`].
 //! 5. [`output`], [`answer`]: what the client gets. [`error`]: in OpenAI's shape.
 //! 6. [`record`], [`settlement`]: what was used, once for each call, whatever becomes of it. [`span`]: its span.
 
@@ -34,6 +35,7 @@ mod metrics;
 mod output;
 mod pauses;
 mod prompts;
+mod pseudonym;
 mod read_anthropic;
 mod read_gemini;
 mod read_openai;
