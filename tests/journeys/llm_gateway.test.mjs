@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { AuthenticationError, BadRequestError, NotFoundError, PermissionDeniedError } from 'openai';
 import { createKey } from './api_keys_support.mjs';
-import { newTeam, ok, until } from './domain.mjs';
+import { newPerson, newTeam, ok, until } from './domain.mjs';
 import { json } from './functions_support.mjs';
+import { enroll, newIssuer, newMember } from './issuers_support.mjs';
 import { anthropicAnswer, geminiAnswer, newKey, newVendor, openai, openaiAnswer } from './llm_support.mjs';
 import { env } from './support.mjs';
 
@@ -53,6 +54,26 @@ describe('who may call', () => {
     const call = await recorded(answer.id);
     assert.deepEqual([call.org_id, call.member_id], [team.orgId, team.member.user.id]);
   });
+});
+
+test('a token of the organization’s own issuer, once its subject is a member', async () => {
+  const owner = await newPerson('TEAMS');
+  const issuer = await newIssuer();
+  await enroll(owner, issuer.url);
+  const ask = (bearer) => openai(bearer).chat.completions.create({ model: vendors.openai.model, messages });
+  const before = vendors.openai.requests.length;
+  const stranger = issuer.token({ sub: 'nobody-yet', realm_access: { roles: ['kijko-member'] } });
+  await assert.rejects(ask(stranger), (error) => error instanceof PermissionDeniedError && error.code === 'provision_required');
+  const other = await newIssuer();
+  await assert.rejects(ask(other.token({ realm_access: { roles: ['kijko-member'] } })), AuthenticationError);
+  const viewer = await newMember(issuer, ['kijko-viewer']);
+  await assert.rejects(ask(viewer.tokenOf()), (error) => error.code === 'permission_denied');
+  assert.equal(vendors.openai.requests.length, before);
+  const { tokenOf, membership } = await newMember(issuer);
+  const answer = await ask(tokenOf());
+  assert.equal(answer.choices[0].message.content, 'Hello there');
+  const [call] = await ok(owner.client.from('llm_calls').select('member_id, status').eq('org_id', owner.orgId));
+  assert.deepEqual(call, { member_id: membership.user_id, status: 'succeeded' });
 });
 
 describe('chat completions', () => {

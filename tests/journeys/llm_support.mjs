@@ -14,7 +14,7 @@ const providers = [];
 after(() => ok(admin().from('llm_providers').delete().in('id', providers)));
 
 /** A vendor of this kind, which answers by `answer(request, response)`: its name, and the requests that it got. */
-export async function newVendor(kind, answer) {
+export async function newVendor(kind, answer, price = {}) {
   const name = `fake-${randomUUID().slice(0, 8)}`;
   const requests = [];
   const url = await newServer(async (request, response) => {
@@ -35,7 +35,7 @@ export async function newVendor(kind, answer) {
   await ok(
     admin()
       .from('llm_models')
-      .insert({ id: `${name}/*`, ...PRICE }),
+      .insert({ id: `${name}/*`, ...PRICE, ...price }),
   );
   return { name, model: `${name}/some-model`, requests };
 }
