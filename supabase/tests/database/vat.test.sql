@@ -86,6 +86,8 @@ select is(tests.details('consumer', 'RE'), 'outside_eu RE 0', 'and by its own co
 select is(tests.details('consumer', 'AX'), 'outside_eu AX 0', 'Åland');
 select is(tests.details('consumer', 'DE', '27498'), 'outside_eu DE 0', 'Heligoland');
 select is(tests.details('consumer', 'IT', '23041'), 'outside_eu IT 0', 'Livigno');
+select is(tests.details('consumer', 'IT', '22061'), 'outside_eu IT 0', 'Campione d''Italia');
+select is(tests.details('consumer', 'IT', '22060'), 'oss IT 2200', 'and not Novedrate, whose code it once had');
 select is(tests.details('consumer', 'PT', '9000-017'), 'oss PT 2200', 'Madeira');
 select is(tests.details('consumer', 'PT', '9500-150'), 'oss PT 1600', 'the Azores');
 select is(tests.details('consumer', 'PT', '1000-001'), 'oss PT 2300', 'and not Lisbon');
