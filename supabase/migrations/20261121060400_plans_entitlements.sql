@@ -62,7 +62,7 @@ as $$
 begin
   if new.meter is not null and not exists (select from public.plan_limits as l where l.meter = new.meter) then
     perform kijko.fail('invalid_input', 'meter: no plan limits it');
-  elsif tg_op = 'INSERT' and (new.ends_at <= kijko.now() or new.ends_at = 'infinity') then
+  elsif tg_op = 'INSERT' and new.ends_at <= kijko.now() or new.ends_at = 'infinity' then
     perform kijko.fail('invalid_input', 'ends_at: a time in future');
   elsif tg_op = 'UPDATE' and (old.meter, old.feature) is distinct from (new.meter, new.feature) then
     perform kijko.fail('conflict', 'an override keeps its meter or feature');
@@ -73,7 +73,8 @@ begin
 end
 $$;
 comment on function private.plans_check_override() is 'Trigger: refuses an override of a meter that no plan limits, one without an end in future, and changes of an ended one. Definer: it reads the catalogue for whoever writes.';
-create trigger plan_overrides_check before insert or update on public.plan_overrides
+-- Not of created_by, which becomes null when that user is deleted.
+create trigger plan_overrides_check before insert or update of meter, amount, feature, included, reason, ends_at, ended_at on public.plan_overrides
   for each row execute function private.plans_check_override();
 
 create function private.plans_apply_override() returns trigger

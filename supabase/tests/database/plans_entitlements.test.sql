@@ -74,6 +74,12 @@ select tests.refuses($$update public.plan_overrides set ended_at = null$$, 'conf
 insert into public.plan_overrides (org_id, feature, included, reason, ends_at) values (tests.org('ada'), 'custom_roles', false, 'Abuse', kijko.now() + interval '7 days');
 select is(kijko.entitled(tests.org('ada'), 'custom_roles'), false, 'an override can take a feature');
 
+select tests.refuses($$update public.plan_overrides set ends_at = 'infinity' where ended_at is null$$, 'invalid_input', 'each has an end');
+select tests.sign_up('ops');
+insert into public.plan_overrides (org_id, feature, included, reason, ends_at, ended_at, created_by)
+values (tests.org('ada'), 'sso', false, 'A mistake', kijko.now() + interval '7 days', kijko.now(), tests.id('ops'));
+select lives_ok(format('delete from auth.users where id = %L', tests.id('ops')), 'who made an ended override can be deleted');
+
 -- ---- overrides of limits
 create function tests.limit_of(meter text) returns bigint language sql security definer as $$ select s.amount from kijko.limits as s where s.subject = tests.org('ada') and s.meter = limit_of.meter $$;
 select is(tests.limit_of('projects'), 3::bigint, 'FREE has three projects');
