@@ -6,8 +6,10 @@ create function private.approvals_notify() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+  -- A notification holds 8 KiB, which 2,000 characters can exceed. The request has all of the reason.
   data constant jsonb := jsonb_build_object(
-    'approval_id', new.id, 'kind', new.kind, 'title', new.title, 'status', new.status, 'reason', coalesce(new.decision_reason, new.reason, '')
+    'approval_id', new.id, 'kind', new.kind, 'title', new.title, 'status', new.status,
+    'reason', left(coalesce(new.decision_reason, new.reason, ''), 1000)
   );
 begin
   if new.status = 'pending' then

@@ -61,6 +61,12 @@ select tests.act_as('cas', tests.org('ada'));
 select is((select (status, decision_reason)::text from public.reject_change(tests.pending(), 'worse')), '(rejected,worse)', 'another admin rejects it');
 select is(tests.label(), 1, 'and nothing moves');
 
+select tests.ask(2, repeat(E'\x01', 2000)) ->> 'applied' as applied \gset
+select tests.act_as('ada', tests.org('ada'));
+select cmp_ok((select count(*) from public.notifications as n where n.user_id = tests.id('ada') and n.data ->> 'approval_id' = tests.pending()::text), '=', 1::bigint, 'a long reason keeps no approver from being told');
+select tests.act_as('cas', tests.org('ada'));
+select public.withdraw_change(tests.pending()) is not null as withdrawn \gset
+
 -- ---- stale
 select tests.ask(2) ->> 'applied' as applied \gset
 select tests.act_as('ada', tests.org('ada'));
