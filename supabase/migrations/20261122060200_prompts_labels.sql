@@ -147,22 +147,44 @@ end
 $$;
 comment on function private.prompts_skill_problems(uuid, text, text) is 'Why the prompt that a skill names cannot be used, as a list of {code, severity, message}. Definer: a policy of prompts may hide them from who runs the skill.';
 
+create function private.prompts_enqueue_skill_checks(prompt public.prompts, label text) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.jobs_enqueue(
+    s.org_id, 'skill_check', jsonb_build_object('skill_id', s.id), priority => 10::smallint, timeout_seconds => 60,
+    unique_key => s.id::text, concurrency_key => 'skill_check', project_id => s.project_id
+  )
+  from public.skills as s
+  where s.org_id = prompt.org_id and s.prompt_path = prompt.path and coalesce(s.prompt_label, 'production') = prompts_enqueue_skill_checks.label;
+end
+$$;
+comment on function private.prompts_enqueue_skill_checks(public.prompts, text) is 'Queues the checks of the skills that name a prompt and a label.';
+
 create function private.prompts_check_skills() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   changed constant public.prompt_labels := case when tg_op = 'DELETE' then old else new end;
 begin
-  perform private.jobs_enqueue(
-    s.org_id, 'skill_check', jsonb_build_object('skill_id', s.id), priority => 10::smallint, timeout_seconds => 60,
-    unique_key => s.id::text, concurrency_key => 'skill_check', project_id => s.project_id
-  )
-  from public.prompts as p
-  join public.skills as s on s.org_id = p.org_id and s.prompt_path = p.path and coalesce(s.prompt_label, 'production') = changed.label
-  where p.org_id = changed.org_id and p.id = changed.prompt_id;
+  perform private.prompts_enqueue_skill_checks(p, changed.label)
+  from public.prompts as p where p.org_id = changed.org_id and p.id = changed.prompt_id;
   return null;
 end
 $$;
 comment on function private.prompts_check_skills() is 'Trigger: what a label of a prompt points to has changed, so the skills that name it are checked again. Definer: users do not write jobs.';
 create trigger prompt_labels_check_skills after insert or delete or update of version on public.prompt_labels
   for each row execute function private.prompts_check_skills();
+
+create function private.prompts_check_latest() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.prompts_enqueue_skill_checks(new, 'latest');
+  return null;
+end
+$$;
+comment on function private.prompts_check_latest() is 'Trigger: a push moves the label latest, so the skills that name it are checked again. Definer: users do not write jobs.';
+create trigger prompts_check_latest after update of latest_version on public.prompts
+  for each row when (old.latest_version <> new.latest_version)
+  execute function private.prompts_check_latest();

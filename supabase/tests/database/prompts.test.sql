@@ -126,6 +126,15 @@ select is(tests.started(:'two') ->> 'prompt_template', 'Summarise {{ text }}', '
 select is((select array_agg(prompt_version order by prompt_version desc) from public.executions where id in (:'one', :'two')), '{2,1}', 'both keep theirs');
 delete from public.jobs where org_id = tests.org('ada') and kind = 'skill_check';
 select tests.act_as('mem', tests.org('ada'));
+insert into public.skills (name, prompt_path, prompt_label) values ('newest', 'fresh', 'latest') returning id as newest \gset
+select tests.act_as_superuser();
+delete from public.jobs where org_id = tests.org('ada') and kind = 'skill_check';
+select tests.act_as('mem', tests.org('ada'));
+select tests.push('fresh', '"{{ y }}"') ->> 'version' as pushed \gset
+select tests.act_as_superuser();
+select is((select array_agg(payload ->> 'skill_id') from public.jobs where org_id = tests.org('ada') and kind = 'skill_check'), array[:'newest'], 'a push moves latest, and has the skills that name it checked');
+delete from public.jobs where org_id = tests.org('ada') and kind = 'skill_check';
+select tests.act_as('mem', tests.org('ada'));
 select public.set_prompt_label('support/summarise', 'production', 2) is not null as moved \gset
 select tests.act_as_superuser();
 select is((select array_agg(payload ->> 'skill_id') from public.jobs where org_id = tests.org('ada') and kind = 'skill_check'), array[:'named'], 'a label that moves has its skills checked');
