@@ -145,8 +145,7 @@ async function push(directory, options) {
           continue;
         }
         const { version: _, text: __, ...fields } = file;
-        const base = options.force && state === 'stale' ? prompt.version : (file.version ?? 0);
-        // As text of each: the server compares 1.0 and 1 as different.
+        const base = options.force ? (prompt?.version ?? 0) : (file.version ?? 0);
         const stored = await call('push_prompt', { ...fields, path, message: options.message, base_version: base });
         version = stored.version;
         out(`${path}: version ${version}`);

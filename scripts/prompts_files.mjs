@@ -52,7 +52,9 @@ function writeMessages(parts) {
 
 /** A file's text as a prompt. */
 export function parse(text) {
-  const [, front, rest] = /^---\r?\n([\s\S]*?)^---\r?\n([\s\S]*)$/m.exec(text) ?? [];
+  // A file whose first line ends as on Windows was checked out there; \r in other files is the prompt's.
+  const lines = text.startsWith('---\r\n') ? text.replaceAll('\r\n', '\n') : text;
+  const [, front, rest] = /^---\n([\s\S]*?)^---\n([\s\S]*)$/m.exec(lines) ?? [];
   if (front === undefined || !text.startsWith('---')) throw fault('it begins with front matter between two lines ---');
   const given = {};
   for (const entry of front.split(/^(?=[a-z_]+:)/m)) {

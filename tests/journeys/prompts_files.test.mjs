@@ -45,6 +45,11 @@ describe('the format of files', () => {
     assert.deepEqual([read.content, read.model, read.version, read.engine], ['Hello', 'echo/echo', undefined, 'minijinja']);
     assert.deepEqual(differences(read, { ...read, parameters: { a: 1 } }), ['parameters']);
     assert.equal(parse(withVersion(read.text, 1)).version, 1);
+    // An editor's line ends say nothing.
+    const windows = '---\r\ntype: chat\r\n---\r\n=== user\r\nHello\r\nthere\r\n';
+    assert.deepEqual(parse(windows).content, [{ role: 'user', content: 'Hello\nthere' }]);
+    assert.deepEqual(parse(withVersion(windows, 4)).content, parse(windows).content);
+    assert.equal(parse('---\r\nversion: 3\r\n---\r\nHello\r\n').content, 'Hello');
   });
 
   test('what is wrong in a file is named', () => {
@@ -121,6 +126,16 @@ describe('./kijko prompts', () => {
     const moved = await run(['push', folder('b'), '--message', 'moved'], { KIJKO_API_KEY: theirs });
     assert.equal(moved.code, 0, moved.stdout + moved.stderr);
     assert.equal((await run(['pull', folder('c')], { KIJKO_API_KEY: theirs })).code, 0);
+    // With the versions that they have here, which say nothing there.
+    await rpc(team.nonMember, 'delete_prompt', { path: 'plain' });
+    await rpc(team.nonMember, 'push_prompt', { path: 'plain', content: 'x' });
+    await rpc(team.nonMember, 'delete_prompt', { path: 'support/summarise' });
+    for (const [file, text] of before) await writeFile(join(folder('b'), file), text.replace(/^version: .*$/m, 'version: 9'));
+    const versioned = await run(['push', folder('b'), '--prefix', 'support'], { KIJKO_API_KEY: theirs });
+    assert.deepEqual([versioned.code, /there is no version 9/.test(versioned.stderr)], [1, true], versioned.stdout + versioned.stderr);
+    const forced = await run(['push', folder('b'), '--force'], { KIJKO_API_KEY: theirs });
+    assert.equal(forced.code, 0, forced.stdout + forced.stderr);
+    assert.equal((await run(['diff', folder('b')], { KIJKO_API_KEY: theirs })).code, 0);
     assert.deepEqual(
       (await contents('c')).map(([, text]) => text),
       before.map(([, text]) => text),
