@@ -157,7 +157,7 @@ begin
   select jsonb_strip_nulls(jsonb_build_object(
     'name', coalesce(d.name, o.name),
     'address', jsonb_build_object(
-      'country', tax ->> 'country', 'line1', nullif(d.address_line1, ''), 'line2', nullif(d.address_line2, ''),
+      'country', coalesce(d.country, tax ->> 'country'), 'line1', nullif(d.address_line1, ''), 'line2', nullif(d.address_line2, ''),
       'postal_code', nullif(d.postal_code, ''), 'city', nullif(d.city, ''), 'state', nullif(d.region, '')
     ),
     'preferred_locales', jsonb_build_array(coalesce(d.language, 'en')),

@@ -1,7 +1,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(61);
+select plan(62);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('adm');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -66,6 +66,14 @@ select tests.act_as('bob');
 select tests.refuses($$select tests.asks('checkout', '{"plan": "PRO", "success_url": "http://127.0.0.1/", "cancel_url": "http://127.0.0.1/"}')$$, 'conflict', 'without a country no VAT is known');
 select tests.act_as_superuser();
 insert into public.billing_details (org_id, kind, name, country) values (tests.org('bob'), 'consumer', 'Bob', 'NL'), (tests.org('ada'), 'business', 'Ada BV', 'NL');
+update private.vat_settings set oss_since = null;
+update public.billing_details set country = 'FI' where org_id = tests.org('bob');
+select is(
+  (select row(private.billing_customer_params(tests.org('bob'), t.tax) #>> '{address,country}', t.tax ->> 'country')::text from (select private.billing_tax(tests.org('bob')) as tax) as t),
+  '(FI,NL)', 'the address is that of the customer, also when the VAT is of another country'
+);
+update private.vat_settings set oss_since = '2021-07-01';
+update public.billing_details set country = 'NL' where org_id = tests.org('bob');
 select tests.act_as('bob');
 select tests.refuses($$select tests.asks('checkout', '{"plan": "PRO", "success_url": "https://evil.example", "cancel_url": "http://127.0.0.1/"}')$$, 'invalid_input', 'a return target that login does not allow');
 select tests.refuses($$select tests.asks('checkout', '{"plan": "PRO", "x": 1, "success_url": "http://127.0.0.1/", "cancel_url": "http://127.0.0.1/"}')$$, 'invalid_input', 'an unknown argument');
