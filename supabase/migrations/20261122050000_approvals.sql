@@ -96,16 +96,24 @@ begin
     perform kijko.fail('invalid_input', 'reason: at most 2,000 characters');
   end if;
   perform private.limit_rate('approvals_request:' || org, 120, interval '1 hour', 'an organization requests at most %s approvals an hour');
-  insert into public.approvals as a (org_id, kind, subject_id, subject_part, title, change, reason, requested_by, expires_at)
-  values (
-    org, approvals_request.kind, approvals_request.subject_id, approvals_request.subject_part, approvals_request.title,
-    approvals_request.change, approvals_request.reason,
-    -- Whoever made the key could else approve what the key has asked for.
-    coalesce(kijko.user_id(), (select k.user_id from public.api_keys as k where k.org_id = org and k.id = kijko.api_key_id())),
-    kijko.now() + expires_in
-  )
-  on conflict (org_id, kind, subject_id, subject_part) where status = 'pending' do nothing
-  returning a.* into approval;
+  -- An approval holds its request and waits for what it changes, which the caller has locked. So this must not wait for it:
+  -- the insert would.
+  if not exists (
+    select from public.approvals as a
+    where a.org_id = org and a.kind = approvals_request.kind and a.subject_id = approvals_request.subject_id
+      and a.subject_part = approvals_request.subject_part and a.status = 'pending'
+  ) then
+    insert into public.approvals as a (org_id, kind, subject_id, subject_part, title, change, reason, requested_by, expires_at)
+    values (
+      org, approvals_request.kind, approvals_request.subject_id, approvals_request.subject_part, approvals_request.title,
+      approvals_request.change, approvals_request.reason,
+      -- Whoever made the key could else approve what the key has asked for.
+      coalesce(kijko.user_id(), (select k.user_id from public.api_keys as k where k.org_id = org and k.id = kijko.api_key_id())),
+      kijko.now() + expires_in
+    )
+    on conflict (org_id, kind, subject_id, subject_part) where status = 'pending' do nothing
+    returning a.* into approval;
+  end if;
   if approval.id is null then
     perform kijko.fail('conflict', 'another change of this is waiting for its approval', 'Withdraw it, or have it decided: the table approvals.');
   end if;

@@ -97,6 +97,26 @@ test('an approval that waits for a label that moves meanwhile is a conflict', as
   assert.equal(await labelOf(org, 'a', 'production'), 2);
 });
 
+test('a request for what is being approved is refused, and does not deadlock with the approval', async () => {
+  const { user, org } = await newTenant();
+  await pool.query(`update public.subscriptions set plan = 'TEAMS' where org_id = $1`, [org]);
+  const judge = await joined(org);
+  await queryAs(user, PUSH, ['a', '"one"', null]);
+  await queryAs(user, PUSH, ['a', '"two"', null]);
+  await pool.query(`insert into public.prompt_settings (org_id, protected_labels) values ($1, '{production}')`, [org]);
+  const asked = await queryAs(user, LABEL, ['a', 'production', 1]);
+  const [mover, decider] = [await begin(user), await begin(judge)];
+  await mover.run(LABEL, ['a', 'staging', 1]);
+  const decision = decider.run('select public.approve_change($1)', [asked.rows[0].answer.approval_id]);
+  await waiting(decider);
+  assert.equal((await mover.run(LABEL, ['a', 'production', 2])).refused, 'KJ409');
+  await mover.run('rollback');
+  await mover.commit();
+  assert.equal((await decision).refused, undefined);
+  await decider.commit();
+  assert.equal(await labelOf(org, 'a', 'production'), 1);
+});
+
 test('a label that moves while an execution starts is used by the next one only', async () => {
   const { user, org } = await newTenant();
   await queryAs(user, PUSH, ['a', '"one"', null]);
