@@ -227,10 +227,14 @@ begin
     perform kijko.fail('invalid_input', left(fault, 1000));
   end if;
   -- Two pushes take turns here, and the second one sees what the first has written.
-  insert into public.prompts (org_id, path, type, description, tags)
-  values (org, push_prompt.path, push_prompt.type, push_prompt.description, coalesce(push_prompt.tags, '{}'))
-  on conflict (org_id, path) do nothing;
-  select p.* into prompt from public.prompts as p where p.org_id = org and p.path = push_prompt.path for no key update;
+  loop
+    insert into public.prompts (org_id, path, type, description, tags)
+    values (org, push_prompt.path, push_prompt.type, push_prompt.description, coalesce(push_prompt.tags, '{}'))
+    on conflict (org_id, path) do nothing;
+    select p.* into prompt from public.prompts as p where p.org_id = org and p.path = push_prompt.path for no key update;
+    -- It is not there if it was deleted between the two.
+    exit when found;
+  end loop;
   if prompt.type <> push_prompt.type then
     perform kijko.fail('conflict', format('the prompt is of type %s, which never changes', prompt.type));
   end if;

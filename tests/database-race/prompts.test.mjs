@@ -49,6 +49,21 @@ test('of two pushes from one base one is a version, and the other a conflict', a
   assert.equal((await versionsOf(org, 'new')).length, 11);
 });
 
+test('a push that waits for the deletion of its prompt makes a new one', async () => {
+  const { user, org } = await newTenant();
+  await queryAs(user, PUSH, ['a', '"one"', null]);
+  await queryAs(user, PUSH, ['a', '"two"', null]);
+  const [deleter, pusher] = [await begin(), await begin(user)];
+  await deleter.run('select id from public.prompts where org_id = $1 for no key update', [org]);
+  const push = pusher.run(PUSH, ['a', '"three"', null]);
+  await waiting(pusher);
+  await deleter.run('delete from public.prompts where org_id = $1', [org]);
+  await deleter.commit();
+  assert.equal((await push).pushed?.version, 1, JSON.stringify(await push));
+  await pusher.commit();
+  assert.deepEqual(await versionsOf(org, 'a'), [{ version: 1, text: 'three' }]);
+});
+
 test('of two decisions at once one counts', async () => {
   const { user, org } = await newTenant();
   await pool.query(`update public.subscriptions set plan = 'TEAMS' where org_id = $1`, [org]);
