@@ -7,29 +7,38 @@
 -- committed, or queues a new one.
 -- ============================================================================
 
-create function private.skills_enqueue_check() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+create function private.skills_queue_check(skill public.skills) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Above executions: they may take minutes, and an editor waits for the check. One of an organization at a time, so that its slow
   -- schemas hold one slot of a worker.
   -- A job that waits will read this version: its lock keeps claims away until this transaction ends.
   perform 1 from public.jobs as j
-  where j.org_id = new.org_id and j.kind = 'skill_check' and j.unique_key = new.id::text and j.status = 'queued'
+  where j.org_id = skill.org_id and j.kind = 'skill_check' and j.unique_key = skill.id::text and j.status = 'queued'
   for no key update skip locked;
   if found then
-    return null;
+    return;
   end if;
   if private.jobs_enqueue(
-    new.org_id, 'skill_check', jsonb_build_object('skill_id', new.id), priority => 10::smallint, timeout_seconds => 60,
-    unique_key => new.id::text, concurrency_key => 'skill_check', project_id => new.project_id
+    skill.org_id, 'skill_check', jsonb_build_object('skill_id', skill.id), priority => 10::smallint, timeout_seconds => 60,
+    unique_key => skill.id::text, concurrency_key => 'skill_check', project_id => skill.project_id
   ) is null then
     -- A worker has just taken the job up and may have read the former version.
     perform private.jobs_enqueue(
-      new.org_id, 'skill_check', jsonb_build_object('skill_id', new.id), priority => 10::smallint, timeout_seconds => 60,
-      concurrency_key => 'skill_check', project_id => new.project_id
+      skill.org_id, 'skill_check', jsonb_build_object('skill_id', skill.id), priority => 10::smallint, timeout_seconds => 60,
+      concurrency_key => 'skill_check', project_id => skill.project_id
     );
   end if;
+end
+$$;
+comment on function private.skills_queue_check(public.skills) is 'Queues the check of a skill as it is after this transaction, unless a job that has not started will check it.';
+
+create function private.skills_enqueue_check() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.skills_queue_check(new);
   return null;
 end
 $$;

@@ -151,12 +151,10 @@ create function private.prompts_enqueue_skill_checks(prompt public.prompts, labe
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform private.jobs_enqueue(
-    s.org_id, 'skill_check', jsonb_build_object('skill_id', s.id), priority => 10::smallint, timeout_seconds => 60,
-    unique_key => s.id::text, concurrency_key => 'skill_check', project_id => s.project_id
-  )
+  perform private.skills_queue_check(s)
   from public.skills as s
-  where s.org_id = prompt.org_id and s.prompt_path = prompt.path and coalesce(s.prompt_label, 'production') = prompts_enqueue_skill_checks.label;
+  where s.org_id = prompt.org_id and s.prompt_path = prompt.path and coalesce(s.prompt_label, 'production') = prompts_enqueue_skill_checks.label
+  order by s.id;
 end
 $$;
 comment on function private.prompts_enqueue_skill_checks(public.prompts, text) is 'Queues the checks of the skills that name a prompt and a label.';

@@ -139,6 +139,14 @@ select public.set_prompt_label('support/summarise', 'production', 2) is not null
 select tests.act_as_superuser();
 select is((select array_agg(payload ->> 'skill_id') from public.jobs where org_id = tests.org('ada') and kind = 'skill_check'), array[:'named'], 'a label that moves has its skills checked');
 select is(private.skills_start_check(:'named') #>> '{task,prompt_template}', 'Sum up {{ text }}', 'by its version');
+update public.jobs set status = 'running', locked_by = 'w', attempt = 1, locked_until = clock_timestamp() + interval '1 minute' where org_id = tests.org('ada') and kind = 'skill_check';
+select tests.act_as('mem', tests.org('ada'));
+select public.set_prompt_label('support/summarise', 'production', 1) is not null as moved \gset
+select tests.act_as_superuser();
+select is((select array_agg(status order by status) from public.jobs where org_id = tests.org('ada') and kind = 'skill_check'), '{queued,running}', 'once more if a check has begun, which may have read the former version');
+select tests.act_as('mem', tests.org('ada'));
+select public.set_prompt_label('support/summarise', 'production', 2) is not null as moved \gset
+select tests.act_as_superuser();
 select tests.act_as('mem', tests.org('ada'));
 select is(public.export_skills(array[:'named'::uuid]) #>> '{skills,0,prompt_path}', 'support/summarise', 'an export names the prompt');
 select is((select status from public.import_skills(public.export_skills(array[:'named'::uuid]), 'rename')), 'renamed', 'and an import');
