@@ -13,7 +13,13 @@ const MAX_TRIES = 5;
 
 class Failure extends Error {}
 
-const out = (line) => process.stdout.write(`${line}\n`);
+/** Text of others must not command a terminal, nor show something else than it says. */
+const printable = (text) =>
+  text.replace(/[\p{Cc}\p{Bidi_Control}]/gu, (it) =>
+    it === '\t' || it === '\n' ? it : `\\u${it.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+const out = (line) => process.stdout.write(`${printable(line)}\n`);
+const err = (line) => process.stderr.write(`${printable(line)}\n`);
 
 /** One call of the API. It waits when there were too many. */
 async function call(name, body) {
@@ -42,7 +48,7 @@ async function call(name, body) {
     } catch {
       error = { message: `HTTP ${answer.status}` };
     }
-    throw Object.assign(new Failure([error.message, error.details, error.hint].filter(Boolean).join(': ')), { code: error.code });
+    throw Object.assign(new Failure([error.message, error.details, error.hint].filter(Boolean).join(' ')), { code: error.code });
   }
 }
 
@@ -157,7 +163,7 @@ async function push(directory, options) {
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       failed++;
-      process.stderr.write(`${path}: ${error.message}\n`);
+      err(`${path}: ${error.message}`);
     }
   }
   out(`${pushed} ${options['dry-run'] ? 'to push' : 'pushed'}, ${found.length - pushed} were the same, ${failed} failed`);
@@ -196,7 +202,7 @@ async function main() {
 }
 
 function misuse(message) {
-  process.stderr.write(`prompts: ${message}\n${USAGE}\n`);
+  err(`prompts: ${message}\n${USAGE}`);
   return 2;
 }
 
@@ -204,6 +210,6 @@ try {
   process.exitCode = await main();
 } catch (error) {
   // A fault of ours shows where it is; all others say what is wrong.
-  process.stderr.write(`prompts: ${error instanceof Failure || error.isFile ? error.message : error.stack}\n`);
+  err(`prompts: ${error instanceof Failure || error.isFile ? error.message : error.stack}`);
   process.exitCode = 1;
 }

@@ -1,7 +1,7 @@
 // ./kijko prompts: a folder of prompts goes round without a difference, by a key over HTTP.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -179,6 +179,15 @@ describe('./kijko prompts', () => {
     assert.equal(forced.code, 0, forced.stdout + forced.stderr);
     assert.equal((await rpc(team.viewer, 'get_prompt', { path: 'plain', label: 'latest' })).content, 'Mine {{a}}');
     assert.equal((await run(['diff', folder('a')])).code, 0);
+  });
+
+  test('what a prompt says commands no terminal, and hides nothing', async () => {
+    await rpc(team.member, 'push_prompt', { path: 'tricky/one', content: 'tab\t\u001b[2Jgone\u202e\rlast' });
+    await mkdir(join(folder('d'), 'tricky'), { recursive: true });
+    await writeFile(join(folder('d'), 'tricky/one.prompt.md'), '---\ntype: text\n---\nx\n');
+    const shown = await run(['diff', folder('d'), '--prefix', 'tricky']);
+    assert.match(shown.stdout, /- tab\t\\u001b\[2Jgone\\u202e\\u000dlast/);
+    await rpc(team.member, 'delete_prompt', { path: 'tricky/one' });
   });
 
   test('a file with a fault is named, and stops all', async () => {
