@@ -156,6 +156,12 @@ begin
     perform kijko.fail('conflict', format('the subscription is %s', running.status), 'Pay the open invoice first, in billing-portal.');
   end if;
   asked := private.billing_plan_arguments(arguments, running);
+  -- The trial goes on after a change, so a plan without one would be free until its end.
+  if running.status = 'trialing' and (asked.base).trial_days = 0
+    and (asked.base).lookup_key is distinct from private.billing_base_item(running.items) ->> 'lookup_key'
+  then
+    perform kijko.fail('conflict', 'this plan has no trial', 'Change to it when the trial has ended.');
+  end if;
   items := private.billing_changed_items(running.items, asked.base, org, asked.overage);
   begin
     proration := private.billing_argument(arguments, 'proration_date', 'number')::bigint;

@@ -30,7 +30,7 @@ comment on column private.billing_effects.organization_id is 'Organization. It m
 comment on column private.billing_effects.livemode is 'False in Stripe''s test mode.';
 comment on column private.billing_effects.request_id is 'Request of the outbox; also Stripe''s idempotency key.';
 comment on column private.billing_effects.details is 'What was asked for.';
-comment on column private.billing_effects.state is 'open, done, failed (Stripe refused), or unknown (no answer in 20 hours, after which Stripe may forget that it did it).';
+comment on column private.billing_effects.state is 'open, done, failed (Stripe refused), or unknown (no answer in 20 hours, after which Stripe may forget that it did it; or none will come).';
 comment on column private.billing_effects.http_status is 'Status of Stripe''s last answer.';
 comment on column private.billing_effects.error is 'Stripe''s words, or those of the outbox.';
 comment on column private.billing_effects.created_at is 'When it was queued.';
@@ -102,6 +102,8 @@ create function private.billing_outcome(effect private.billing_effects, out stat
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
+  -- Of these Stripe would do a second one when it has forgotten the first.
+  is_once constant boolean := effect.kind in ('meter_event', 'invoice_item');
   answer record;
 begin
   select r.* into answer from kijko.http_response(effect.request_id) as r;
@@ -114,11 +116,12 @@ begin
   error := left(coalesce(body #>> '{error,message}', answer.error, answer.error_code), 2000);
   state := case
     when answer.state = 'succeeded' then 'done'
+    -- A key that is refused now says nothing of an earlier attempt.
+    when is_once and answer.attempts > 1 and answer.status in (401, 403) then 'unknown'
     -- Stripe's refusal stays one. 409 and 429 pass, and so does whatever is on the way.
     when answer.status between 400 and 499 and answer.status not in (408, 409, 425, 429) then 'failed'
-    -- Of these Stripe would do a second one when it has forgotten the first.
-    when effect.kind in ('meter_event', 'invoice_item') and effect.created_at < clock_timestamp() - interval '20 hours' then 'unknown'
-    when answer.state in ('dead', 'cancelled') or answer.state is null then 'failed'
+    when is_once and effect.created_at < clock_timestamp() - interval '20 hours' then 'unknown'
+    when answer.state in ('dead', 'cancelled') or answer.state is null then case when is_once then 'unknown' else 'failed' end
     else 'open'
   end;
   if state in ('failed', 'unknown') then

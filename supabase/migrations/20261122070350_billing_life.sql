@@ -90,7 +90,8 @@ begin
       -- The money is gone, so the plan is unpaid.
       perform private.billing_send('cancel', s.id, dispute.organization_id, 'DELETE', '/v1/subscriptions/' || s.id, '{}')
       from private.billing_subscription(dispute.organization_id) as s
-      where s.id is not null and s.livemode = dispute.livemode
+      -- What was bought after that is another matter.
+      where s.id is not null and s.livemode = dispute.livemode and s.created_at <= dispute.as_of
         and not exists (select from private.billing_effects as e where e.kind = 'cancel' and e.subject = s.id);
     end if;
   end loop;

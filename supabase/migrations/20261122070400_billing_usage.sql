@@ -61,21 +61,26 @@ as $$
   select s.id, s.customer_id, s.livemode, c
   from private.stripe_entitlements as e
   join public.stripe_subscriptions as s on s.id = e.id and s.livemode = e.livemode
+  -- Of the mode that the stack has the key of: nobody else can be told of use.
+  join private.billing_account as a on a.livemode = s.livemode
   cross join lateral jsonb_array_elements(s.items) as item (value)
   join public.prices as c on c.lookup_key = item.value ->> 'lookup_key' and c.kind = 'metered'
   where e.org_id = org and e.live
 $$;
-comment on function private.billing_metered_items(uuid) is 'The metered prices that a live subscription of an organization has.';
+comment on function private.billing_metered_items(uuid) is 'The metered prices that a live subscription of an organization has, in the account''s mode. None without an account.';
 
 create function private.billing_overage_policy(org uuid, meter text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select 'bill' where exists (
-      select from private.billing_metered_items(org) as i where (i.price).meter = billing_overage_policy.meter
+      select from private.billing_metered_items(org) as i
+      join public.stripe_subscriptions as s on s.id = i.subscription_id and s.livemode = i.livemode
+      -- Stripe bills no use of a trial.
+      where (i.price).meter = billing_overage_policy.meter and s.status <> 'trialing'
     )
     and not exists (select from private.billing_disputes as d where d.organization_id = org and d.status = 'open')
 $$;
-comment on function private.billing_overage_policy(uuid, text) is 'bill: use of a meter beyond the limit is allowed and billed, by a live subscription''s metered price, unless a payment is disputed. Null: the plan''s policy. Nullable: result.';
+comment on function private.billing_overage_policy(uuid, text) is 'bill: use of a meter beyond the limit is allowed and billed, by a live subscription''s metered price, unless it is in its trial or a payment is disputed. Null: the plan''s policy. Nullable: result.';
 
 create function private.billing_apply_overage(org uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -106,8 +111,8 @@ begin
 end
 $$;
 comment on function private.billing_after_plan() is 'Trigger: whether use beyond the limits is billed follows the plan and the subscription''s prices. Definer: only the domain may set limits.';
--- After subscriptions_limits_update: triggers fire by name.
-create trigger subscriptions_overage after update on public.subscriptions
+-- After subscriptions_limits_update and subscriptions_overrides_update: triggers fire by name.
+create trigger subscriptions_use_overage after update on public.subscriptions
   for each row when (old.plan is distinct from new.plan or old.status is distinct from new.status)
   execute function private.billing_after_plan();
 
@@ -217,49 +222,24 @@ end
 $$;
 comment on function private.billing_send_report(private.billing_reports, public.prices) is 'Queues a report to Stripe.';
 
-create function private.billing_settle_report(effect private.billing_effects, state text, body jsonb) returns void
+create function private.billing_check_report(report private.billing_reports) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  report private.billing_reports;
-  arrived boolean;
-  meter_id text;
+  subject constant text := private.billing_report_subject(report);
+  meter_id constant text := private.billing_id('meter', report.meter);
 begin
-  select r.* into report from private.billing_reports as r
-  where r.organization_id = effect.organization_id and r.state in ('open', 'unknown') and private.billing_report_subject(r) = effect.subject
-  for update;
-  if not found then
-    return;
-  end if;
-  if effect.kind in ('meter_event', 'invoice_item') then
-    -- A second event with an identifier of the last day is one that has arrived.
-    arrived := case state when 'done' then true when 'failed' then body #>> '{error,code}' = 'duplicate_meter_event' end;
-  elsif state = 'done' and effect.kind = 'meter_check' then
-    arrived := coalesce((body #>> '{data,0,aggregated_value}')::numeric, 0) >= (effect.details ->> 'expected')::numeric;
-  elsif state = 'done' then
-    arrived := exists (
-      select from jsonb_array_elements(body -> 'data') as i (item) where i.item #>> '{metadata,kijko_report}' = effect.subject
-    );
-  end if;
-  update private.billing_reports as r
-  set state = case arrived when true then 'done' when false then 'failed' else 'unknown' end,
-    ended_at = case when arrived is not null then clock_timestamp() end
-  where (r.organization_id, r.meter, r.period_end, r.seq) = (report.organization_id, report.meter, report.period_end, report.seq);
-  if arrived is not null then
-    return;
-  end if;
   if report.via = 'invoice_item' then
-    perform private.billing_send('invoice_item_check', effect.subject, report.organization_id, 'GET', '/v1/invoiceitems', jsonb_build_object(
+    perform private.billing_send('invoice_item_check', subject, report.organization_id, 'GET', '/v1/invoiceitems', jsonb_build_object(
       'customer', report.customer_id, 'limit', 100, 'created', jsonb_build_object('gte', floor(extract(epoch from report.created_at))::bigint)
     ));
     return;
   end if;
   -- Everything that this customer was told to have used since this report's minute began, with it.
-  meter_id := private.billing_id('meter', report.meter);
   if meter_id is null then
     return;
   end if;
-  perform private.billing_send('meter_check', effect.subject, report.organization_id, 'GET', '/v1/billing/meters/' || meter_id || '/event_summaries',
+  perform private.billing_send('meter_check', subject, report.organization_id, 'GET', '/v1/billing/meters/' || meter_id || '/event_summaries',
     jsonb_build_object(
       'customer', report.customer_id,
       'start_time', extract(epoch from date_trunc('minute', report.created_at))::bigint,
@@ -272,17 +252,67 @@ begin
     ), 0)));
 end
 $$;
+comment on function private.billing_check_report(private.billing_reports) is 'Queues the question whether Stripe has a report.';
+
+create function private.billing_settle_report(effect private.billing_effects, state text, body jsonb) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  report private.billing_reports;
+  arrived boolean;
+begin
+  select r.* into report from private.billing_reports as r
+  where r.organization_id = effect.organization_id and r.state in ('open', 'unknown') and private.billing_report_subject(r) = effect.subject
+  for update;
+  if not found then
+    return;
+  end if;
+  if effect.kind in ('meter_event', 'invoice_item') then
+    -- A second event with an identifier of the last day is one that has arrived.
+    arrived := case state when 'done' then true when 'failed' then body #>> '{error,code}' = 'duplicate_meter_event' end;
+  elsif state = 'done' and effect.kind = 'meter_check' then
+    -- Stripe sums up later than it answers: what is missing soon after says nothing yet.
+    arrived := case
+      when coalesce((body #>> '{data,0,aggregated_value}')::numeric, 0) >= (effect.details ->> 'expected')::numeric then true
+      when report.created_at < clock_timestamp() - interval '1 hour' then false
+    end;
+  elsif state = 'done' then
+    arrived := exists (
+      select from jsonb_array_elements(body -> 'data') as i (item) where i.item #>> '{metadata,kijko_report}' = effect.subject
+    );
+  end if;
+  update private.billing_reports as r
+  set state = case arrived when true then 'done' when false then 'failed' else 'unknown' end,
+    ended_at = case when arrived is not null then clock_timestamp() end
+  where (r.organization_id, r.meter, r.period_end, r.seq) = (report.organization_id, report.meter, report.period_end, report.seq);
+  -- A question without an answer is asked again by private.billing_report_use().
+  if arrived is null and effect.kind in ('meter_event', 'invoice_item') then
+    perform private.billing_check_report(report);
+  end if;
+end
+$$;
 comment on function private.billing_settle_report(private.billing_effects, text, jsonb) is 'Records whether Stripe has a report. Without an answer in 20 hours it asks for Stripe''s own sum instead of sending again.';
 
 create function private.billing_report_use(max_organizations integer default 100000) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
+  report private.billing_reports;
   org uuid;
   item private.billing_metered_item;
   use record;
   n integer := 0;
 begin
+  -- Reports that nothing is on the way for: the question about one failed, or could not be asked.
+  for report in
+    select r.* from private.billing_reports as r join private.billing_account as a on a.livemode = r.livemode
+    where r.state in ('open', 'unknown') and not exists (
+      select from private.billing_effects as e where e.kind in ('meter_event', 'meter_check', 'invoice_item', 'invoice_item_check')
+        and e.subject = private.billing_report_subject(r) and (e.state = 'open' or e.ended_at > clock_timestamp() - interval '10 minutes')
+    )
+  loop
+    perform private.billing_check_report(report);
+  end loop;
   for org in
     select distinct s.org_id from public.stripe_subscriptions as s
     where s.org_id is not null and s.status in ('active', 'trialing', 'past_due') and private.billing_has_overage(s.items)
@@ -319,7 +349,7 @@ declare
   used bigint;
 begin
   select r.* into last from private.billing_reports as r
-  where r.organization_id = org and r.meter = (item.price).meter and r.period_end <= kijko.now() and r.state <> 'failed'
+  where r.organization_id = org and r.meter = (item.price).meter and r.period_end <= kijko.now()
   order by r.period_end desc, r.seq desc limit 1;
   if not found then
     return false;

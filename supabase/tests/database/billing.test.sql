@@ -1,7 +1,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(62);
+select plan(75);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('adm');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -126,19 +126,65 @@ select matches((select body from tests.effects() where kind = 'meter_event'), 'e
 -- Without an answer Stripe's own sum is asked for, and nothing is sent again.
 select private.billing_settle_report(e, 'unknown', null) from private.billing_effects as e where e.kind = 'meter_event';
 select matches((select url from tests.effects() where kind = 'meter_check'), '/event_summaries\?customer=cus_b&', 'after 20 hours the sum is compared');
+select private.billing_settle_report(e, 'failed', null) from private.billing_effects as e where e.kind = 'meter_check';
+update private.billing_effects set state = 'failed', ended_at = now() where kind in ('meter_event', 'meter_check');
+select private.billing_report_use();
+select is((select count(*) from private.billing_effects where kind = 'meter_check' and state = 'open'), 0::bigint, 'a question that failed waits');
+update private.billing_effects set ended_at = now() - interval '1 hour' where kind in ('meter_event', 'meter_check');
+select private.billing_report_use();
+select is((select count(*) from private.billing_effects where kind = 'meter_check' and state = 'open'), 1::bigint, 'and is asked again');
+delete from private.billing_effects where kind = 'meter_check' and state = 'failed';
+select private.billing_settle_report(e, 'done', '{"data": []}') from private.billing_effects as e where e.kind = 'meter_check';
+select is((select state from private.billing_reports where organization_id = tests.org('bob')), 'unknown', 'a sum that Stripe has not made yet says nothing');
+update private.billing_reports set created_at = now() - interval '1 day';
 select private.billing_settle_report(e, 'done', '{"data": [{"aggregated_value": 0}]}') from private.billing_effects as e where e.kind = 'meter_check';
 select is((select state from private.billing_reports where organization_id = tests.org('bob')), 'failed', 'Stripe does not have it');
-update private.billing_effects set state = 'unknown', ended_at = now() where kind = 'meter_event';
+update private.billing_effects set state = 'done', ended_at = now() where kind in ('meter_event', 'meter_check');
 select is(private.billing_report_use(), 0, 'what Stripe lacks is not sent again at once');
 update private.billing_reports set ended_at = now() - interval '1 hour' where state = 'failed';
 select private.billing_report_use();
 select results_eq(format('select seq, amount, state from private.billing_reports where organization_id = %L order by seq', tests.org('bob')),
   $$values (1, 7::bigint, 'failed'), (2, 7::bigint, 'open')$$, 'so the next report has its units');
+-- A timeout, and then a key that is refused: the first attempt may have arrived.
+update kijko.http_requests as r set attempts = 2 from private.billing_effects as e where e.request_id = r.id and e.state = 'open' and e.kind = 'meter_event';
+insert into kijko.http_attempts (request_id, attempt, started_at, duration_ms, status)
+select e.request_id, 2, now(), 1, 401 from private.billing_effects as e where e.state = 'open' and e.kind = 'meter_event';
+select is((private.billing_outcome(e)).state, 'unknown', 'a refused key after an attempt without an answer proves nothing')
+from private.billing_effects as e where e.state = 'open' and e.kind = 'meter_event';
+-- The period ends while Stripe has not taken it.
+update private.billing_effects set state = 'failed', ended_at = now() - interval '1 hour' where state = 'open' and kind = 'meter_event';
+update private.billing_reports set state = 'failed', ended_at = now() - interval '1 hour' where state = 'open';
+select tests.travel((select u.reset_at - now() + interval '1 hour' from kijko.usage(tests.org('bob')) as u where u.meter = 'executions'));
+select private.billing_report_use();
+select matches((select body from tests.effects() where kind = 'invoice_item'), 'amount=35&', 'what Stripe refused of a period is billed after it');
+select tests.travel('0');
+-- What an operator changes of a limit changes nothing of who pays for more.
+update public.plan_limits set amount = 1999 where plan = 'PRO' and meter = 'executions';
+select is((kijko.find_limit(tests.org('bob'), 'executions')).overage_policy, 'bill', 'another included amount is one beyond which use is billed');
+insert into public.plan_overrides (org_id, meter, amount, reason, ends_at) values (tests.org('bob'), 'executions', 1998, 'An exception', kijko.now() + interval '1 day');
+select is((kijko.find_limit(tests.org('bob'), 'executions')).overage_policy, 'bill', 'and so is an exception');
+-- Stripe bills no use of a trial.
+update public.stripe_subscriptions set items = items || '[{"id": "si_t", "price": "price_teams_executions_monthly", "lookup_key": "teams_executions_monthly"}]' where id = 'sub_a';
+select is(private.billing_overage_policy(tests.org('ada'), 'executions'), null, 'a trial has no use beyond the limit');
+select private.billing_record_object('price', 'enterprise_monthly', false, 'price_enterprise_monthly');
+select tests.act_as('ada', tests.org('ada'));
+select tests.refuses($$select tests.asks('change', '{"plan": "ENTERPRISE"}')$$, 'conflict', 'and no change to a plan that has none');
+select lives_ok($$select tests.asks('change', '{"plan": "PRO"}')$$, 'only to one that has');
+select tests.act_as_superuser();
+update public.stripe_subscriptions set status = 'active', collection_method = 'send_invoice' where id = 'sub_a';
+select is(private.billing_overage_policy(tests.org('ada'), 'executions'), 'bill', 'after it, use is billed');
 
 -- ---- disputes, and the end
 select tests.send(tests.event('charge.dispute.created', 2, '{"id": "dp_1", "object": "dispute", "charge": "ch_1", "status": "needs_response", "amount": 2900, "currency": "eur"}'));
 select tests.send(tests.event('charge.succeeded', 1, '{"id": "ch_1", "object": "charge", "customer": "cus_b", "amount": 2900, "amount_refunded": 0, "currency": "eur"}'));
 select is(private.billing_overage_policy(tests.org('bob'), 'executions'), null, 'while a payment is disputed, nothing more is billed');
+update public.stripe_subscriptions set created_at = now() + interval '1 hour' where id = 'sub_b';
+select tests.send(tests.event('charge.dispute.closed', 3, '{"id": "dp_1", "object": "dispute", "charge": "ch_1", "status": "lost", "amount": 2900, "currency": "eur"}'));
+select is_empty($$select 1 from tests.effects() where kind = 'cancel'$$, 'a lost dispute does not end what was bought after it');
+update public.stripe_subscriptions set created_at = now() where id = 'sub_b';
+select tests.send(tests.event('charge.refunded', 4, '{"id": "ch_1", "object": "charge", "customer": "cus_b", "amount": 2900, "amount_refunded": 2900, "currency": "eur"}'));
+select isnt_empty($$select 1 from tests.effects() where kind = 'cancel'$$, 'it ends the one that was paid by it');
+delete from private.billing_effects where kind = 'cancel';
 delete from public.organizations where id = tests.org('bob');
 select is((select url from tests.effects() where kind = 'cancel'), 'https://stripe.example.com/v1/subscriptions/sub_b', 'a deleted organization cancels at Stripe');
 
