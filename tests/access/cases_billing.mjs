@@ -41,8 +41,7 @@ export const BILLING_RELATIONS = {
 export const BILLING_FUNCTIONS = {
   'authorize_billing(action,arguments)': {
     call: () => ({ action: 'usage' }),
-    // Nobody has a subscription to go on with.
-    'call:write': () => ({ action: 'resume' }),
+    'call:write': () => ({ action: 'portal', arguments: { return_url: 'http://127.0.0.1:3000/billing' } }),
   },
   'check_vat_number()': { call: () => ({}) },
   'entitled(feature)': { call: () => ({ feature: 'custom_roles' }) },

@@ -76,6 +76,9 @@ const nobodys = ({ people, bare }) => [
   sql`insert into public.features (code, name) values ('matrix', 'Matrix'), ('matrix_other', 'Other')`,
   sql`insert into public.plan_features (plan, feature) values ('MATRIX', 'matrix')`,
   sql`insert into public.prices (lookup_key, plan, recurring_interval, kind, amount_cents) values ('matrix_monthly', 'MATRIX', 'month', 'flat', 1)`,
+  // No request is sent to it: what is authorized is only a ticket.
+  sql`insert into private.billing_account (api_url, api_version, livemode) values ('https://stripe.example.com', 'matrix', false)
+    on conflict do nothing`,
   sql`insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ('matrix/model', 1, 1)`,
   sql`insert into public.functions (name, url, access, permission) values
     ('matrix', 'https://fn.example.com', 'permission', 'skills:execute'),
@@ -87,6 +90,7 @@ const nobodys = ({ people, bare }) => [
 ];
 
 const forgetCatalogueRows = [
+  sql`delete from private.billing_account where api_version = 'matrix'`,
   sql`delete from public.features where code like 'matrix%'`,
   sql`delete from public.plans where code like 'MATRIX%'`,
   sql`delete from public.llm_models where id like 'matrix/%'`,
