@@ -17,13 +17,25 @@ pub(super) fn replace(body: &mut Map<String, Value>, target: &Target, organizati
         return;
     }
     for name in NAMES {
-        if let Some(value) = body.get_mut(name).filter(|value| !value.is_null()) {
-            let given = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
-            *value = json!(pseudonym(&given, organization));
+        if let Some(value) = body.get_mut(name) {
+            hide(value, organization);
         }
     }
+    // Where Anthropic's requests have the user.
+    let metadata = body.get_mut("metadata").and_then(Value::as_object_mut);
+    if let Some(value) = metadata.and_then(|it| it.get_mut("user_id")) {
+        hide(value, organization);
+    }
+}
+
+fn hide(value: &mut Value, organization: Uuid) {
+    if value.is_null() {
+        return;
+    }
+    let given = value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned);
+    *value = json!(pseudonym(&given, organization));
 }
 
 /// The same name always, and as long as each of the fields may be.
@@ -73,6 +85,15 @@ mod tests {
         }
         assert_eq!((&one["model"], &one["seed"]), (&json!("m"), &json!(1)));
         assert_eq!(one.len(), given.as_object().unwrap().len());
+    }
+
+    #[test]
+    fn the_user_of_anthropic_is_hidden_as_well() {
+        let given = json!({"metadata": {"user_id": "ada"}});
+        let (one, other) = (sent(&given, false, 1), sent(&given, false, 2));
+        let user = one["metadata"]["user_id"].as_str().unwrap();
+        assert!(user.len() == 32 && one != other, "{user}");
+        assert_eq!(Value::Object(sent(&given, true, 1)), given);
     }
 
     #[test]
