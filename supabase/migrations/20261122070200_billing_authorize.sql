@@ -58,7 +58,7 @@ begin
   if base.trial_days = 0 or exists (select from public.stripe_subscriptions as s where s.org_id = org) then
     return null;
   end if;
-  -- One for each person. By the fingerprint of the means of payment it is checked once that is known.
+  -- One for each person. The means of payment is not known yet, and Stripe does not tell it here.
   return case when private.plans_trial_allowed(org, null) then base.trial_days end;
 end
 $$;
