@@ -346,6 +346,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   last private.billing_reports;
+  next_month date;
   used bigint;
 begin
   select r.* into last from private.billing_reports as r
@@ -354,47 +355,11 @@ begin
   if not found then
     return false;
   end if;
+  -- Days are those of the organization's own calendar, whose first of a month begins at most 14 hours before that of UTC, or 12 after.
+  next_month := date_trunc('month', (last.period_end + interval '14 hours') at time zone 'UTC');
   select coalesce(sum(d.amount), 0) into used
-  from kijko.usage_by_day(org, last.meter, (last.period_end - interval '1 month')::date, (last.period_end - interval '1 day')::date) as d;
+  from kijko.usage_by_day(org, last.meter, (next_month - interval '1 month')::date, next_month - 1) as d;
   return private.billing_report(org, item, last.period_end, used, last.included, is_over => true);
 end
 $$;
 comment on function private.billing_report_former(uuid, private.billing_metered_item) is 'Bills or credits, as an invoice item, what of the former period''s use differs from what was reported within it.';
-
--- ----------------------------------------------------------------------------
--- What a member sees
--- ----------------------------------------------------------------------------
-
-create function private.billing_usage(org uuid) returns jsonb
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-declare
-  running constant public.stripe_subscriptions := private.billing_subscription(org);
-  base public.prices;
-  meters jsonb;
-begin
-  select c.* into base from public.prices as c where c.lookup_key = private.billing_base_item(coalesce(running.items, '[]')) ->> 'lookup_key';
-  select coalesce(jsonb_agg(jsonb_build_object(
-    'meter', f.meter, 'used', f.used, 'included', f."limit", 'reset_at', f.reset_at, 'units', (i.price).units, 'amount_cents', (i.price).amount_cents,
-    'overage', greatest(f.used - f."limit", 0),
-    'overage_cents', private.billing_cents(i.price, greatest(f.used - f."limit", 0)),
-    'projected_used', f.at_period_rate,
-    'projected_overage_cents', private.billing_cents(i.price, greatest(f.at_period_rate - f."limit", 0))
-  ) order by f.meter), '[]') into meters
-  from private.billing_metered_items(org) as i
-  join kijko.usage_forecast(org) as f on f.meter = (i.price).meter
-  where f."limit" is not null;
-  return jsonb_build_object(
-    'currency', 'eur',
-    'plan', (select s.plan from public.subscriptions as s where s.org_id = org),
-    'current_period_end', running.current_period_end,
-    'base_cents', base.amount_cents * case base.kind when 'seat' then private.billing_members(org) else 1 end,
-    'meters', meters,
-    'total_cents', coalesce(base.amount_cents * case base.kind when 'seat' then private.billing_members(org) else 1 end, 0)
-      + (select coalesce(sum((m.value ->> 'overage_cents')::bigint), 0) from jsonb_array_elements(meters) as m (value)),
-    'projected_cents', coalesce(base.amount_cents * case base.kind when 'seat' then private.billing_members(org) else 1 end, 0)
-      + (select coalesce(sum((m.value ->> 'projected_overage_cents')::bigint), 0) from jsonb_array_elements(meters) as m (value))
-  );
-end
-$$;
-comment on function private.billing_usage(uuid) is 'Use so far with what it costs before VAT, and the next bill by the rate of this period.';

@@ -1,7 +1,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(75);
+select plan(76);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('adm');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -157,6 +157,20 @@ update private.billing_reports set state = 'failed', ended_at = now() - interval
 select tests.travel((select u.reset_at - now() + interval '1 hour' from kijko.usage(tests.org('bob')) as u where u.meter = 'executions'));
 select private.billing_report_use();
 select matches((select body from tests.effects() where kind = 'invoice_item'), 'amount=35&', 'what Stripe refused of a period is billed after it');
+select tests.travel('0');
+-- The last hour of a month in Tokyo is one of the day before in UTC, and belongs to that month.
+select kijko.set_calendar(tests.org('vic'), 'Asia/Tokyo');
+update public.subscriptions set plan = 'PRO' where org_id = tests.org('vic');
+-- It holds from the next month on.
+select tests.travel('40 days');
+select u.reset_at as tokyo from kijko.usage(tests.org('vic')) as u where u.meter = 'executions' \gset
+select tests.travel(:'tokyo'::timestamptz - now() - interval '1 hour');
+select kijko.consume(tests.org('vic'), 'executions', 60);
+insert into private.billing_reports (organization_id, meter, period_end, seq, subscription_id, customer_id, livemode, used, included, amount, via, state)
+values (tests.org('vic'), 'executions', :'tokyo', 1, 'sub_v', 'cus_v', false, 60, 50, 10, 'meter_event', 'done');
+select tests.travel(:'tokyo'::timestamptz - now() + interval '1 hour');
+select is(private.billing_report_former(tests.org('vic'), row('sub_v', 'cus_v', false, c)), false, 'a month of another time zone is counted whole')
+from public.prices as c where c.lookup_key = 'pro_executions_monthly';
 select tests.travel('0');
 -- What an operator changes of a limit changes nothing of who pays for more.
 update public.plan_limits set amount = 1999 where plan = 'PRO' and meter = 'executions';
