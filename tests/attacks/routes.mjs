@@ -12,6 +12,8 @@ const parameters = ({ world, objects, own, rows }, path) => ({
   id: [world.people.owner.id, world.reflex],
   repository_id: [world.repository],
   '*id': [rows['public.llm_routes'][0].name, `${rows['public.llm_providers'][0].name}/gpt-5`, 'echo/echo'],
+  '*name': [rows['public.prompts'][0].path],
+  ...(path.startsWith('/llm/v1/prompts') && { '*path': [`${rows['public.prompts'][0].path}/call`] }),
   ...(path.startsWith('/functions/v1') && { '*path': ['matrix', `matrix/${world.org}`, world.project] }),
 });
 
