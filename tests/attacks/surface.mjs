@@ -109,6 +109,8 @@ function rustRoutes(text) {
       const path = part.match(/^\s*"([^"]+)"/)?.[1];
       const methods = [...part.split(/\.with_state|\n\s*\n/)[0].matchAll(/\b(get|post|put|delete|patch|any)\(/g)].map(([, name]) => name);
       if (!path) return [];
+      // A function of its own makes the route.
+      if (methods.length === 0) methods.push('any');
       return methods.flatMap((name) =>
         (name === 'any' ? ['GET', 'POST', 'PUT', 'DELETE'] : [name.toUpperCase()]).map((method) => ({ method, path })),
       );
