@@ -2,9 +2,9 @@
 # Sourced by ./kijko.
 # shellcheck shell=bash
 
-TEST_AREAS=(lint ext db sidecar journeys crash cli)
+TEST_AREAS=(lint ext db sidecar journeys crash cli attacks)
 # By name only. For other major versions: pgtap is a part of db, and pg_upgrade needs the programs of two: ./kijko test --pg MAJOR pgtap pg_upgrade
-NAMED_AREAS=(pgtap pg_upgrade attacks)
+NAMED_AREAS=(pgtap pg_upgrade)
 
 command_test() {
   if [ "${1:-}" = --pg ]; then
