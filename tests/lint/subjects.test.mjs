@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { commitsAfter, fault, faultOfMessage } from './subjects.mjs';
+import { commitsAfter, fault, faultOfMessage, faultsOf } from './subjects.mjs';
 
 const folder = mkdtempSync(join(tmpdir(), 'kijko-subjects-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -53,6 +53,23 @@ describe('a message that is being written', () => {
 
   test('passes when a merge or a later rebase writes the subject', () => {
     for (const subject of ['Merge branch main', 'fixup! lint: add a check']) assert.equal(faultOfMessage(subject), null);
+  });
+});
+
+describe('a published subject', () => {
+  const commits = [
+    ['a'.repeat(40), 'lint: adds a check'],
+    ['b'.repeat(40), 'lint: add a check'],
+    ['c'.repeat(40), 'lint: added a check'],
+  ];
+
+  test('passes by its exception, and only that one', () => {
+    assert.equal(faultsOf(commits, {}).length, 2);
+    assert.match(faultsOf(commits, { ['a'.repeat(40)]: 'reason' }).join(), /^c{8} lint: added a check: the subject goes on/);
+  });
+
+  test('has no exception that it does not need', () => {
+    assert.match(faultsOf([commits[1]], { ['b'.repeat(40)]: 'reason' }).join(), /^b{8} .*needs no exception$/);
   });
 });
 
