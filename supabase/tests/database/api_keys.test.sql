@@ -1,7 +1,7 @@
 -- API keys: who makes, sees, changes and revokes which, and what is refused when it is stored.
 begin;
 \ir 000_helpers.sql
-select plan(195);
+select plan(198);
 
 select tests.sign_up(u) from unnest(array['ada', 'bob', 'adm', 'mem', 'pat', 'vic']) as u;
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('bob'));
@@ -289,6 +289,8 @@ select tests.act_as('bob');
 select lives_ok($$select public.create_api_key(n, '["skills:read"]') from unnest(array['one', 'two']) as n$$, 'FREE has three keys');
 select tests.refuses($$select public.create_api_key('four', '["skills:read"]')$$, 'quota_exceeded', 'and no fourth');
 select tests.act_as_superuser();
+select is(private.api_keys_origin_fault('{https://a.example:65535,http://a.example:1}'), null, 'the highest and the lowest port are ports');
+select isnt(private.api_keys_origin_fault(array[o]), null, 'no port: ' || o) from unnest('{https://a.example:65536,http://a.example:0}'::text[]) as o;
 insert into public.api_keys (org_id, name, permissions) values (tests.org('ada'), 'office', '["skills:read"]');
 delete from public.organizations where id = tests.org('ada');
 select is((select count(*) from kijko.api_keys as k where k.org_id = tests.id('ada') or k.id = :'service'), 0::bigint, 'with an organization the extension forgets its keys');

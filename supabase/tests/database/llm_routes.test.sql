@@ -159,6 +159,32 @@ select (public.create_api_key('reads', '["*:read"]')).id as reads \gset
 select (public.create_api_key('writes', '["*:write"]')).id as writes \gset
 select is(tests.by_key(:'reads', 'select count(*) from public.llm_call_contents'), '0', 'nor does *:read');
 select is(tests.by_key(:'writes', $$select (public.set_llm_settings(routes_only => true)).routes_only$$), '42501', 'and *:write changes nothing');
+
+-- ---- contents of calls in projects, for a role that reads contents and manages no projects
+select tests.act_as_superuser();
+insert into public.projects (org_id, name, visibility) values (tests.org('ada'), 'Vault', 'private') returning id as vault \gset
+insert into public.custom_roles (org_id, name, permissions) values (tests.org('ada'), 'Auditor', '{llm:read,llm:write,llm_contents:read,projects:read}') returning id as auditor \gset
+update public.memberships set custom_role_id = :'auditor' where user_id = tests.id('vic') and org_id = tests.org('ada');
+insert into public.llm_call_contents (id, org_id, project_id, prompt, called_at, delete_after)
+select gen_random_uuid(), tests.org('ada'), c.project_id, to_jsonb(c.prompt), kijko.now(), kijko.now() + interval '1 day'
+from (values (null, 'of no project'), (:'vault', 'of the vault'), (gen_random_uuid(), 'of a deleted project')) as c (project_id, prompt);
+create function tests.prompts() returns text[] language sql as $$
+  select array_agg(c.prompt #>> '{}' order by c.prompt #>> '{}') from public.llm_call_contents as c where jsonb_typeof(c.prompt) = 'string'
+$$;
+select tests.act_as_anon();
+select throws_ok('select tests.prompts()', '42501', null, 'anon reads no contents');
+select tests.act_as('bob', tests.org('ada'));
+select is(tests.prompts(), null, 'nor does a non-member');
+select tests.act_as('vic', tests.org('ada'));
+select is(tests.prompts(), '{of no project}', 'a reader of contents sees those of no private or deleted project');
+select is(tests.changed(format('delete from public.llm_call_contents where project_id = %L', :'vault')), 0::bigint, 'and deletes none of them');
+select tests.act_as_superuser();
+insert into public.project_members (org_id, project_id, user_id, role) values (tests.org('ada'), :'vault', tests.id('vic'), 'viewer');
+select tests.act_as('vic', tests.org('ada'));
+select is(tests.prompts(), '{of no project,of the vault}', 'as a viewer of the project, those of the project too');
+select is(tests.changed(format('delete from public.llm_call_contents where project_id = %L', :'vault')), 0::bigint, 'without deleting them');
+select tests.act_as('ada', tests.org('ada'));
+select is(tests.prompts(), '{of a deleted project,of no project,of the vault}', 'an owner sees all of them');
 select tests.act_as_superuser();
 select tests.travel('8 days');
 select cmp_ok(private.llm_purge(), '>=', 1, 'its time is over');

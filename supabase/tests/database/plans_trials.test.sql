@@ -2,7 +2,7 @@ begin;
 \ir 000_helpers.sql
 select no_plan();
 
-select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('mem');
+select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('mem'), tests.sign_up('eve');
 select tests.join_org('mem', tests.org('ada'), 'member');
 select tests.act_as_superuser();
 select is(private.plans_trial_allowed(tests.org('ada'), null), true, 'a new organization can have a trial');
@@ -37,6 +37,17 @@ select is((select count(*) from public.notifications as n where n.type = 'trial.
 select is(private.plans_trial_begin(tests.org('bob'), 'card-2'), true, 'another');
 select is(private.plans_trial_end(tests.org('bob')), true, 'can end early');
 select is(private.notifications_emit_trials(), 0, 'of which nobody is told');
+select tests.refuses(format($$select private.plans_trial_begin(%L, null, '90 days 1 microsecond')$$, tests.org('eve')), 'invalid_input', 'none is longer than 90 days');
+select is(private.plans_trial_begin(tests.org('eve'), null, '90 days'), true, 'one of exactly 90 days begins');
+create function tests.trial(who text) returns private.plan_trials language sql as $$ select t from private.plan_trials as t where t.organization = tests.org(who) $$;
+select (tests.trial('bob')).ended_at as ended, (tests.trial('eve')).ends_at as ends \gset
+select tests.travel((tests.trial('eve')).ends_at - now() - interval '1 microsecond');
+select private.plans_maintain_trials();
+select is((tests.trial('eve')).ended_at, null, 'the trial runs');
+select is((tests.trial('bob')).ended_at, :'ended'::timestamptz, 'and one that ended early keeps its end');
+select tests.travel(:'ends'::timestamptz - now());
+select is(private.plans_maintain_trials(), 1, 'at its end it is ended');
+select is(private.plans_maintain_trials(), 0, 'once');
 
 -- ---- privacy: the hash stays for three years, without a name
 delete from public.organizations where id = :'second';
