@@ -209,6 +209,19 @@ create trigger stripe_subscriptions_trial_update after update on public.stripe_s
   )
   execute function private.billing_begin_trial();
 
+create function private.billing_end_trial() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.plans_trial_end(old.org_id);
+  return null;
+end
+$$;
+comment on function private.billing_end_trial() is 'Trigger: a subscription that is paid or ended before its trial is over ends the trial, so that no notice announces its end. Definer: the sidecar has no rights on the tables.';
+create trigger stripe_subscriptions_trial_end after update on public.stripe_subscriptions
+  for each row when (old.status = 'trialing' and new.status <> 'trialing' and old.org_id is not null and old.trial_end > kijko.now())
+  execute function private.billing_end_trial();
+
 -- ----------------------------------------------------------------------------
 -- Dunning: notices while a payment is missing. When the grace has ended, private.stripe_expire_grace() takes the plan back.
 -- ----------------------------------------------------------------------------

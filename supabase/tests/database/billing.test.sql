@@ -1,7 +1,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(76);
+select plan(79);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('adm');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -107,6 +107,16 @@ select is(tests.work(tests.asks('preview', '{"plan": "TEAMS"}')) #>> '{invoice,c
 select tests.refuses($$select tests.asks('change', '{"plan": "TEAMS", "proration_date": 1}')$$, 'invalid_input', 'a preview of long ago');
 select tests.refuses($$select tests.asks('cancel', '{"reason": "boredom"}')$$, 'invalid_input', 'a reason that Stripe does not know');
 select is(tests.work(tests.asks('cancel', '{"reason": "unused", "comment": "bye"}')) -> 'update', '{"cancel_at_period_end": true, "cancellation_details": {"feedback": "unused", "comment": "bye"}}', 'a cancellation with its reason');
+
+-- ---- a trial that ends before its time
+select tests.send(tests.event('customer.subscription.created', 1, tests.subscription('sub_t', 'cus_t', 'trialing', 'pro_monthly', jsonb_build_object(
+  'metadata', jsonb_build_object('org_id', tests.org('vic')), 'trial_end', extract(epoch from kijko.now() + interval '2 days')::bigint
+))));
+select is((select t.ended_at from private.plan_trials as t where t.organization = tests.org('vic')), null, 'a trial runs');
+select tests.send(tests.event('customer.subscription.deleted', 2, tests.subscription('sub_t', 'cus_t', 'canceled', 'pro_monthly', jsonb_build_object('metadata', jsonb_build_object('org_id', tests.org('vic'))))));
+select is((select t.ended_at < t.ends_at from private.plan_trials as t where t.organization = tests.org('vic')), true, 'a cancelled one ends at once');
+select private.notifications_emit_trials();
+select is_empty(format('select 1 from public.notifications where org_id = %L and type like %L', tests.org('vic'), 'trial.%'), 'of which nobody is told');
 
 -- ---- seats
 select tests.act_as_superuser();
