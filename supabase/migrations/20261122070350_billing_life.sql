@@ -104,13 +104,14 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   o constant jsonb := event.payload #> '{data,object}';
+  customer constant text := private.stripe_id(o -> 'customer');
   org uuid;
   refunded bigint;
 begin
   if event.object_type = 'charge' then
     insert into private.billing_charges as c (id, livemode, customer_id, amount, amount_refunded, currency, as_of)
     values (
-      event.object_id, event.livemode, private.stripe_id(o -> 'customer'), coalesce((o ->> 'amount')::bigint, 0),
+      event.object_id, event.livemode, customer, coalesce((o ->> 'amount')::bigint, 0),
       coalesce((o ->> 'amount_refunded')::bigint, 0), coalesce(o ->> 'currency', 'eur'), event.created
     )
     on conflict (id, livemode) do update set
@@ -118,7 +119,16 @@ begin
       -- What was paid back only grows.
       amount_refunded = greatest(excluded.amount_refunded, c.amount_refunded), as_of = greatest(excluded.as_of, c.as_of)
     returning c.amount_refunded into refunded;
-    select k.org_id into org from public.stripe_customers as k where k.id = private.stripe_id(o -> 'customer') and k.livemode = event.livemode;
+    org := coalesce(
+      (select k.org_id from public.stripe_customers as k where k.id = customer and k.livemode = event.livemode),
+      -- A first payment may be reported before the checkout that names the organization.
+      (select b.organization_id from private.billing_customers as b where b.customer_id = customer and b.livemode = event.livemode)
+    );
+    if org is not null then
+      perform private.vat_record_evidence(
+        org, 'payment_method', o #>> array['payment_method_details', o #>> '{payment_method_details,type}', 'country'], left(o ->> 'payment_method', 200)
+      );
+    end if;
     if refunded > 0 and org is not null then
       perform private.notifications_send(org, null, 'billing.refunded', jsonb_build_object(
         'amount', private.billing_amount(refunded), 'currency', upper(o ->> 'currency')

@@ -1,7 +1,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(79);
+select plan(82);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('adm');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -211,6 +211,16 @@ select isnt_empty($$select 1 from tests.effects() where kind = 'cancel'$$, 'it e
 delete from private.billing_effects where kind = 'cancel';
 delete from public.organizations where id = tests.org('bob');
 select is((select url from tests.effects() where kind = 'cancel'), 'https://stripe.example.com/v1/subscriptions/sub_b', 'a deleted organization cancels at Stripe');
+
+
+-- ---- a payment is evidence of where the customer is
+select tests.send(tests.event('charge.succeeded', 5, '{"id": "ch_2", "object": "charge", "customer": "cus_a", "amount": 1, "currency": "eur", "payment_method": "pm_a", "payment_method_details": {"type": "sepa_debit", "sepa_debit": {"country": "DE"}}}'));
+select is((select row(e.country, e.reference)::text from public.vat_evidence as e where e.org_id = tests.org('ada') and e.kind = 'payment_method'), '(DE,pm_a)', 'the country of the bank account is kept');
+select private.billing_record_customer(tests.org('adm'), false, 'cus_adm');
+select tests.send(tests.event('charge.succeeded', 6, '{"id": "ch_3", "object": "charge", "customer": "cus_adm", "amount": 1, "currency": "eur", "payment_method": "pm_b", "payment_method_details": {"type": "card", "card": {"country": "BE"}}}'));
+select is((select e.country from public.vat_evidence as e where e.org_id = tests.org('adm')), 'BE', 'that of the card too, before any event names the organization');
+select tests.send(tests.event('charge.succeeded', 7, '{"id": "ch_4", "object": "charge", "customer": "cus_adm", "amount": 1, "currency": "eur", "payment_method": "pm_c", "payment_method_details": {"type": "ideal", "ideal": {"bank": "ing"}}}'));
+select is((select count(*) from public.vat_evidence as e where e.org_id = tests.org('adm')), 1::bigint, 'and nothing where Stripe names no country');
 
 select * from finish();
 rollback;
