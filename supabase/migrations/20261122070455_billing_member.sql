@@ -8,9 +8,11 @@ as $$
 declare
   running constant public.stripe_subscriptions := private.billing_subscription(org);
   base public.prices;
+  base_cents bigint;
   meters jsonb;
 begin
   select c.* into base from public.prices as c where c.lookup_key = private.billing_base_item(coalesce(running.items, '[]')) ->> 'lookup_key';
+  base_cents := base.amount_cents * case base.kind when 'seat' then private.billing_members(org) else 1 end;
   select coalesce(jsonb_agg(jsonb_build_object(
     'meter', f.meter, 'used', f.used, 'included', f."limit", 'reset_at', f.reset_at, 'units', (i.price).units, 'amount_cents', (i.price).amount_cents,
     'overage', greatest(f.used - f."limit", 0),
@@ -25,11 +27,11 @@ begin
     'currency', 'eur',
     'plan', (select s.plan from public.subscriptions as s where s.org_id = org),
     'current_period_end', running.current_period_end,
-    'base_cents', base.amount_cents * case base.kind when 'seat' then private.billing_members(org) else 1 end,
+    'base_cents', base_cents,
     'meters', meters,
-    'total_cents', coalesce(base.amount_cents * case base.kind when 'seat' then private.billing_members(org) else 1 end, 0)
+    'total_cents', coalesce(base_cents, 0)
       + (select coalesce(sum((m.value ->> 'overage_cents')::bigint), 0) from jsonb_array_elements(meters) as m (value)),
-    'projected_cents', coalesce(base.amount_cents * case base.kind when 'seat' then private.billing_members(org) else 1 end, 0)
+    'projected_cents', coalesce(base_cents, 0)
       + (select coalesce(sum((m.value ->> 'projected_overage_cents')::bigint), 0) from jsonb_array_elements(meters) as m (value))
   );
 end
