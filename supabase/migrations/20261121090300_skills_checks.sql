@@ -117,16 +117,8 @@ grant execute on function private.skills_record_check(uuid, integer, jsonb) to k
 create function private.skills_end_check(worker text, job_id uuid, attempt integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-  job record; -- The table comes later.
 begin
-  select j.* into job from private.jobs_lock_leased(worker, job_id, attempt) as j;
-  if job.id is null or job.kind <> 'skill_check' then
-    return false;
-  end if;
-  delete from public.jobs as j where j.id = job.id;
-  perform private.jobs_notify_free_slot(job.org_id, job.concurrency_key, job.kind);
-  return true;
+  return private.jobs_delete_leased(worker, job_id, attempt, 'skill_check');
 end
 $$;
 comment on function private.skills_end_check(text, uuid, integer) is 'Deletes the job of a check that has ended; false when the lease was lost. Its result is in the skill, and rows of so many jobs would fill the table. Definer: the sidecar holds no table rights.';

@@ -28,6 +28,22 @@ end
 $$;
 comment on function private.jobs_notify_free_slot(uuid, text, text) is 'Wakes workers when a place under a limit became free, since a job may have waited for it.';
 
+create function private.jobs_delete_leased(worker text, job_id uuid, attempt integer, kind text) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  job public.jobs := private.jobs_lock_leased(worker, job_id, attempt);
+begin
+  if job.id is null or job.kind <> jobs_delete_leased.kind then
+    return false;
+  end if;
+  delete from public.jobs as j where j.id = job.id;
+  perform private.jobs_notify_free_slot(job.org_id, job.concurrency_key, job.kind);
+  return true;
+end
+$$;
+comment on function private.jobs_delete_leased(text, uuid, integer, text) is 'Deletes a job of a kind that this worker still holds, for kinds whose result is kept elsewhere; false when the lease was lost.';
+
 create function private.jobs_finish(job public.jobs, final_status text, result jsonb, code text, message text) returns void
 language plpgsql set search_path = ''
 as $$

@@ -49,15 +49,8 @@ grant execute on function private.prompts_record_check(uuid, jsonb) to kijko_sid
 create function private.prompts_end_check(worker text, job_id uuid, attempt integer) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-  job public.jobs := private.jobs_lock_leased(worker, job_id, attempt);
 begin
-  if job.id is null or job.kind <> 'prompt_check' then
-    return false;
-  end if;
-  delete from public.jobs as j where j.id = job.id;
-  perform private.jobs_notify_free_slot(job.org_id, job.concurrency_key, job.kind);
-  return true;
+  return private.jobs_delete_leased(worker, job_id, attempt, 'prompt_check');
 end
 $$;
 comment on function private.prompts_end_check(text, uuid, integer) is 'Deletes the job of a check that has ended; false when the lease was lost. Its result is in the version. Definer: the sidecar holds no table rights.';
