@@ -14,6 +14,11 @@ return coalesce(code ~ '^[A-Z]{2}$' and code = any (string_to_array(
 )), false);
 comment on function private.vat_is_country(text) is 'Whether it is a code of ISO 3166-1, or one that it reserves and payment methods use: IC (Canary Islands), EA (Ceuta and Melilla), XK (Kosovo).';
 
+create function private.vat_country_code(code text) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+return case upper(btrim(code)) when 'EL' then 'GR' when 'UK' then 'GB' else upper(btrim(code)) end;
+comment on function private.vat_country_code(text) is 'A code of a country in capitals; that of ISO 3166-1 for EL and UK, which tax authorities use. Nullable: result.';
+
 create table public.billing_details (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() unique references public.organizations (id) on delete cascade
@@ -77,8 +82,7 @@ declare
   owner text;
   fault text;
 begin
-  new.country := upper(btrim(new.country));
-  new.country := case new.country when 'EL' then 'GR' when 'UK' then 'GB' else new.country end;
+  new.country := private.vat_country_code(new.country);
   if not private.vat_is_country(new.country) then
     perform kijko.fail('invalid_input', 'country: a code of ISO 3166-1');
   end if;

@@ -40,7 +40,7 @@ as $$
 #variable_conflict use_column
 declare
   max_rows constant integer := 1000;
-  shown constant text := case upper(vat_record_evidence.country) when 'UK' then 'GB' when 'EL' then 'GR' else upper(vat_record_evidence.country) end;
+  shown constant text := private.vat_country_code(vat_record_evidence.country);
 begin
   if not private.vat_is_country(shown) then
     return; -- networks without a country have codes such as T1 and XX
