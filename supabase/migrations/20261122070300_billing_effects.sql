@@ -22,7 +22,7 @@ create table private.billing_effects (
 create unique index billing_effects_open_key on private.billing_effects (kind, subject) where state = 'open';
 create index billing_effects_subject_idx on private.billing_effects (kind, subject, ended_at desc);
 create index billing_effects_created_at_idx on private.billing_effects (created_at);
-comment on table private.billing_effects is 'Requests to Stripe that go by the outbox. Times are those of the real clock. Kept for 90 days after the end.';
+comment on table private.billing_effects is 'Requests to Stripe that go by the outbox. Times are those of the real clock. Kept for 90 days, and while they are open.';
 comment on column private.billing_effects.id is 'Identity of the row.';
 comment on column private.billing_effects.kind is 'seats, cancel, meter_event, meter_check (what Stripe has of reports), invoice_item or invoice_item_check.';
 comment on column private.billing_effects.subject is 'What it is about: a subscription, or a report. One of a kind and subject is open at a time.';
@@ -240,4 +240,4 @@ begin
   return n;
 end
 $$;
-comment on function private.billing_purge(integer) is 'Deletes effects that ended long ago. Returns how many.';
+comment on function private.billing_purge(integer) is 'Deletes effects of more than 90 days ago that have ended, at most max_rows, and returns how many.';
