@@ -6,12 +6,11 @@ use kijko_core::program;
 use kijko_sidecar::{app, domains::billing, sandbox};
 
 fn main() -> ExitCode {
-    let argument = std::env::args().nth(1);
-    match argument.as_deref() {
-        Some(sandbox::ARGUMENT) => sandbox::child_main(),
-        Some(billing::command::ARGUMENT) => {
-            billing::command::main(&std::env::args().skip(2).collect::<Vec<_>>())
-        }
-        argument => program::main(app::SERVICE, argument, app::settings),
+    let arguments: Vec<String> = std::env::args().collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [_, sandbox::ARGUMENT, ..] => sandbox::child_main(),
+        [_, billing::command::ARGUMENT, ref rest @ ..] => billing::command::main(rest),
+        ref all => program::main(app::SERVICE, all.get(1).copied(), app::settings),
     }
 }

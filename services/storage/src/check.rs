@@ -47,8 +47,8 @@ struct Row {
 type Problem = Box<dyn std::error::Error>;
 
 /// Exits 0 when nothing is amiss, 1 when something is or the check failed, 2 for arguments or settings that it cannot use.
-pub fn main(arguments: &[String]) -> ExitCode {
-    let strays = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+pub fn main(arguments: &[&str]) -> ExitCode {
+    let strays = match *arguments {
         [] => Strays::Named,
         ["--delete"] => Strays::Deleted,
         ["--queue"] => Strays::Queued,

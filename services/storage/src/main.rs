@@ -6,13 +6,12 @@ use kijko_core::{Settings, program};
 use kijko_storage::{check, domain, service::SERVICE};
 
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    if let [first, rest @ ..] = &arguments[..]
-        && first == "check"
-    {
-        return check::main(rest);
+    let arguments: Vec<String> = std::env::args().collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [_, "check", ref rest @ ..] => check::main(rest),
+        ref all => program::main(SERVICE, all.get(1).copied(), || {
+            Settings::from_env(SERVICE, &[domain::from_env])
+        }),
     }
-    program::main(SERVICE, arguments.first().map(String::as_str), || {
-        Settings::from_env(SERVICE, &[domain::from_env])
-    })
 }

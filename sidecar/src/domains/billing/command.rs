@@ -19,9 +19,8 @@ enum Command {
 }
 
 /// Exits 0 when all is well, 1 when something failed or differs, 2 for arguments or settings that cannot be used.
-pub fn main(arguments: &[String]) -> ExitCode {
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let command = match arguments[..] {
+pub fn main(arguments: &[&str]) -> ExitCode {
+    let command = match *arguments {
         ["sync"] => Command::Sync { dry_run: false },
         ["sync", "--dry-run"] => Command::Sync { dry_run: true },
         ["reconcile"] => Command::Reconcile,
