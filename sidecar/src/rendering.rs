@@ -1,7 +1,5 @@
 //! Stored prompts, and their rendering for somebody who waits.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -11,9 +9,6 @@ use crate::{
     sandbox::{ChatRequest, Engine, Message, Part, PromptError, PromptRequest, Sandbox},
     turns::Turns,
 };
-
-/// A rendering waits this long for its turn.
-const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// What a prompt says: one text or several messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,15 +163,9 @@ impl Renderer {
         organization: Uuid,
         work: impl Future<Output = Result<T, PromptError>>,
     ) -> Result<T, RenderError> {
-        let turn = tokio::time::timeout(MAX_WAIT, self.turns.take(organization)).await;
-        let Ok(Some(turn)) = turn else {
-            return Err(RenderError::Crowded);
-        };
-        tokio::select! {
-            done = work => done.map_err(RenderError::Refused),
-            // Dropping the work kills its process.
-            () = turn.overdue() => Err(RenderError::Crowded),
-        }
+        let done = self.turns.run(organization, work).await;
+        done.ok_or(RenderError::Crowded)?
+            .map_err(RenderError::Refused)
     }
 }
 

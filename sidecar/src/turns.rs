@@ -16,6 +16,9 @@ use tokio::{
 };
 use uuid::Uuid;
 
+/// A check waits this long for its turn.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
 /// Each check that runs has a process of its own.
 const MAX_AT_ONCE: usize = 4;
 
@@ -25,8 +28,8 @@ const SHARE: Duration = Duration::from_millis(500);
 /// Time that was taken is forgiven at a tenth of the clock's pace: 5 seconds within 50.
 const FORGIVEN: f64 = 0.1;
 
-/// So many checks of an organization wait unless its user says otherwise; the next one is refused at once.
-const MAX_WAITING: usize = 16;
+/// So many checks of an organization wait by default; the next one is refused at once.
+pub(crate) const MAX_WAITING: usize = 16;
 
 /// Who runs and who waits.
 #[derive(Debug)]
@@ -65,7 +68,7 @@ struct Taken {
 
 /// A turn; it ends when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn {
+struct Turn {
     organization: Uuid,
     since: Instant,
     crowded: watch::Receiver<bool>,
@@ -81,8 +84,23 @@ impl Turns {
         }
     }
 
+    /// Does something when it is the organization's turn. `None` when there was no turn, or its share of the time was over while
+    /// others waited: dropping the work kills its process.
+    pub(crate) async fn run<T>(
+        &self,
+        organization: Uuid,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let turn = tokio::time::timeout(MAX_WAIT, self.take(organization)).await;
+        let turn = turn.ok().flatten()?;
+        tokio::select! {
+            done = work => Some(done),
+            () = turn.overdue() => None,
+        }
+    }
+
     /// Waits for a turn. `None` when too many checks of the organization wait already.
-    pub(crate) async fn take(&self, organization: Uuid) -> Option<Turn> {
+    async fn take(&self, organization: Uuid) -> Option<Turn> {
         let (turn, served) = oneshot::channel();
         {
             let mut state = lock(&self.state);
@@ -100,7 +118,7 @@ impl Turns {
 
 impl Turn {
     /// Waits until the turn has lasted for its share and somebody else waits for one.
-    pub(crate) async fn overdue(&self) {
+    async fn overdue(&self) {
         tokio::time::sleep_until(self.since + SHARE).await;
         let mut crowded = self.crowded.clone();
         if crowded.wait_for(|crowded| *crowded).await.is_err() {

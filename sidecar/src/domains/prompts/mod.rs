@@ -14,10 +14,7 @@ use kijko_core::{Context, Domain, Setup, SetupError, config::Reader, outbound::U
 use routes::Render;
 use store::Store;
 
-use crate::{api::Api, rendering::Renderer};
-
-/// Renderings of an organization that wait for their turn.
-const MAX_WAITING: usize = 16;
+use crate::{api::Api, rendering::Renderer, turns};
 
 /// Reads `KIJKO_REST_URL`.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
@@ -27,7 +24,7 @@ pub fn from_env(env: &mut Reader<'_>) -> Setup {
 }
 
 fn domain(rest_url: Option<Url>, context: &Context) -> Result<Domain, SetupError> {
-    let renderer = Arc::new(Renderer::new(MAX_WAITING)?);
+    let renderer = Arc::new(Renderer::new(turns::MAX_WAITING)?);
     let api = rest_url
         .map(Api::new)
         .transpose()

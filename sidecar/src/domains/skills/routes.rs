@@ -1,7 +1,7 @@
 //! `POST /functions/v1/skills-check`: what is wrong with a skill that is being edited, at once, and with an input the prompt and the
 //! most that a run costs. The API says who the caller is and whether they may.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -27,9 +27,6 @@ use crate::{
     sandbox::{Engine, PromptError},
     turns::Turns,
 };
-
-/// A check waits this long for its turn.
-const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// As the table of skills.
 const MAX_TEMPLATE_CHARS: usize = 100_000;
@@ -134,15 +131,9 @@ async fn answer(
         parameters: facts.parameters,
         max_output_tokens: facts.max_output_tokens,
     };
-    let turn = tokio::time::timeout(MAX_WAIT, check.turns.take(facts.org_id)).await;
-    let Ok(Some(turn)) = turn else {
-        return Err(crowded());
-    };
-    let checked = tokio::select! {
-        checked = check.check(&task, facts.problems, draft.input) => checked?,
-        // Dropping the check kills its process.
-        () = turn.overdue() => return Err(crowded()),
-    };
+    let checked = check.check(&task, facts.problems, draft.input);
+    let checked = check.turns.run(facts.org_id, checked).await;
+    let checked = checked.ok_or_else(crowded)??;
     canonical::add("problems", checked.problems.len());
     Ok((limits, Json(checked)).into_response())
 }
