@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use kijko_core::{
     config::Reader,
@@ -65,12 +65,28 @@ pub(crate) fn address(env: &mut Reader<'_>, name: &'static str, example: &str) -
     url
 }
 
-/// The answer to the question.
-pub(crate) enum Permission<T> {
-    /// The caller may; the headers say what is left of their limits.
-    Granted(T, HeaderMap),
+/// Why the API granted nothing.
+#[derive(Debug)]
+pub(crate) enum NotGranted {
     /// The API's refusal, for the caller.
     Refused(Box<Response>),
+    /// It gave no answer that can be used, or the request was wrong before it was asked.
+    Failed(Error),
+}
+
+impl From<Error> for NotGranted {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl IntoResponse for NotGranted {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Refused(refusal) => *refusal,
+            Self::Failed(error) => error.into_response(),
+        }
+    }
 }
 
 /// The API.
@@ -94,13 +110,26 @@ impl Api {
         })
     }
 
-    /// Calls a function of the API as the sender of these headers.
+    /// None: it is not configured.
+    pub(crate) fn at(url: Option<Url>) -> Result<Option<Self>, String> {
+        url.map(Self::new)
+            .transpose()
+            .map_err(|error| format!("the client of the API: {error}"))
+    }
+
+    /// For a route that cannot answer without it.
+    pub(crate) fn configured(api: Option<&Self>) -> Result<&Self, Error> {
+        api.ok_or(Error::NotConfigured("KIJKO_REST_URL is not set"))
+    }
+
+    /// Calls a function of the API as the sender of these headers. Beside its answer come headers that say what is left of their
+    /// limits.
     pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         function: &str,
         headers: &HeaderMap,
         arguments: &Value,
-    ) -> Result<Permission<T>, Error> {
+    ) -> Result<(T, HeaderMap), NotGranted> {
         let mut url = self.url.clone();
         let path = url.path().trim_end_matches('/');
         url.set_path(&format!("{path}/rpc/{function}"));
@@ -118,19 +147,19 @@ impl Api {
                 let granted = serde_json::from_slice(&body).map_err(|error| Error::Internal {
                     cause: format!("{function} answered something unexpected: {error}"),
                 })?;
-                Ok(Permission::Granted(granted, limits))
+                Ok((granted, limits))
             }
-            400..=499 => Ok(Permission::Refused(Box::new(refusal(status, body, limits)))),
+            400..=499 => Err(refusal(status, body, limits)),
             // Ours: the database says what is missing.
             503 if reason(&body).is_some_and(|(code, _)| code == "unavailable") => {
-                Ok(Permission::Refused(Box::new(refusal(status, body, limits))))
+                Err(refusal(status, body, limits))
             }
-            other => Err(Error::Unavailable {
+            other => Err(NotGranted::Failed(Error::Unavailable {
                 cause: match reason(&body) {
                     Some((code, message)) => format!("the API answered {other}: {code}: {message}"),
                     None => format!("the API answered {other}"),
                 },
-            }),
+            })),
         }
     }
 }
@@ -157,7 +186,7 @@ fn limit_headers(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
-fn refusal(status: u16, body: Vec<u8>, limits: HeaderMap) -> Response {
+fn refusal(status: u16, body: Vec<u8>, limits: HeaderMap) -> NotGranted {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     *response.headers_mut() = limits;
@@ -165,7 +194,7 @@ fn refusal(status: u16, body: Vec<u8>, limits: HeaderMap) -> Response {
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
-    response
+    NotGranted::Refused(Box::new(response))
 }
 
 fn unavailable(error: OutboundError) -> Error {
@@ -188,7 +217,7 @@ mod tests {
         (url.map(|url| url.to_string()), problems)
     }
 
-    async fn answer(status: u16, body: &'static str) -> Result<Permission<Value>, Error> {
+    async fn answer(status: u16, body: &'static str) -> Result<(Value, HeaderMap), NotGranted> {
         let respond = move || async move { (StatusCode::from_u16(status).unwrap(), body) };
         let routes = axum::Router::new().route("/rpc/f", axum::routing::post(respond));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -214,7 +243,9 @@ mod tests {
             (502, "<html>", "the API answered 502"),
             (503, r#"{"code":7}"#, "the API answered 503"),
         ] {
-            let error = answer(status, body).await.err().unwrap();
+            let NotGranted::Failed(error) = answer(status, body).await.unwrap_err() else {
+                panic!("refused: {wanted}");
+            };
             assert_eq!(error.cause(), Some(wanted));
             assert!(!error.to_string().contains("cancel"));
         }
@@ -223,9 +254,9 @@ mod tests {
     #[tokio::test]
     async fn what_the_database_misses_is_for_the_caller() {
         let body = r#"{"code":"unavailable","message":"no key"}"#;
-        match answer(503, body).await.unwrap() {
-            Permission::Refused(refusal) => assert_eq!(refusal.status(), 503),
-            Permission::Granted(..) => panic!("granted"),
+        match answer(503, body).await.unwrap_err() {
+            NotGranted::Refused(refusal) => assert_eq!(refusal.status(), 503),
+            NotGranted::Failed(error) => panic!("{error}"),
         }
     }
 

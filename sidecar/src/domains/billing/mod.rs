@@ -33,11 +33,7 @@ use crate::api::Api;
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
     let account = Account::read(env);
     let rest_url = Api::url(env);
-    Box::new(move |context| {
-        let api = rest_url.map(Api::new).transpose();
-        let api = api.map_err(|error| format!("the client of the API: {error}"))?;
-        domain(account, api, context)
-    })
+    Box::new(move |context| domain(account, Api::at(rest_url)?, context))
 }
 
 fn domain(

@@ -15,7 +15,7 @@ use super::{
     client::StripeError,
     operations::{Failure, Operations},
 };
-use crate::api::{Api, Permission};
+use crate::api::{Api, NotGranted};
 
 const MAX_BODY_BYTES: usize = 64 << 10;
 const MAX_KEY_BYTES: usize = 100;
@@ -67,18 +67,13 @@ impl Billing {
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Response, Refusal> {
-        let Some(api) = &self.api else {
-            return Err(Error::NotConfigured("KIJKO_REST_URL is not set").into());
-        };
+        let api = Api::configured(self.api.as_ref())?;
         canonical::add("billing_action", action);
         let arguments = arguments(&body::read(body, MAX_BODY_BYTES).await?)?;
         let key = idempotency_key(headers)?;
         let question = json!({"action": action, "arguments": arguments});
-        let permission = api.call::<Authorized>("authorize_billing", headers, &question);
-        let (authorized, limits) = match permission.await? {
-            Permission::Granted(authorized, limits) => (authorized, limits),
-            Permission::Refused(refusal) => return Ok(*refusal),
-        };
+        let granted = api.call::<Authorized>("authorize_billing", headers, &question);
+        let (authorized, limits) = granted.await?;
         let ticket = match authorized {
             Authorized::Answer(answer) => return Ok((limits, Json(answer)).into_response()),
             Authorized::Ticket(ticket) => ticket,
@@ -124,7 +119,8 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Error> {
 
 /// Why there is no answer.
 enum Refusal {
-    Fault(Error),
+    /// The API's own refusal, or a fault.
+    NotGranted(NotGranted),
     /// The means of payment was refused; the words are for the payer.
     Payment(String),
     /// What was read a moment ago is no longer so at Stripe.
@@ -139,16 +135,22 @@ struct Refused {
     hint: Option<&'static str>,
 }
 
+impl From<NotGranted> for Refusal {
+    fn from(not_granted: NotGranted) -> Self {
+        Self::NotGranted(not_granted)
+    }
+}
+
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self::Fault(error)
+        NotGranted::from(error).into()
     }
 }
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         let error = match failure {
-            Failure::Error(error) => return Self::Fault(error),
+            Failure::Error(error) => return error.into(),
             Failure::Stripe(error) => error,
         };
         match &error {
@@ -163,13 +165,13 @@ impl From<Failure> for Refusal {
             }
             StripeError::Refused { status: 429, .. } => {}
             StripeError::Refused { status, .. } if *status < 500 => {
-                return Self::Fault(Error::Internal {
+                return Self::from(Error::Internal {
                     cause: error.to_string(),
                 });
             }
             _ => {}
         }
-        Self::Fault(Error::Unavailable {
+        Self::from(Error::Unavailable {
             cause: error.to_string(),
         })
     }
@@ -178,7 +180,7 @@ impl From<Failure> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, body) = match self {
-            Self::Fault(error) => return error.into_response(),
+            Self::NotGranted(not_granted) => return not_granted.into_response(),
             Self::Payment(details) => (
                 StatusCode::PAYMENT_REQUIRED,
                 Refused {

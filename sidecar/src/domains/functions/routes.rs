@@ -22,7 +22,7 @@ use super::{
     store::{Call, Store},
 };
 use crate::{
-    api::{Api, Permission},
+    api::{Api, NotGranted},
     upstream::Upstream,
 };
 
@@ -52,10 +52,9 @@ struct Ticket {
 
 /// Why a request was not passed on, or its answer not back.
 enum Refusal {
-    /// The API's own refusal.
-    OfApi(Box<Response>),
+    /// The API's own refusal, or a fault.
+    NotGranted(NotGranted),
     Method(Vec<String>),
-    Fault(Error),
 }
 
 pub(super) fn routes(functions: Functions) -> Router {
@@ -123,21 +122,15 @@ impl Functions {
         name: &str,
         headers: &HeaderMap,
     ) -> Result<(Call, HeaderMap), Refusal> {
-        let Some(api) = &self.api else {
-            return Err(Error::NotConfigured("KIJKO_REST_URL is not set").into());
-        };
+        let api = Api::configured(self.api.as_ref())?;
         let arguments = json!({ "name": name });
-        let permission = api.call::<Ticket>("authorize_function", headers, &arguments);
-        match permission.await? {
-            Permission::Refused(refusal) => Err(Refusal::OfApi(refusal)),
-            Permission::Granted(Ticket { ticket }, rate) => {
-                let call = self.store.open(&ticket).await.map_err(Error::from)?;
-                let call = call.ok_or_else(|| Error::Unavailable {
-                    cause: "the ticket has expired, or the function is gone".to_owned(),
-                })?;
-                Ok((call, rate))
-            }
-        }
+        let granted = api.call::<Ticket>("authorize_function", headers, &arguments);
+        let (Ticket { ticket }, rate) = granted.await?;
+        let call = self.store.open(&ticket).await.map_err(Error::from)?;
+        let call = call.ok_or_else(|| Error::Unavailable {
+            cause: "the ticket has expired, or the function is gone".to_owned(),
+        })?;
+        Ok((call, rate))
     }
 }
 
@@ -221,9 +214,15 @@ fn full(full: Full) -> Error {
     }
 }
 
+impl From<NotGranted> for Refusal {
+    fn from(not_granted: NotGranted) -> Self {
+        Self::NotGranted(not_granted)
+    }
+}
+
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self::Fault(error)
+        NotGranted::from(error).into()
     }
 }
 
@@ -231,12 +230,11 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut allow = None;
         let mut response = match self {
-            Self::OfApi(refusal) => *refusal,
+            Self::NotGranted(not_granted) => not_granted.into_response(),
             Self::Method(methods) => {
                 allow = HeaderValue::from_str(&methods.join(", ")).ok();
                 Error::MethodNotAllowed.into_response()
             }
-            Self::Fault(error) => error.into_response(),
         };
         let status = response.status();
         if let Some(allow) = allow {

@@ -31,7 +31,10 @@ use super::{
     request::Request,
     span::Place,
 };
-use crate::{api::Permission, llm::weight};
+use crate::{
+    api::{Api, NotGranted},
+    llm::weight,
+};
 
 /// What a request brings.
 pub(super) enum Intake {
@@ -174,13 +177,12 @@ impl Gateway {
         headers: &HeaderMap,
         arguments: &Value,
     ) -> Result<(T, HeaderMap), ApiError> {
-        let Some(api) = &self.api else {
-            return Err(Error::NotConfigured("KIJKO_REST_URL is not set").into());
-        };
-        match api.call::<T>(function, headers, arguments).await? {
-            Permission::Granted(granted, rate) => Ok((granted, rate)),
+        let api = Api::configured(self.api.as_ref())?;
+        match api.call::<T>(function, headers, arguments).await {
+            Ok(granted) => Ok(granted),
+            Err(NotGranted::Failed(error)) => Err(error.into()),
             // The database has counted who calls against their own limits; only unauthenticated ones count for their address.
-            Permission::Refused(refusal) => {
+            Err(NotGranted::Refused(refusal)) => {
                 let mut error = ApiError::of_api(*refusal).await;
                 error.counted = error.status.as_u16() != 401;
                 Err(error)

@@ -76,10 +76,7 @@ fn domain(
     rest_url: Option<Url>,
     context: &Context,
 ) -> Result<Domain, SetupError> {
-    let api = rest_url
-        .map(Api::new)
-        .transpose()
-        .map_err(|error| format!("the client of the API: {error}"))?;
+    let api = Api::at(rest_url)?;
     let store = Arc::new(Store::new(context.db.clone()));
     let gateway = Arc::new(Gateway::new(config, api, store, context.tracer.clone())?);
     Ok(Domain {

@@ -14,7 +14,7 @@ use kijko_core::{error::Error, http::Accepted};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::{Api, Permission};
+use crate::api::{Api, NotGranted};
 
 /// A refusal of the API is small.
 const MAX_REFUSAL: usize = 64 << 10;
@@ -97,14 +97,12 @@ impl Prompts {
         headers: HeaderMap,
         arguments: &Value,
     ) -> Result<(T, HeaderMap), Response> {
-        let Some(api) = &self.0 else {
-            return Err(Error::NotConfigured("KIJKO_REST_URL is not set").into_response());
-        };
+        let api = Api::configured(self.0.as_ref()).map_err(Error::into_response)?;
         let headers = with_key(headers).map_err(|refusal| *refusal)?;
         match api.call::<T>(function, &headers, arguments).await {
-            Ok(Permission::Granted(answer, limits)) => Ok((answer, limits)),
-            Ok(Permission::Refused(refusal)) => Err(translate(*refusal).await),
-            Err(error) => Err(error.into_response()),
+            Ok(granted) => Ok(granted),
+            Err(NotGranted::Refused(refusal)) => Err(translate(*refusal).await),
+            Err(NotGranted::Failed(error)) => Err(error.into_response()),
         }
     }
 }

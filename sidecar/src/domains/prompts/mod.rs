@@ -25,10 +25,7 @@ pub fn from_env(env: &mut Reader<'_>) -> Setup {
 
 fn domain(rest_url: Option<Url>, context: &Context) -> Result<Domain, SetupError> {
     let renderer = Arc::new(Renderer::new(turns::MAX_WAITING)?);
-    let api = rest_url
-        .map(Api::new)
-        .transpose()
-        .map_err(|error| format!("the client of the API: {error}"))?;
+    let api = Api::at(rest_url)?;
     let mut domain = Domain {
         routes: routes::routes(Render {
             api: api.clone(),

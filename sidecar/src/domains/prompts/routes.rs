@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    api::{Api, Permission},
+    api::{Api, NotGranted},
     problems::{self, Problem, runs},
     rendering::{Content, Prompt, RenderError, Rendered, Renderer},
     sandbox::{Engine, PromptError},
@@ -76,18 +76,13 @@ async fn answer(
     State(render): State<Render>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Error> {
-    let Some(api) = &render.api else {
-        return Err(Error::NotConfigured("KIJKO_REST_URL is not set"));
-    };
+) -> Result<Response, NotGranted> {
+    let api = Api::configured(render.api.as_ref())?;
     let body = body::read(body, render.max_body_bytes).await?;
     let draft = Draft::parse(&body)?;
     let arguments = json!({"path": draft.path, "label": draft.label, "version": draft.version});
-    let permission = api.call::<Facts>("check_prompt", &headers, &arguments);
-    let (facts, limits) = match permission.await? {
-        Permission::Granted(facts, limits) => (facts, limits),
-        Permission::Refused(refusal) => return Ok(*refusal),
-    };
+    let granted = api.call::<Facts>("check_prompt", &headers, &arguments);
+    let (facts, limits) = granted.await?;
     let answer = render.answer(draft, facts).await?;
     canonical::add("problems", answer.problems.len());
     Ok((limits, Json(answer)).into_response())

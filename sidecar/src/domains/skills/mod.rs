@@ -33,11 +33,7 @@ fn domain(config: SkillsConfig, context: &Context) -> Result<Domain, SetupError>
         store: store.clone(),
         default_max_tokens: config.default_max_tokens,
     });
-    let api = config
-        .rest_url
-        .map(Api::new)
-        .transpose()
-        .map_err(|error| format!("the client of the API: {error}"))?;
+    let api = Api::at(config.rest_url)?;
     let mut domain = Domain {
         routes: routes(Check::new(api, checker.clone(), context.max_body_bytes)),
         ..Domain::default()

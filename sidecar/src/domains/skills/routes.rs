@@ -21,7 +21,7 @@ use super::{
     store::Task,
 };
 use crate::{
-    api::{Api, Permission},
+    api::{Api, NotGranted},
     input_files,
     problems::{Problem, runs},
     sandbox::{Engine, PromptError},
@@ -99,20 +99,15 @@ async fn answer(
     State(check): State<Check>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Error> {
-    let Some(api) = &check.api else {
-        return Err(Error::NotConfigured("KIJKO_REST_URL is not set"));
-    };
+) -> Result<Response, NotGranted> {
+    let api = Api::configured(check.api.as_ref())?;
     let body = body::read(body, check.max_body_bytes).await?;
     let draft = Draft::parse(&body)?;
     let arguments = json!({
         "skill_id": draft.skill_id, "model": draft.model, "parameters": draft.parameters
     });
-    let permission = api.call::<Facts>("check_skill", &headers, &arguments);
-    let (facts, limits) = match permission.await? {
-        Permission::Granted(facts, limits) => (facts, limits),
-        Permission::Refused(refusal) => return Ok(*refusal),
-    };
+    let granted = api.call::<Facts>("check_skill", &headers, &arguments);
+    let (facts, limits) = granted.await?;
     let task = Task {
         // A template in the draft is the skill's own, whatever prompt the stored skill names.
         engine: match draft.prompt_template {
