@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use kijko_core::{db::storable, error::Error, http::extract::body, telemetry::canonical};
+use kijko_core::{error::Error, http::extract::body, telemetry::canonical};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -91,12 +91,7 @@ async fn answer(
 impl Draft {
     fn parse(body: &[u8]) -> Result<Self, Error> {
         let refuse = |message: &str| Err(Error::BadRequest(message.to_owned()));
-        // A prompt or a variable with this could not be stored.
-        if std::str::from_utf8(body).is_ok_and(|text| storable(text) != text) {
-            return refuse("the body: \\u0000 cannot be stored");
-        }
-        let draft: Self = serde_json::from_slice(body)
-            .map_err(|error| Error::BadRequest(format!("the body: {error}")))?;
+        let draft: Self = body::json(body)?;
         let is_draft =
             draft.content.is_some() || draft.engine.is_some() || draft.input_schema.is_some();
         let is_stored = draft.path.is_some();

@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use kijko_core::{db::storable, error::Error, http::extract::body, telemetry::canonical};
+use kijko_core::{error::Error, http::extract::body, telemetry::canonical};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -141,13 +141,7 @@ fn crowded() -> Error {
 
 impl Draft {
     fn parse(body: &[u8]) -> Result<Self, Error> {
-        // A skill or an input with this could not be stored.
-        if std::str::from_utf8(body).is_ok_and(|text| storable(text) != text) {
-            let message = "the body: \\u0000 cannot be stored";
-            return Err(Error::BadRequest(message.to_owned()));
-        }
-        let draft: Self = serde_json::from_slice(body)
-            .map_err(|error| Error::BadRequest(format!("the body: {error}")))?;
+        let draft: Self = body::json(body)?;
         let refuse = |message: &str| Err(Error::BadRequest(message.to_owned()));
         match &draft.prompt_template {
             None if draft.skill_id.is_none() => {

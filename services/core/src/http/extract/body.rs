@@ -2,8 +2,9 @@
 
 use axum::body::{Body, Bytes};
 use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
 
-use crate::{error::Error, telemetry::canonical};
+use crate::{db::storable, error::Error, telemetry::canonical};
 
 /// The whole body, or what is wrong with it. Nothing beyond `limit` is kept, or read here.
 pub async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
@@ -18,6 +19,15 @@ pub async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
     }
     canonical::add("request_bytes", kept.len());
     Ok(kept.into())
+}
+
+/// A body of JSON that can be stored: jsonb has no place for NUL.
+pub fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    let refuse = |message: String| Err(Error::BadRequest(message));
+    if std::str::from_utf8(body).is_ok_and(|text| storable(text) != text) {
+        return refuse("the body: \\u0000 cannot be stored".to_owned());
+    }
+    serde_json::from_slice(body).or_else(|error| refuse(format!("the body: {error}")))
 }
 
 #[cfg(test)]
@@ -68,5 +78,17 @@ mod tests {
             read(broken, 1_000).await,
             Err(Error::BadRequest(_))
         ));
+    }
+
+    #[test]
+    fn a_body_of_json_can_be_stored() {
+        let read = |body: &str| json::<serde_json::Value>(body.as_bytes());
+        for good in [r#"{"a": "b"}"#, r#""\\u0000""#, r#""\ud83d\ude00""#] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for bad in ["", "{", r#""\u0000""#, r#"{"\u0000": 1}"#, r#""\ud83d""#] {
+            assert_eq!(read(bad).unwrap_err().code(), "bad_request", "{bad}");
+        }
+        assert!(json::<serde_json::Value>(b"\"\xff\"").is_err());
     }
 }
