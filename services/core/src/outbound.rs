@@ -6,8 +6,12 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
+use reqwest::{
+    IntoUrl, Method,
+    header::{HeaderMap, RETRY_AFTER},
+    redirect::Policy,
+};
 pub use reqwest::{RequestBuilder, StatusCode, Url, header};
-use reqwest::{header::HeaderMap, redirect::Policy};
 
 use crate::{db::with_causes, service::Service};
 
@@ -97,7 +101,12 @@ impl Client {
 
     /// A POST, to be completed and given to [`Client::send`].
     pub fn post(&self, url: Url) -> RequestBuilder {
-        self.http.post(url)
+        self.request(Method::POST, url)
+    }
+
+    /// As [`Client::post`], with another method.
+    pub fn request(&self, method: Method, url: impl IntoUrl) -> RequestBuilder {
+        self.http.request(method, url)
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -144,6 +153,12 @@ impl Answer {
         }
         Ok(whole)
     }
+}
+
+/// How long an answer asks to wait, when it says so in whole seconds.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 fn transport(error: reqwest::Error) -> OutboundError {

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use kijko_core::{
-    outbound::{Client, Limits, OutboundError},
+    backoff::Backoff,
+    outbound::{Client, Limits, OutboundError, retry_after},
     secret::Secret,
     telemetry::canonical,
 };
-use reqwest::{Method, header::HeaderMap, redirect::Policy};
+use reqwest::{Method, header::HeaderMap};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::config::Account;
 use crate::service::SERVICE;
@@ -70,7 +72,6 @@ struct ErrorDetails {
 /// The client.
 #[derive(Debug, Clone)]
 pub(crate) struct Stripe {
-    http: reqwest::Client,
     client: Client,
     api_url: String,
     key: Secret,
@@ -85,18 +86,8 @@ enum Attempt {
 
 impl Stripe {
     pub(crate) fn new(account: &Account) -> Result<Self, OutboundError> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(LIMITS.connect_timeout)
-            .timeout(LIMITS.total_timeout)
-            // A redirect could carry the key elsewhere.
-            .redirect(Policy::none())
-            .http1_only()
-            .user_agent(format!("{}/{}", SERVICE.name, SERVICE.version))
-            .build()
-            .map_err(|error| OutboundError::Setup(error.to_string()))?;
         Ok(Self {
-            client: Client::of(http.clone(), LIMITS),
-            http,
+            client: Client::new(SERVICE, LIMITS)?,
             api_url: account.api_url.clone(),
             key: account.key.clone(),
         })
@@ -135,6 +126,7 @@ impl Stripe {
         form: Option<String>,
         idempotency_key: Option<&str>,
     ) -> Result<T, StripeError> {
+        let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
         let mut attempt = 1;
         let body = loop {
             let outcome = self
@@ -148,7 +140,7 @@ impl Stripe {
             if attempt == MAX_ATTEMPTS {
                 return Err(error);
             }
-            let pause = pause.unwrap_or(FIRST_PAUSE * 2_u32.pow(attempt - 1));
+            let pause = pause.unwrap_or_else(|| backoff.next_delay());
             tokio::time::sleep(pause.min(MAX_PAUSE)).await;
             attempt += 1;
         };
@@ -165,7 +157,7 @@ impl Stripe {
         idempotency_key: Option<&str>,
     ) -> Attempt {
         let mut request = self
-            .http
+            .client
             .request(method.clone(), format!("{}{path}", self.api_url))
             .bearer_auth(self.key.expose())
             .header("Stripe-Version", API_VERSION);
@@ -217,9 +209,9 @@ fn may_repeat(status: u16, headers: &HeaderMap) -> bool {
     }
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get("retry-after")?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
+/// An idempotency key of a call that nobody else repeats.
+pub(super) fn new_key() -> String {
+    format!("kijko-{}", Uuid::new_v4())
 }
 
 fn encode(parameters: &impl Serialize) -> Result<String, StripeError> {

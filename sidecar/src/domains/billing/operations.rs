@@ -6,7 +6,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    client::{Stripe, StripeError},
+    client::{Stripe, StripeError, new_key},
     params::{
         Changed, Checkout, Created, Customer, CustomerPage, Invoice, LatestInvoice, List, Page,
         PaymentMethod, Preview, PreviewInvoice, Redirect, Subscription, TaxRate, Ticket, Work,
@@ -57,7 +57,7 @@ impl Operations {
         // A key of one organization says nothing about another's.
         let key = match key {
             Some(key) => format!("kijko-{org_id}-{action}-{key}"),
-            None => format!("kijko-{}", Uuid::new_v4()),
+            None => new_key(),
         };
         match work {
             Work::Checkout(checkout) => answer(self.checkout(org_id, *checkout, &key).await?),
@@ -125,15 +125,15 @@ impl Operations {
         let params = &customer.params;
         if let Some(id) = customer.id {
             let path = format!("/v1/customers/{id}");
-            let key = format!("kijko-{}", Uuid::new_v4());
+            let key = new_key();
             match self.stripe.post::<Created>(&path, params, &key).await {
                 Ok(updated) => return Ok(updated.id),
                 Err(error) if error.is_missing() => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let key = format!("kijko-{}", Uuid::new_v4());
-        let created: Created = self.stripe.post("/v1/customers", params, &key).await?;
+        let path = "/v1/customers";
+        let created: Created = self.stripe.post(path, params, &new_key()).await?;
         let kept = self.store.record_customer(org, &created.id).await?;
         kept.ok_or(Failure::Error(Error::NotFound))
     }

@@ -3,10 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::{
-    client::{Stripe, StripeError},
+    client::{Stripe, StripeError, new_key},
     fault::CommandError,
     params::{Created, List},
     store::Store,
@@ -327,8 +326,4 @@ fn product_id(plan: &str) -> String {
 /// The name by which use is reported.
 fn event_name(meter: &str) -> String {
     format!("kijko_{meter}")
-}
-
-fn new_key() -> String {
-    format!("kijko-{}", Uuid::new_v4())
 }

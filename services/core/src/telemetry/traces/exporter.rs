@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::body::Bytes;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
     common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
@@ -12,7 +13,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::{ResourceSpans, ScopeSpans, Span},
 };
 use prost::Message;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::{
     config::TracesConfig,
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    outbound::{Client, Limits, OutboundError, Url},
+    outbound::{Client, Limits, OutboundError, Url, retry_after},
     service::Service,
     telemetry::{mask::mask, throttle::LogThrottle},
 };
@@ -137,7 +138,7 @@ impl Exporter {
                 schema_url: String::new(),
             }],
         };
-        let body = request.encode_to_vec();
+        let body = Bytes::from(request.encode_to_vec());
         drop(request);
         let mut backoff = Backoff::new(Duration::from_secs(1), MAX_WAIT);
         for attempt in 1..=ATTEMPTS {
@@ -167,7 +168,7 @@ impl Exporter {
         }
     }
 
-    async fn send(&self, body: Vec<u8>) -> Sent {
+    async fn send(&self, body: Bytes) -> Sent {
         let request = self
             .client
             .post(self.endpoint.clone())
@@ -182,7 +183,7 @@ impl Exporter {
                 };
             }
         };
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let status = answer.status().as_u16();
         match status {
             200..=299 => {
                 // Whatever it says, it has the batch.
@@ -196,15 +197,10 @@ impl Exporter {
                     rejected: u64::try_from(rejected).unwrap_or(0),
                 }
             }
-            429 | 502 | 503 | 504 => {
-                let wait = headers
-                    .get(RETRY_AFTER)
-                    .and_then(|value| value.to_str().ok()?.parse().ok());
-                Sent::Later {
-                    wait: wait.map(Duration::from_secs),
-                    cause: format!("the collector answered {status}"),
-                }
-            }
+            429 | 502 | 503 | 504 => Sent::Later {
+                wait: retry_after(answer.headers()),
+                cause: format!("the collector answered {status}"),
+            },
             _ => Sent::Refused {
                 cause: format!("the collector answered {status}"),
             },
