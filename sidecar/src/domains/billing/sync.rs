@@ -85,6 +85,8 @@ struct All<'a> {
     filter: Value,
 }
 
+const METERS: &str = "/v1/billing/meters";
+
 /// Compares, and makes what is missing unless it is a dry run.
 pub(super) struct Sync<'a> {
     pub stripe: &'a Stripe,
@@ -101,8 +103,10 @@ impl Sync<'_> {
             made += self.product(plan).await?;
         }
         made += self.meters(&catalogue.meters).await?;
+        // Those that were made are among them; in a dry run some are still missing.
+        let meters = self.active_meters().await?;
         for price in &catalogue.prices {
-            made += self.price(price).await?;
+            made += self.price(price, &meters).await?;
         }
         made += self.portal().await?;
         Ok(made)
@@ -125,53 +129,44 @@ impl Sync<'_> {
     }
 
     async fn meters(&self, meters: &[String]) -> Result<usize, CommandError> {
-        let path = "/v1/billing/meters";
-        let present: Vec<StripeMeter> = self
-            .all(path, json!({"status": "active"}), |meter: &StripeMeter| {
-                meter.id.clone()
-            })
-            .await?;
+        let present = self.active_meters().await?;
         let mut made = 0;
         for meter in meters {
-            let event_name = event_name(meter);
-            made += match present.iter().find(|it| it.event_name == event_name) {
+            made += match find(&present, meter) {
                 Some(found) => self.matched("meter", meter, &found.id).await?,
                 None => {
                     let params = json!({
-                        "display_name": meter, "event_name": event_name,
+                        "display_name": meter, "event_name": event_name(meter),
                         "default_aggregation": {"formula": "sum"},
                         "customer_mapping": {"type": "by_id", "event_payload_key": "stripe_customer_id"},
                         "value_settings": {"event_payload_key": "value"}
                     });
-                    self.make("meter", meter, path, &params).await?
+                    self.make("meter", meter, METERS, &params).await?
                 }
             };
         }
         Ok(made)
     }
 
-    async fn price(&self, price: &Price) -> Result<usize, CommandError> {
+    async fn active_meters(&self) -> Result<Vec<StripeMeter>, StripeError> {
+        let id = |meter: &StripeMeter| meter.id.clone();
+        all(self.stripe, METERS, json!({"status": "active"}), id).await
+    }
+
+    async fn price(&self, price: &Price, meters: &[StripeMeter]) -> Result<usize, CommandError> {
         let path = "/v1/prices";
         let filter = json!({"lookup_keys": [price.lookup_key], "active": true, "limit": 1});
         let found: List<StripePrice> = self.stripe.get(path, &filter).await?;
         let present = found.data.into_iter().next();
-        let meter = match &price.meter {
-            Some(meter) => self.meter_id(meter).await?,
-            None => None,
-        };
+        let meter = price.meter.as_deref().and_then(|it| find(meters, it));
+        let meter = meter.map(|it| it.id.as_str());
         if let Some(present) = &present
-            && price.is(present, meter.as_deref())
+            && price.is(present, meter)
         {
             return self.matched("price", &price.lookup_key, &present.id).await;
         }
-        let made = self
-            .make(
-                "price",
-                &price.lookup_key,
-                path,
-                &price.params(meter.as_deref()),
-            )
-            .await?;
+        let params = price.params(meter);
+        let made = self.make("price", &price.lookup_key, path, &params).await?;
         // Subscriptions stay at the former price, and nobody buys it any more.
         if let Some(former) = present
             && !self.dry_run
@@ -183,28 +178,10 @@ impl Sync<'_> {
         Ok(made)
     }
 
-    /// In a dry run a meter may still be missing.
-    async fn meter_id(&self, meter: &str) -> Result<Option<String>, CommandError> {
-        let filter = json!({"status": "active"});
-        let present: Vec<StripeMeter> = self
-            .all("/v1/billing/meters", filter, |meter: &StripeMeter| {
-                meter.id.clone()
-            })
-            .await?;
-        let name = event_name(meter);
-        Ok(present
-            .into_iter()
-            .find(|it| it.event_name == name)
-            .map(|it| it.id))
-    }
-
     async fn portal(&self) -> Result<usize, CommandError> {
         let path = "/v1/billing_portal/configurations";
-        let present: Vec<Configuration> = self
-            .all(path, json!({"active": true}), |it: &Configuration| {
-                it.id.clone()
-            })
-            .await?;
+        let id = |it: &Configuration| it.id.clone();
+        let present = all(self.stripe, path, json!({"active": true}), id).await?;
         let ours = |it: &&Configuration| it.metadata.get("kijko").is_some_and(|it| it == "default");
         if let Some(found) = present.iter().find(ours) {
             return self.matched("portal", "default", &found.id).await;
@@ -221,15 +198,6 @@ impl Sync<'_> {
             }
         });
         self.make("portal", "default", path, &params).await
-    }
-
-    async fn all<T: serde::de::DeserializeOwned>(
-        &self,
-        path: &str,
-        filter: Value,
-        id: impl Fn(&T) -> String,
-    ) -> Result<Vec<T>, StripeError> {
-        all(self.stripe, path, filter, id).await
     }
 
     async fn matched(&self, kind: &str, name: &str, id: &str) -> Result<usize, CommandError> {
@@ -321,6 +289,11 @@ impl Price {
 
 fn product_id(plan: &str) -> String {
     format!("kijko_{}", plan.to_ascii_lowercase())
+}
+
+fn find<'a>(meters: &'a [StripeMeter], meter: &str) -> Option<&'a StripeMeter> {
+    let name = event_name(meter);
+    meters.iter().find(|it| it.event_name == name)
 }
 
 /// The name by which use is reported.
