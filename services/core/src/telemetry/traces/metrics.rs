@@ -1,8 +1,5 @@
 //! What became of the spans.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-
-use futures_util::future::BoxFuture;
 use prometheus_client::metrics::{family::Family, gauge::Gauge};
 
 use crate::telemetry::metrics::{Counter, EncodeLabelSet, Registry, Series};
@@ -29,8 +26,7 @@ struct Labels {
 #[derive(Default)]
 pub(super) struct SpanSeries {
     spans: Family<Labels, Counter>,
-    gauge: Gauge,
-    waiting: AtomicI64,
+    waiting: Gauge,
 }
 
 impl SpanSeries {
@@ -50,8 +46,7 @@ impl SpanSeries {
     }
 
     pub(super) fn waiting(&self, spans: usize) {
-        self.waiting
-            .store(i64::try_from(spans).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.waiting.set(i64::try_from(spans).unwrap_or(i64::MAX));
     }
 }
 
@@ -85,13 +80,7 @@ impl Series for SpanSeries {
         registry.register(
             "spans_waiting",
             "Spans that wait to be exported",
-            self.gauge.clone(),
+            self.waiting.clone(),
         );
-    }
-
-    fn refresh(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            self.gauge.set(self.waiting.load(Ordering::Relaxed));
-        })
     }
 }
