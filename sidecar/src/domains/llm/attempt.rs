@@ -56,11 +56,8 @@ pub(super) struct Attempt {
 
 impl Attempt {
     pub(super) fn new(kind: Kind) -> Self {
-        let vendor = match kind {
-            Kind::Anthropic => Vendor::Anthropic,
-            Kind::Gemini => Vendor::Gemini,
-            Kind::OpenAi | Kind::Echo => Vendor::OpenAi,
-        };
+        // The development model speaks OpenAI's language.
+        let vendor = kind.vendor().unwrap_or(Vendor::OpenAi);
         Self {
             start: Instant::now(),
             sent: false,

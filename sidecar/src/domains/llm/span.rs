@@ -27,7 +27,7 @@ pub(super) struct Place {
     start: SystemTime,
 }
 
-/// What attempts before the last one have left behind.
+/// What attempts have left behind.
 #[derive(Debug, Default)]
 pub(super) struct Past {
     usage: Usage,
@@ -49,7 +49,7 @@ impl Place {
 }
 
 impl Past {
-    /// An attempt has ended, and there will be another one.
+    /// An attempt has ended.
     pub(super) fn add(&mut self, spent: Spent) {
         match spent {
             Spent::Unsent | Spent::Nothing => {}
@@ -88,7 +88,7 @@ pub(super) fn of_call(
     ended: &Ended<'_>,
     end: &End,
     place: Place,
-    past: Past,
+    mut past: Past,
     tracer: &Tracer,
     upstreams: &Upstreams,
 ) -> Span {
@@ -110,6 +110,7 @@ pub(super) fn of_call(
     attributes.set(semconv::ATTEMPTS, ended.attempts);
     of_request(&mut attributes, ended.request);
     of_caller(&mut attributes, ended);
+    past.add(ended.attempt.spent(ended.input_tokens()));
     of_answer(&mut attributes, ended, &past);
     if tracer.captures_content() && ended.opened.record_content {
         of_content(&mut attributes, ended);
@@ -218,20 +219,8 @@ fn of_caller(attributes: &mut Attributes, ended: &Ended<'_>) {
 
 fn of_answer(attributes: &mut Attributes, ended: &Ended<'_>, past: &Past) {
     let reader = &ended.attempt.reader;
-    let (mut usage, mut is_estimated) = (past.usage, past.is_estimated);
-    match ended.attempt.spent(ended.input_tokens()) {
-        Spent::Unsent | Spent::Nothing => {}
-        Spent::Unknown => is_estimated = true,
-        Spent::Counted {
-            usage: last,
-            estimated,
-        } => {
-            usage = sum(&usage, &last);
-            is_estimated |= estimated;
-        }
-    }
-    semconv::usage(attributes, &usage);
-    attributes.set(semconv::ESTIMATED, is_estimated);
+    semconv::usage(attributes, &past.usage);
+    attributes.set(semconv::ESTIMATED, past.is_estimated);
     attributes.set_some(semconv::RESPONSE_MODEL, reader.model.as_deref());
     let reasons = reader.tally.finish_reasons();
     if !reasons.is_empty() {
@@ -252,22 +241,22 @@ fn of_content(attributes: &mut Attributes, ended: &Ended<'_>) {
     let Request::Chat(chat) = ended.request else {
         return;
     };
-    let asked: Vec<_> = chat.messages().iter().map(message).collect();
+    let input: Vec<_> = chat.messages().iter().map(message).collect();
     attributes.set(
         semconv::INPUT_MESSAGES,
-        SpanValue::Content(json!(asked).to_string()),
+        SpanValue::Content(json!(input).to_string()),
     );
     let answer = ended.answer();
-    let said = list(Some(&answer)).iter().map(|choice| {
-        let mut said = message(&choice["message"]);
-        said["finish_reason"] = choice["finish_reason"].clone();
-        said
+    let output = list(Some(&answer)).iter().map(|choice| {
+        let mut message = message(&choice["message"]);
+        message["finish_reason"] = choice["finish_reason"].clone();
+        message
     });
-    let said: Vec<_> = said.collect();
-    if !said.is_empty() {
+    let output: Vec<_> = output.collect();
+    if !output.is_empty() {
         attributes.set(
             semconv::OUTPUT_MESSAGES,
-            SpanValue::Content(json!(said).to_string()),
+            SpanValue::Content(json!(output).to_string()),
         );
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::llm::Usage;
+use crate::llm::{Usage, Vendor};
 
 /// What a ticket allows.
 #[derive(Clone, Deserialize)]
@@ -72,6 +72,16 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// None: it is not called over the network.
+    pub(super) fn vendor(self) -> Option<Vendor> {
+        match self {
+            Self::OpenAi => Some(Vendor::OpenAi),
+            Self::Anthropic => Some(Vendor::Anthropic),
+            Self::Gemini => Some(Vendor::Gemini),
+            Self::Echo => None,
+        }
+    }
+
     /// In metrics.
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -12,7 +12,7 @@ use super::{
     failure::Failure,
     pauses::ProviderKey,
     room::{Room, Rooms},
-    store::{Kind, Target},
+    store::Target,
 };
 use crate::{
     llm::{Endpoint, Faults, LlmConfig, LlmError, LlmFault, Vendor, VendorConfig, weight},
@@ -63,12 +63,8 @@ impl Upstreams {
 
     /// The way to a target. An address of a row is reached by the guarded client.
     pub(super) fn route(&self, target: &Target, times: Times) -> Result<Route, Failure> {
-        let vendor = match target.kind {
-            Kind::OpenAi => Vendor::OpenAi,
-            Kind::Anthropic => Vendor::Anthropic,
-            Kind::Gemini => Vendor::Gemini,
-            Kind::Echo => return Err(missing(&target.provider)),
-        };
+        let vendor = target.kind.vendor();
+        let vendor = vendor.ok_or_else(|| missing(&target.provider))?;
         let limits = Limits {
             idle_timeout: times.idle,
             total_timeout: times.total,
@@ -115,12 +111,7 @@ impl Upstreams {
 
     /// Where a target answers; none for one that is not called over the network.
     pub(super) fn address(&self, target: &Target) -> Option<Url> {
-        let vendor = match target.kind {
-            Kind::OpenAi => Vendor::OpenAi,
-            Kind::Anthropic => Vendor::Anthropic,
-            Kind::Gemini => Vendor::Gemini,
-            Kind::Echo => return None,
-        };
+        let vendor = target.kind.vendor()?;
         match &target.base_url {
             Some(url) => url.parse().ok(),
             None if target.key.is_some() => Some(vendor.home()),
