@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { API_VERSION, parseForm, problem } from '../stripe_interface.mjs';
-import { INTERFACES, startStripe } from '../stripe_server.mjs';
+import { API_VERSION, parseForm, problem } from '../fake_stripe/interface.mjs';
+import { INTERFACES, startStripe } from '../fake_stripe/server.mjs';
 
 const KEY = 'sk_test_x';
 const ask = (stripe, method, path, form, headers = {}) =>

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { Sidecar } from '../crash/harness.mjs';
-import { Account } from '../stripe_account.mjs';
+import { Account } from '../fake_stripe/account.mjs';
 import { deliver } from './stripe_events.mjs';
 import { SECRET } from './stripe_webhook.mjs';
 import { sql } from './support.mjs';

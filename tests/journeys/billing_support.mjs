@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after } from 'node:test';
 import pg from 'pg';
 import { Sidecar } from '../crash/harness.mjs';
-import { startStripe } from '../stripe_server.mjs';
+import { startStripe } from '../fake_stripe/server.mjs';
 import { until } from '../until.mjs';
 import { newPerson } from './domain.mjs';
 import { SECRET } from './stripe_webhook.mjs';

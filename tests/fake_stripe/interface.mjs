@@ -2,7 +2,7 @@
 // Stripe of the tests refuses by it what Stripe would refuse.
 import { readFileSync } from 'node:fs';
 
-const TYPES = new URL('../node_modules/stripe/esm/', import.meta.url);
+const TYPES = new URL('../../node_modules/stripe/esm/', import.meta.url);
 
 /** The version of Stripe's API that these types are of. */
 export const API_VERSION = readFileSync(new URL('apiVersion.js', TYPES), 'utf8').match(/ApiVersion = '([^']+)'/)[1];

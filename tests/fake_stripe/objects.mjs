@@ -1,8 +1,8 @@
 // What the fake of Stripe keeps: objects, their events, which are signed and delivered to the stack's webhook, the catalogue, and use.
 import { randomBytes } from 'node:crypto';
-import { deliver } from './journeys/stripe_events.mjs';
-import { sum } from './stripe_amounts.mjs';
-import { API_VERSION } from './stripe_interface.mjs';
+import { deliver } from '../journeys/stripe_events.mjs';
+import { sum } from './amounts.mjs';
+import { API_VERSION } from './interface.mjs';
 
 /** An answer that is an error. `began`: the endpoint ran, so that its idempotency key repeats it. */
 export class StripeFault extends Error {

@@ -1,7 +1,7 @@
 // The account behind the fake of Stripe: what payers do at checkout, what an API call changes, and what time does to subscriptions.
 import { randomBytes } from 'node:crypto';
-import { addInterval, amountOf, lineOf, proration, totals } from './stripe_amounts.mjs';
-import { invalid, missing, Objects, truth, values } from './stripe_objects.mjs';
+import { addInterval, amountOf, lineOf, proration, totals } from './amounts.mjs';
+import { invalid, missing, Objects, truth, values } from './objects.mjs';
 
 export class Account extends Objects {
   // ---- checkout

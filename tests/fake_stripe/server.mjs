@@ -1,10 +1,10 @@
 // A fake of Stripe's API on this machine: its paths, shapes and errors. Parameters are checked by the types that Stripe publishes
-// (stripe_interface.mjs); idempotency keys repeat their answer, lists have pages, and faults come on command. What payers do,
-// and what time does to subscriptions, is in stripe_account.mjs.
+// (interface.mjs); idempotency keys repeat their answer, lists have pages, and faults come on command. What payers do,
+// and what time does to subscriptions, is in account.mjs.
 import { createServer } from 'node:http';
-import { Account } from './stripe_account.mjs';
-import { API_VERSION, parseForm, problem } from './stripe_interface.mjs';
-import { missing, StripeFault } from './stripe_objects.mjs';
+import { Account } from './account.mjs';
+import { API_VERSION, parseForm, problem } from './interface.mjs';
+import { missing, StripeFault } from './objects.mjs';
 
 /** Method and path → interface of its parameters, and what it does. `:id` is a part of the path. */
 const ENDPOINTS = [
