@@ -30,15 +30,21 @@ $$;
 -- Which providers the stack's own sidecar reports must not matter.
 delete from private.model_providers;
 
+-- The same addresses get mails in every test, and what a rate has counted is not rolled back: by default a mailbox is full after ten.
+update private.mail_settings set
+  mailbox_per_hour = 100000, mailbox_per_day = 100000, organizations_mailbox_per_hour = 100000, organizations_mailbox_per_day = 100000,
+  network_per_hour = 1000000, free_organizations_per_hour = 9999998, organizations_per_hour = 9999999, total_per_hour = 10000000;
+
 -- For every role that a test plays.
 grant usage on schema extensions to public;
 
 create schema tests;
 grant usage on schema tests to public;
 
--- The same name is the same user in every test.
-create function tests.id(name text) returns uuid language sql immutable
-return pg_catalog.md5('user ' || name)::uuid;
+-- The same name is the same user in all of a test. Each run has users of its own: what a rate has counted of a user is not rolled back.
+select set_config('tests.run', gen_random_uuid()::text, true) as run \gset tests_
+create function tests.id(name text) returns uuid language sql stable
+return pg_catalog.md5('user ' || name || pg_catalog.current_setting('tests.run'))::uuid;
 
 -- The organization that each user got at sign-up: personal_for forgets when somebody else joins.
 create table tests.first_organizations (user_id uuid primary key, org_id uuid not null);

@@ -2,11 +2,6 @@ begin;
 \ir 000_helpers.sql
 select plan(139);
 
--- Users of this run alone: what was counted against a rate is not rolled back.
-select set_config('tests.run', replace(gen_random_uuid()::text, '-', ''), true);
-create or replace function tests.id(name text) returns uuid language sql stable
-return pg_catalog.md5('user ' || name || pg_catalog.current_setting('tests.run'))::uuid;
-
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('eve'), tests.sign_up('cus');
 select tests.org('ada') as org \gset
 select tests.org('eve') as other \gset

@@ -6,7 +6,6 @@ select no_plan();
 select tests.sign_up('ada'), tests.sign_up('mem', '{"locale": "nl"}'), tests.sign_up('see');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
 update auth.users set email_confirmed_at = now();
-update private.mail_settings set organization_per_hour = 1000, network_per_hour = 1000, mailbox_per_hour = 1000;
 select tests.join_org('mem', tests.org('ada'), 'member'), tests.join_org('see', tests.org('ada'), 'member');
 select tests.skill(tests.org('ada')) as skill \gset
 
