@@ -74,6 +74,8 @@ function isPlanned(output) {
   return output.split('\n').filter((line) => /^ok \d/.test(line)).length === planned && !/^not ok/m.test(output);
 }
 
+const failedLine = (output) => output.split('\n').find((line) => /^not ok|ERROR/.test(line)) ?? 'it did not end';
+
 /** Node.js: at least one test passed. */
 const isGreen = (output) => /^ok \d/m.test(output) && !/^not ok/m.test(output);
 
@@ -149,20 +151,20 @@ async function underMutant(mutant, file) {
   try {
     const { passed, output } = await passes(file);
     if (passed) return {};
-    return { line: output.split('\n').find((line) => /^not ok|ERROR/.test(line)) ?? 'it did not end' };
+    return { line: failedLine(output) };
   } finally {
     await db.query(mutant.undo);
   }
 }
 
-/** Rates are not rolled back, so a file that sends many mails fails after some runs, also without a change: it is left out then. */
+/** Whether the file passes without a change. One that does not is said with its line, and left out: it depends on more than its own rows. */
 async function passesUnchanged(file) {
   const started = Date.now();
-  const { passed } = await passes(file);
+  const { passed, output } = await passes(file);
   file.ms ||= Date.now() - started;
   if (!passed) {
     file.leftOut = true;
-    console.log(`left out from here on, since it fails without a change: ${file.name}`);
+    console.log(`left out from here on, since it fails without a change: ${file.name} (${failedLine(output)})`);
   }
   return passed;
 }
