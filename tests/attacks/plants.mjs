@@ -10,7 +10,11 @@ const definer = (signature, returns, body, { grantee = 'authenticated', kind = '
   down: `drop function public.${signature.replaceAll(/ default [^,)]+/g, '')}`,
 });
 
-const policy = (table, rest) => ({ up: `create policy planted on ${table} ${rest}`, down: `drop policy planted on ${table}` });
+/** A policy of a table for each `rest`. */
+const policies = (table, ...rest) => ({
+  up: rest.map((each, at) => `create policy planted_${at} on ${table} ${each}`).join('; '),
+  down: rest.map((_, at) => `drop policy planted_${at} on ${table}`).join('; '),
+});
 
 /**
  * By name: { up, down, shown, subject, part, finds: { kind, attacker }, by }. `shown`: it adds something to the API. `by`: who attacks,
@@ -26,42 +30,44 @@ export const PLANTS = {
     finds: { kind: 'oracle', attacker: 'stranger' },
   },
   'a policy that lets everybody read': {
-    ...policy('public.skills', 'for select to authenticated using (true)'),
+    ...policies('public.skills', 'for select to authenticated using (true)'),
     subject: 'skills',
     part: 'reads',
     finds: { kind: 'leak', attacker: 'stranger' },
   },
   'a policy that lets everybody insert': {
-    ...policy('public.projects', 'for insert to authenticated with check (true)'),
+    ...policies('public.projects', 'for insert to authenticated with check (true)'),
     subject: 'projects',
     part: 'writes',
     finds: { kind: 'changed', attacker: 'strangers' },
     by: 'stranger',
   },
   'a policy that lets everybody delete': {
-    ...policy('public.repositories', 'for delete to authenticated using (true)'),
+    ...policies('public.repositories', 'for delete to authenticated using (true)'),
     subject: 'repositories',
     part: 'writes',
     finds: { kind: 'changed', attacker: 'strangers' },
     by: 'caller',
   },
   'policies that let everybody read and change': {
-    up: `create policy planted on public.projects for select to authenticated using (true);
-      create policy planted_too on public.projects for update to authenticated using (true) with check (true)`,
-    down: 'drop policy planted on public.projects; drop policy planted_too on public.projects',
+    ...policies(
+      'public.projects',
+      'for select to authenticated using (true)',
+      'for update to authenticated using (true) with check (true)',
+    ),
     subject: 'projects',
     part: 'writes',
     finds: { kind: 'changed', attacker: 'strangers' },
     by: 'stranger',
   },
   'a policy that forgets private projects': {
-    ...policy('public.skills', `for select to authenticated using (org_id = any (array(select private.org_ids_with('skills:read'))))`),
+    ...policies('public.skills', `for select to authenticated using (org_id = any (array(select private.org_ids_with('skills:read'))))`),
     subject: 'skills',
     part: 'colleagues',
     finds: { kind: 'leak', attacker: 'colleague: member' },
   },
   'a policy that asks for membership and no permission': {
-    ...policy('public.habits', 'for select to authenticated using (org_id = any (array(select public.org_ids())))'),
+    ...policies('public.habits', 'for select to authenticated using (org_id = any (array(select public.org_ids())))'),
     subject: 'habits',
     part: 'colleagues',
     finds: { kind: 'leak', attacker: 'colleague: custom' },
@@ -189,27 +195,23 @@ export const PLANTS = {
     finds: { kind: 'leak', attacker: 'stranger' },
   },
   'a policy of storage that lets everybody read': {
-    ...policy('storage.objects', 'for select to authenticated using (true)'),
+    ...policies('storage.objects', 'for select to authenticated using (true)'),
     part: 'routes',
     finds: { kind: 'leak', attacker: 'caller' },
   },
   'a policy of storage that lets everybody delete': {
-    up: `create policy planted on storage.objects for select to authenticated using (true);
-      create policy planted_too on storage.objects for delete to authenticated using (true)`,
-    down: 'drop policy planted on storage.objects; drop policy planted_too on storage.objects',
+    ...policies('storage.objects', 'for select to authenticated using (true)', 'for delete to authenticated using (true)'),
     part: 'routes',
     finds: { kind: 'changed', attacker: 'routes' },
     by: 'caller',
   },
   'a policy of realtime that lets everybody join': {
-    ...policy('realtime.messages', 'for select to authenticated using (true)'),
+    ...policies('realtime.messages', 'for select to authenticated using (true)'),
     part: 'topics',
     finds: { kind: 'joined', attacker: 'stranger' },
   },
   'a policy of realtime that lets everybody send': {
-    up: `create policy planted on realtime.messages for select to authenticated using (true);
-      create policy planted_too on realtime.messages for insert to authenticated with check (true)`,
-    down: 'drop policy planted on realtime.messages; drop policy planted_too on realtime.messages',
+    ...policies('realtime.messages', 'for select to authenticated using (true)', 'for insert to authenticated with check (true)'),
     part: 'topics',
     finds: { kind: 'changed', attacker: 'realtime' },
     by: 'stranger',

@@ -123,7 +123,7 @@ export async function proxied() {
   return [...new Set(paths.map((path) => path.split('/')[1]))].filter((root) => root !== 'health');
 }
 
-/** The kinds of topics that the guide of realtime names, as a function from an id to a topic. */
+/** The kinds of topics that the guide of realtime names: what stands before the colon of a topic. */
 export async function discoverTopics() {
   const guide = await source('docs/guides/realtime.md');
   const kinds = new Set([...guide.matchAll(/`(\w+):\{\w+\}/g)].map(([, kind]) => kind));
