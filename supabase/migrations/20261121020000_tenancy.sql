@@ -227,6 +227,8 @@ with line (lowest, permission, description) as (
     ('member', 'connections:read', 'See which accounts at other services are connected, never their tokens'),
     ('member', 'rooms:write', 'Send messages in the organization''s rooms'),
     ('admin', 'prompts:approve', 'Approve and reject changes of protected labels, and say which are protected'),
+    ('admin', 'content:approve', 'Approve and reject content'),
+    ('admin', 'content:publish', 'Schedule, publish and withdraw content'),
     ('admin', 'llm:write', 'Change budgets, routes and providers of models, and set their keys'),
     ('admin', 'llm_contents:read', 'See recorded prompts and answers of models'),
     ('admin', 'notifications:write', 'Send notifications to members, and define their types'),
