@@ -5,6 +5,8 @@
 TEST_AREAS=(lint ext db sidecar journeys crash cli attacks)
 # By name only. For other major versions: pgtap is a part of db, and pg_upgrade needs the programs of two: ./kijko test --pg MAJOR pgtap pg_upgrade
 NAMED_AREAS=(pgtap pg_upgrade)
+# Beside db, sidecar and journeys, on stacks of their own: they mostly wait, for clusters that recover and parts that start.
+BESIDE_AREAS=(crash cli attacks)
 
 command_test() {
   if [ "${1:-}" = --pg ]; then
@@ -12,7 +14,7 @@ command_test() {
     test_on_major "${@:2}"
     return
   fi
-  local asked=("$@") areas=() area failed=()
+  local asked=("$@") areas=() area
   [ "$#" -gt 0 ] || asked=("${TEST_AREAS[@]}")
   for area in "${asked[@]}"; do
     [[ " ${TEST_AREAS[*]} ${NAMED_AREAS[*]} " = *" $area "* ]] || misuse "there is no test area '$area': ${TEST_AREAS[*]}"
@@ -30,14 +32,64 @@ command_test() {
   TEST_LOGS=$KIJKO_HOME/test-log
   rm -rf "$TEST_LOGS"
   mkdir -p "$TEST_LOGS"
+  trap 'stop_tests' EXIT
+  trap 'exit 130' INT TERM
+  run_areas "${areas[@]}"
+  print_counts "${areas[@]}" || echo counts >> "$TEST_LOGS/failed"
+  [ ! -s "$TEST_LOGS/failed" ] || fail "failed: $(paste -sd ' ' "$TEST_LOGS/failed") (logs: $TEST_LOGS)"
+}
+
+# lint and ext alone, since they compile what all use; then the others in two rows. The names of those that fail go to TEST_LOGS/failed.
+run_areas() {
+  local area first=() row=() other=()
+  for area in "$@"; do
+    if [[ $area = lint || $area = ext ]]; then first+=("$area")
+    elif [[ " ${BESIDE_AREAS[*]} " = *" $area "* ]]; then other+=("$area")
+    else row+=("$area"); fi
+  done
+  run_row "${first[@]}"
+  # One row is easier to follow, and needs one stack.
+  if [ "${#row[@]}" = 0 ] || [ "${#other[@]}" = 0 ]; then
+    run_row "${row[@]}" "${other[@]}"
+    return
+  fi
+  # Here, so that the two do not build at once.
+  start_test_stack test
+  run_other_row "${other[@]}" > "$TEST_LOGS/other" 2>&1 &
+  OTHER_ROW=$!
+  run_row "${row[@]}"
+  wait "$OTHER_ROW" || echo "${other[*]}" >> "$TEST_LOGS/failed"
+  OTHER_ROW=''
+  cat "$TEST_LOGS/other"
+}
+
+run_row() {
+  local area
+  for area in "$@"; do
+    run_area "$area"
+    [ "$AREA_STATUS" = 0 ] || echo "$area" >> "$TEST_LOGS/failed"
+  done
+}
+
+# In a process of its own.
+run_other_row() {
   trap 'stop_test_stack' EXIT
   trap 'exit 130' INT TERM
-  for area in "${areas[@]}"; do
-    run_area "$area"
-    [ "$AREA_STATUS" = 0 ] || failed+=("$area")
-  done
-  print_counts "${areas[@]}" || failed+=(counts)
-  [ "${#failed[@]}" = 0 ] || fail "failed: ${failed[*]} (logs: $TEST_LOGS)"
+  TEST_STACK=no
+  TEST_STACK_NAME=second
+  TEST_PORTS_FROM=26000
+  run_row "$@"
+}
+
+OTHER_ROW=''
+stop_tests() {
+  local status=$?
+  if [ -n "$OTHER_ROW" ]; then
+    kill "$OTHER_ROW" 2> /dev/null || true
+    wait "$OTHER_ROW" || true
+  fi
+  stop_test_stack || true
+  return "$status"
 }
 
 prepare_machine() {
@@ -55,7 +107,7 @@ run_area() {
   AREA_STATUS=0
   printf '\n===== %s\n' "$area"
   case $area in
-    db | pgtap | sidecar | journeys | crash | cli | pg_upgrade) start_test_stack ;;
+    db | pgtap | sidecar | journeys | crash | cli | pg_upgrade) start_test_stack "$TEST_STACK_NAME" ;;
     # On a stack of their own, which no other area uses: they plant leaks.
     attacks)
       stop_test_stack || true
@@ -78,6 +130,8 @@ run_area() {
 
 TEST_HOME=$ROOT/.kijko/test
 TEST_STACK=no
+TEST_STACK_NAME='test'
+TEST_PORTS_FROM=20000
 
 test_kijko() {
   # Outside providers of login listen on the first two ports while their tests run, those of connections on the others.
@@ -99,7 +153,7 @@ test_kijko() {
 
 start_test_stack() {
   [ "$TEST_STACK" = no ] || return 0
-  TEST_HOME=$KIJKO_HOME/${1:-test}
+  TEST_HOME=$KIJKO_HOME/$1
   TEST_PORT=$(free_port_range)
   TEST_STACK=yes
   rm -rf "$TEST_HOME/data" "$TEST_HOME/storage" "$TEST_HOME/applied" "$TEST_HOME/secrets" "$TEST_HOME/run"
@@ -123,10 +177,11 @@ stop_test_stack() {
 }
 
 # A base port with all of the stack's ports free: the API's, the database's and the internal ones. Below those that Linux
-# gives to outgoing connections (32768 on): one of these could have the port of a part that a test has just stopped.
+# gives to outgoing connections (32768 on): one of these could have the port of a part that a test has just stopped. Each
+# row of areas has 6,000 of its own, so that two that start at once do not find the same.
 free_port_range() {
   local base offset
-  for ((base = 20000 + RANDOM % 10000; base < 32000; base += 20)); do
+  for ((base = TEST_PORTS_FROM + RANDOM % 5000; base < TEST_PORTS_FROM + 6000; base += 20)); do
     for offset in 0 1 2 3 4 5 10 11 12 13 14 15 16 17 18 19; do
       ! (exec 3<> "/dev/tcp/127.0.0.1/$((base + offset))") 2> /dev/null || continue 2
     done
@@ -287,63 +342,13 @@ test_cli() {
 # beside CONCURRENCY FILE…: runs these in the background. await_beside prints what they said, and fails if a test failed.
 BESIDE=''
 beside() {
-  node --test --test-concurrency="$1" --test-reporter=tap "${@:2}" > "$TEST_LOGS/beside" 2>&1 &
+  node --test --test-concurrency="$1" --test-reporter=tap "${@:2}" > "$TEST_HOME/beside.log" 2>&1 &
   BESIDE=$!
 }
 
 await_beside() {
   local status=0
   wait "$BESIDE" || status=$?
-  cat "$TEST_LOGS/beside"
+  cat "$TEST_HOME/beside.log"
   return "$status"
-}
-
-# ---- counts: each runner's own, and their sum as the last line
-
-# What failed in TAP, with its first lines: in a long log the counts alone would not say. A suite fails with its tests.
-print_failures() {
-  local area
-  for area in "$@"; do
-    [ -f "$TEST_LOGS/$area.log" ] || continue
-    awk -v area="$area" '
-      /^ *not ok / { name = $0; left = 0; next }
-      /^ *location: / { place = $0 }
-      /^ *failureType: / && !/subtestsFailed/ && name != "" { print area ": " name "\n" area ": " place; left = 12; next }
-      /^ *(ok|#) / { name = ""; left = 0 }
-      left > 0 && !/^ *error: [|>]-/ { left--; print area ": " $0 }' "$TEST_LOGS/$area.log"
-  done
-}
-
-COUNT_LINES='^(test result: |Result: |Files=[0-9]+, Tests=|# (tests|pass|fail|cancelled|skipped|todo) [0-9]+|.*All [0-9]+ tests passed|.*[0-9]+ of [0-9]+ tests failed)'
-
-print_counts() {
-  local area
-  print_failures "$@"
-  printf '\n===== counts\n'
-  for area in "$@"; do
-    [ -f "$TEST_LOGS/$area.log" ] || continue
-    printf '%s\n' "-- $area"
-    grep -E "$COUNT_LINES" "$TEST_LOGS/$area.log" || true
-    tail -n 1 "$TEST_LOGS/$area.log"
-  done
-  cat "$TEST_LOGS"/*.log | sum_counts
-}
-
-# A skipped, ignored or cancelled test is a failure of the run: no test is left out silently.
-sum_counts() {
-  awk '
-    /^test result: / { for (i = 1; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i-1); if ($i ~ /^failed/) failed += $(i-1); if ($i ~ /^ignored/) skipped += $(i-1) } }
-    /^# pass [0-9]+$/ { passed += $3 }
-    /^# fail [0-9]+$/ { failed += $3 }
-    /^# (skipped|cancelled|todo) [0-9]+$/ { skipped += $3 }
-    /^Files=[0-9]+, Tests=/ { sub(/.*Tests=/, ""); sub(/,.*/, ""); passed += $0 }
-    # pg_prove counts what failed among the tests, and names it by file; a file that dies has no failed test.
-    /\(Wstat: .* Tests: [0-9]+ Failed: [0-9]+\)$/ { sub(/.*Failed: /, ""); failed += $0 + 0; passed -= $0 }
-    /^Result: FAIL$/ { broken = 1 }
-    /All [0-9]+ tests passed/ { for (i = 1; i <= NF; i++) if ($i == "All") passed += $(i+1) }
-    /[0-9]+ of [0-9]+ tests failed/ { for (i = 1; i <= NF; i++) if ($i == "of") failed += $(i-1) }
-    END {
-      printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
-      exit (broken || failed > 0 || skipped > 0 || passed == 0)
-    }'
 }
