@@ -3452,6 +3452,7 @@ export type Database = {
           org_id: string | null;
           past_due_since: string | null;
           status: string;
+          tax_rate_ids: string[];
           trial_end: string | null;
         };
         ComputedFields: never;
@@ -3475,6 +3476,7 @@ export type Database = {
           org_id?: string | null;
           past_due_since?: string | null;
           status: string;
+          tax_rate_ids?: string[];
           trial_end?: string | null;
         };
         Update: {
@@ -3497,6 +3499,7 @@ export type Database = {
           org_id?: string | null;
           past_due_since?: string | null;
           status?: string;
+          tax_rate_ids?: string[];
           trial_end?: string | null;
         };
         Relationships: [

@@ -86,6 +86,26 @@ end
 $$;
 comment on function private.plans_trial_begin(uuid, text, interval) is 'Records that a trial begins, with all owners of the organization; false if it is not allowed, also if another one began in the meantime.';
 
+create function private.plans_trial_identify(org uuid, fingerprint text) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  hash constant bytea := sha256(convert_to(fingerprint, 'UTF8'));
+begin
+  if fingerprint is null then
+    return true;
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended('plan_trials/' || fingerprint, 0));
+  if exists (select from private.plan_trials as t where t.fingerprint_hash = hash and t.organization is distinct from org) then
+    return false;
+  end if;
+  update private.plan_trials as t set fingerprint_hash = hash
+  where t.organization = org and t.ended_at is null and t.fingerprint_hash is null;
+  return true;
+end
+$$;
+comment on function private.plans_trial_identify(uuid, text) is 'Records the payment method of a trial that began before it was known; false if another organization has had a trial with it.';
+
 create function private.plans_trial_end(org uuid) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$

@@ -109,6 +109,7 @@ create table public.stripe_subscriptions (
   trial_end timestamptz,
   past_due_since timestamptz,
   latest_invoice_id text,
+  tax_rate_ids text[] not null default '{}',
   livemode boolean not null,
   event_id text not null,
   created_at timestamptz not null,
@@ -131,7 +132,7 @@ comment on column public.stripe_subscriptions.org_id is 'Organization. Null whil
 comment on column public.stripe_subscriptions.metadata_org_id is 'metadata.org_id, if present.';
 comment on column public.stripe_subscriptions.customer_id is 'Customer.';
 comment on column public.stripe_subscriptions.status is 'Status in Stripe: incomplete, incomplete_expired, trialing, active, past_due, canceled, unpaid or paused.';
-comment on column public.stripe_subscriptions.items is 'Items in order of their ids: id, price, product, lookup_key, quantity, current_period_start and current_period_end (in seconds).';
+comment on column public.stripe_subscriptions.items is 'Items in order of their ids: id, price, product, lookup_key, quantity, current_period_start and current_period_end (in seconds), and tax_rates if it has some of its own.';
 comment on column public.stripe_subscriptions.collection_method is 'charge_automatically or send_invoice.';
 comment on column public.stripe_subscriptions.current_period_start is 'Start of the current period of the item that determines the plan.';
 comment on column public.stripe_subscriptions.current_period_end is 'End of the current period of the item that determines the plan.';
@@ -142,13 +143,14 @@ comment on column public.stripe_subscriptions.ended_at is 'When it ended.';
 comment on column public.stripe_subscriptions.trial_end is 'End of the trial.';
 comment on column public.stripe_subscriptions.past_due_since is 'Since when a payment is past due. private.stripe_grace() counts from here.';
 comment on column public.stripe_subscriptions.latest_invoice_id is 'Latest invoice.';
+comment on column public.stripe_subscriptions.tax_rate_ids is 'Tax rates of all its items that have none of their own.';
 comment on column public.stripe_subscriptions.livemode is 'False in Stripe''s test mode.';
 comment on column public.stripe_subscriptions.event_id is 'Event that the row reflects.';
 comment on column public.stripe_subscriptions.created_at is 'When it was created in Stripe.';
 comment on column public.stripe_subscriptions.as_of is 'Time of the event that the row reflects.';
 select private.describe_data('public.stripe_subscriptions', '{
   "metadata_org_id, customer_id, status, items, collection_method, current_period_start, current_period_end": "what was bought, and decides the plan",
-  "cancel_at_period_end, cancel_at, canceled_at, ended_at, trial_end, past_due_since, latest_invoice_id, livemode": "what was bought, and decides the plan",
+  "cancel_at_period_end, cancel_at, canceled_at, ended_at, trial_end, past_due_since, latest_invoice_id, tax_rate_ids, livemode": "what was bought, and decides the plan",
   "event_id, as_of": "what was bought, and decides the plan"
 }');
 

@@ -10,6 +10,11 @@ language sql immutable parallel safe
 return case jsonb_typeof(reference) when 'string' then reference #>> '{}' when 'object' then reference ->> 'id' end;
 comment on function private.stripe_id(jsonb) is 'Id of a reference, which is the id itself or the expanded object.';
 
+create function private.stripe_ids(list jsonb) returns text[]
+language sql immutable parallel safe
+return case jsonb_typeof(list) when 'array' then array(select private.stripe_id(e.value) from jsonb_array_elements(list) as e) else '{}' end;
+comment on function private.stripe_ids(jsonb) is 'Ids of a list of references; none for null.';
+
 create function private.stripe_invoice_subscription(invoice jsonb) returns text
 language sql immutable parallel safe
 -- Under "parent" since API version 2025-03-31.

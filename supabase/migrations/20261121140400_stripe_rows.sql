@@ -76,7 +76,9 @@ begin
           order by past.rank desc, past.created desc, past.id collate "C" desc
           limit 1
         ))
-      ) order by item ->> 'id' collate "C"
+      ) || case cardinality(private.stripe_ids(item -> 'tax_rates'))
+        when 0 then '{}' else jsonb_build_object('tax_rates', to_jsonb(private.stripe_ids(item -> 'tax_rates')))
+      end order by item ->> 'id' collate "C"
     ), '[]')
     from jsonb_array_elements(event.payload #> '{data,object,items,data}') as item
     cross join lateral (
@@ -115,7 +117,7 @@ begin
   insert into public.stripe_subscriptions (
     id, metadata_org_id, customer_id, status, items, collection_method, current_period_start, current_period_end,
     cancel_at_period_end, cancel_at, canceled_at, ended_at, trial_end, past_due_since, latest_invoice_id,
-    livemode, event_id, created_at, as_of
+    tax_rate_ids, livemode, event_id, created_at, as_of
   )
   select
     event.object_id, private.as_uuid(o #>> '{metadata,org_id}'), private.stripe_id(o -> 'customer'), o ->> 'status',
@@ -126,7 +128,7 @@ begin
       else private.stripe_time(o -> 'current_period_end') end,
     coalesce((o ->> 'cancel_at_period_end')::boolean, false), private.stripe_time(o -> 'cancel_at'),
     private.stripe_time(o -> 'canceled_at'), private.stripe_time(o -> 'ended_at'), private.stripe_time(o -> 'trial_end'),
-    overdue, private.stripe_id(o -> 'latest_invoice'),
+    overdue, private.stripe_id(o -> 'latest_invoice'), private.stripe_ids(o -> 'default_tax_rates'),
     event.livemode, event.id, private.stripe_time(o -> 'created'), event.created
   from (select) as once
   left join lateral (
@@ -143,7 +145,7 @@ begin
     current_period_start = excluded.current_period_start, current_period_end = excluded.current_period_end,
     cancel_at_period_end = excluded.cancel_at_period_end, cancel_at = excluded.cancel_at, canceled_at = excluded.canceled_at,
     ended_at = excluded.ended_at, trial_end = excluded.trial_end, past_due_since = excluded.past_due_since,
-    latest_invoice_id = excluded.latest_invoice_id, event_id = excluded.event_id,
+    latest_invoice_id = excluded.latest_invoice_id, tax_rate_ids = excluded.tax_rate_ids, event_id = excluded.event_id,
     created_at = excluded.created_at, as_of = excluded.as_of;
 end
 $$;

@@ -117,6 +117,7 @@ create table private.billing_customers (
   organization_id uuid not null references public.organizations (id) on delete cascade,
   livemode boolean not null,
   customer_id text not null check (octet_length(customer_id) <= 254),
+  params jsonb,
   created_at timestamptz not null default now(),
   primary key (organization_id, livemode)
 );
@@ -125,9 +126,11 @@ comment on table private.billing_customers is 'The customer at Stripe of an orga
 comment on column private.billing_customers.organization_id is 'Organization.';
 comment on column private.billing_customers.livemode is 'False in Stripe''s test mode.';
 comment on column private.billing_customers.customer_id is 'Id at Stripe.';
+comment on column private.billing_customers.params is 'Name, address and exemption as Stripe last took them from the schedule. Null: not yet.';
 comment on column private.billing_customers.created_at is 'When it was made.';
 select private.describe_data('private.billing_customers', '{
-  "organization_id, livemode, customer_id": "customer in Stripe that pays"
+  "organization_id, livemode, customer_id": "customer in Stripe that pays",
+  "params": "name and address that an invoice must have"
 }', 'organization');
 alter table private.billing_customers enable row level security;
 
@@ -180,24 +183,25 @@ $$;
 comment on function private.billing_register(text, text, boolean, text) is 'Says which account at Stripe this sidecar has the key of, so that the outbox asks the same. Definer: the sidecar holds no table rights.';
 grant execute on function private.billing_register(text, text, boolean, text) to kijko_sidecar;
 
-create function private.billing_record_customer(org uuid, livemode boolean, customer text) returns text
+create function private.billing_record_customer(org uuid, livemode boolean, customer text, gone text) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
   kept text;
 begin
-  -- The first one stays, unless it was deleted at Stripe. An organization that was deleted meanwhile keeps none.
+  -- The first one stays, unless Stripe no longer has it. An organization that was deleted meanwhile keeps none.
   insert into private.billing_customers as c (organization_id, livemode, customer_id)
   select o.id, billing_record_customer.livemode, customer from public.organizations as o where o.id = org for key share
-  on conflict (organization_id, livemode) do update set customer_id = excluded.customer_id, created_at = now()
-  where exists (select from public.stripe_customers as gone where gone.id = c.customer_id and gone.livemode = c.livemode and gone.deleted);
+  on conflict (organization_id, livemode) do update set customer_id = excluded.customer_id, params = null, created_at = now()
+  where c.customer_id = gone
+    or exists (select from public.stripe_customers as d where d.id = c.customer_id and d.livemode = c.livemode and d.deleted);
   select c.customer_id into kept from private.billing_customers as c where c.organization_id = org and c.livemode = billing_record_customer.livemode;
   return kept;
 end
 $$;
-comment on function private.billing_record_customer(uuid, boolean, text) is 'Keeps the customer that was made for an organization, and returns the one that counts: that of the first of two calls at once. Null when the organization is gone. Nullable: result. Definer: the sidecar holds no table rights.';
-grant execute on function private.billing_record_customer(uuid, boolean, text) to kijko_sidecar;
+comment on function private.billing_record_customer(uuid, boolean, text, text) is 'Keeps the customer that was made for an organization, and returns the one that counts: that of the first of two calls at once. gone: the one that Stripe no longer has; null if there was none. Null when the organization is gone. Nullable: result. Definer: the sidecar holds no table rights.';
+grant execute on function private.billing_record_customer(uuid, boolean, text, text) to kijko_sidecar;
 
 create function private.billing_catalogue() returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp

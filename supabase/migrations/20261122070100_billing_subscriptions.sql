@@ -149,6 +149,15 @@ end
 $$;
 comment on function private.billing_tax(uuid) is 'The VAT of an organization for Stripe: the rate to put on its lines (null: none), and what the customer is exempt from. Fails with conflict while the country is unknown.';
 
+create function private.billing_tax_number(org uuid) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select d.vat_number from public.billing_details as d where d.org_id = org and d.vat_number_status <> 'invalid');
+end
+$$;
+comment on function private.billing_tax_number(uuid) is 'The VAT number that invoices of an organization show; null without one, or if it is invalid. Nullable: result.';
+
 create function private.billing_customer_params(org uuid, tax jsonb) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -157,11 +166,12 @@ begin
   select jsonb_strip_nulls(jsonb_build_object(
     'name', coalesce(d.name, o.name),
     'address', jsonb_build_object(
-      'country', coalesce(d.country, tax ->> 'country'), 'line1', nullif(d.address_line1, ''), 'line2', nullif(d.address_line2, ''),
-      'postal_code', nullif(d.postal_code, ''), 'city', nullif(d.city, ''), 'state', nullif(d.region, '')
+      'country', coalesce(d.country, tax ->> 'country'), 'line1', coalesce(d.address_line1, ''), 'line2', coalesce(d.address_line2, ''),
+      'postal_code', coalesce(d.postal_code, ''), 'city', coalesce(d.city, ''), 'state', coalesce(d.region, '')
     ),
     'preferred_locales', jsonb_build_array(coalesce(d.language, 'en')),
     'tax_exempt', tax ->> 'tax_exempt',
+    'invoice_settings', jsonb_build_object('footer', coalesce(tax ->> 'legal_note', '')),
     'metadata', jsonb_build_object('org_id', o.id)
   ))
   from public.organizations as o
@@ -170,4 +180,4 @@ begin
   );
 end
 $$;
-comment on function private.billing_customer_params(uuid, jsonb) is 'An organization as a customer at Stripe.';
+comment on function private.billing_customer_params(uuid, jsonb) is 'An organization as a customer at Stripe. An empty text removes what was there.';

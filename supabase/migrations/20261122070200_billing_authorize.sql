@@ -58,7 +58,7 @@ begin
   if base.trial_days = 0 or exists (select from public.stripe_subscriptions as s where s.org_id = org) then
     return null;
   end if;
-  -- One for each person. The means of payment is not known yet, and Stripe does not tell it here.
+  -- One for each person. The means of payment is known later (billing_trials.sql).
   return case when private.plans_trial_allowed(org, null) then base.trial_days end;
 end
 $$;
@@ -105,6 +105,7 @@ declare
   cancel_url constant text := private.billing_return_url(arguments, 'cancel_url');
   asked private.billing_asked;
   tax jsonb;
+  trial_days integer;
 begin
   perform private.billing_check_arguments(arguments, '{plan,interval,overage,success_url,cancel_url}');
   if running.id is not null then
@@ -115,9 +116,12 @@ begin
   end if;
   asked := private.billing_plan_arguments(arguments, running);
   tax := private.billing_tax(org);
+  trial_days := private.billing_trial_days(org, asked.base);
   return jsonb_build_object(
     'operation', 'checkout',
-    'customer', jsonb_build_object('id', private.billing_customer(org), 'params', private.billing_customer_params(org, tax)),
+    'customer', jsonb_build_object(
+      'id', private.billing_customer(org), 'params', private.billing_customer_params(org, tax), 'vat_number', private.billing_tax_number(org)
+    ),
     'tax_rate', tax -> 'tax_rate',
     'session', jsonb_strip_nulls(jsonb_build_object(
       'mode', 'subscription',
@@ -130,8 +134,8 @@ begin
       'success_url', success_url,
       'cancel_url', cancel_url,
       'subscription_data', jsonb_build_object(
-        'metadata', jsonb_build_object('org_id', org),
-        'trial_period_days', private.billing_trial_days(org, asked.base)
+        'metadata', jsonb_build_object('org_id', org) || case when trial_days is null then '{}' else '{"kijko_trial": "checkout"}'::jsonb end,
+        'trial_period_days', trial_days
       )
     ))
   );

@@ -5,7 +5,10 @@
 
 create table private.billing_effects (
   id uuid primary key default gen_random_uuid(),
-  kind text not null check (kind in ('seats', 'cancel', 'meter_event', 'meter_check', 'invoice_item', 'invoice_item_check')),
+  kind text not null check (kind in (
+    'seats', 'cancel', 'meter_event', 'meter_check', 'invoice_item', 'invoice_item_check',
+    'customer', 'tax_id', 'tax_id_removal', 'tax_rate', 'tax', 'session_expiry', 'trial_end', 'duplicate', 'credit_note', 'credit'
+  )),
   subject text not null check (octet_length(subject) <= 300),
   -- Without a foreign key: an organization that is deleted still cancels.
   organization_id uuid not null,
@@ -24,7 +27,7 @@ create index billing_effects_subject_idx on private.billing_effects (kind, subje
 create index billing_effects_created_at_idx on private.billing_effects (created_at);
 comment on table private.billing_effects is 'Requests to Stripe that go by the outbox. Times are those of the real clock. Kept for 90 days, and while they are open.';
 comment on column private.billing_effects.id is 'Identity of the row.';
-comment on column private.billing_effects.kind is 'seats, cancel, meter_event, meter_check (what Stripe has of reports), invoice_item or invoice_item_check.';
+comment on column private.billing_effects.kind is 'What was asked for: docs/operations/billing.md has the list.';
 comment on column private.billing_effects.subject is 'What it is about: a subscription, or a report. One of a kind and subject is open at a time.';
 comment on column private.billing_effects.organization_id is 'Organization. It may be gone.';
 comment on column private.billing_effects.livemode is 'False in Stripe''s test mode.';
@@ -98,6 +101,23 @@ comment on function private.billing_send(text, text, uuid, text, text, jsonb, js
 -- What became of them
 -- ----------------------------------------------------------------------------
 
+create function private.billing_is_recent(kind text, subject text, details jsonb) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  last private.billing_effects;
+begin
+  select e.* into last from private.billing_effects as e
+  where e.kind = billing_is_recent.kind and e.subject = billing_is_recent.subject
+  order by e.state = 'open' desc, e.ended_at desc limit 1;
+  return found and (
+    last.state = 'open'
+    or (last.ended_at > clock_timestamp() - interval '10 minutes' and (last.state <> 'done' or last.details = billing_is_recent.details))
+  );
+end
+$$;
+comment on function private.billing_is_recent(text, text, jsonb) is 'Whether the last request of a kind about something is still on its way, or ended in the last 10 minutes and failed or asked for the same: its event is still to come.';
+
 create function private.billing_outcome(effect private.billing_effects, out state text, out http_status integer, out error text, out body jsonb)
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -152,9 +172,15 @@ begin
       update private.billing_effects as e
       set state = outcome.state, http_status = outcome.http_status, error = outcome.error, ended_at = clock_timestamp()
       where e.id = effect.id;
-      if effect.kind in ('meter_event', 'meter_check', 'invoice_item', 'invoice_item_check') then
-        perform private.billing_settle_report(effect, outcome.state, outcome.body);
-      end if;
+      case
+        when effect.kind in ('meter_event', 'meter_check', 'invoice_item', 'invoice_item_check') then
+          perform private.billing_settle_report(effect, outcome.state, outcome.body);
+        when effect.kind in ('customer', 'tax_id', 'tax_id_removal', 'tax_rate') then
+          perform private.billing_settle_details(effect, outcome.state, outcome.http_status, outcome.body);
+        when effect.kind = 'session_expiry' then
+          perform private.billing_settle_session(effect, outcome.state, outcome.http_status);
+        else null;
+      end case;
       n := n + 1;
     exception when others then
       raise warning 'billing, effect %: %', effect.id, sqlerrm;
@@ -186,12 +212,7 @@ begin
     cross join lateral (select private.billing_members(s.org_id) as n) as members
     where s.org_id is not null and s.status in ('active', 'trialing', 'past_due')
       and (item.value ->> 'quantity')::bigint is distinct from members.n
-      -- It was done, and Stripe's event is still to come.
-      and not exists (
-        select from private.billing_effects as e
-        where e.kind = 'seats' and e.subject = s.id and e.ended_at > clock_timestamp() - interval '10 minutes'
-          and (e.state = 'failed' or (e.details ->> 'quantity')::bigint = members.n)
-      )
+      and not private.billing_is_recent('seats', s.id, jsonb_build_object('quantity', members.n))
     order by s.id
     limit max_subscriptions
   loop

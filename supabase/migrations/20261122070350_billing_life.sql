@@ -99,6 +99,26 @@ end
 $$;
 comment on function private.billing_link_disputes(text, boolean) is 'Finds the organizations of the disputes of a payment, and does what follows from them. Doing it again changes nothing.';
 
+create function private.billing_customer_organization(customer text, livemode boolean) returns uuid
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(
+    (select k.org_id from public.stripe_customers as k where k.id = customer and k.livemode = billing_customer_organization.livemode),
+    -- A first payment may be reported before the checkout that names the organization.
+    (select b.organization_id from private.billing_customers as b where b.customer_id = customer and b.livemode = billing_customer_organization.livemode)
+  )
+$$;
+comment on function private.billing_customer_organization(text, boolean) is 'The organization of a customer; null while unknown. Nullable: result.';
+
+create function private.billing_method_country(method jsonb) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  -- iDEAL names no country, but the bank: letters 5 and 6 of a BIC are its country.
+  select coalesce(m.details ->> 'country', nullif(substr(m.details ->> 'bic', 5, 2), ''))
+  from (select method -> (method ->> 'type')) as m (details)
+$$;
+comment on function private.billing_method_country(jsonb) is 'Where a card or bank account was issued; null if Stripe does not say. Nullable: result.';
+
 create function private.billing_apply_event(event private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -119,14 +139,10 @@ begin
       -- What was paid back only grows.
       amount_refunded = greatest(excluded.amount_refunded, c.amount_refunded), as_of = greatest(excluded.as_of, c.as_of)
     returning c.amount_refunded into refunded;
-    org := coalesce(
-      (select k.org_id from public.stripe_customers as k where k.id = customer and k.livemode = event.livemode),
-      -- A first payment may be reported before the checkout that names the organization.
-      (select b.organization_id from private.billing_customers as b where b.customer_id = customer and b.livemode = event.livemode)
-    );
+    org := private.billing_customer_organization(customer, event.livemode);
     if org is not null then
       perform private.vat_record_evidence(
-        org, 'payment_method', o #>> array['payment_method_details', o #>> '{payment_method_details,type}', 'country'], left(o ->> 'payment_method', 200)
+        org, 'payment_method', private.billing_method_country(o -> 'payment_method_details'), left(o ->> 'payment_method', 200)
       );
     end if;
     if refunded > 0 and org is not null then
@@ -135,6 +151,11 @@ begin
       ), format('billing.refunded:%s:%s', event.object_id, refunded));
     end if;
     perform private.billing_link_disputes(event.object_id, event.livemode);
+  elsif event.object_type = 'payment_method' then
+    perform private.billing_keep_payment_method(o, event.livemode, event.created);
+  elsif event.object_type = 'tax_id' and customer is not null then
+    perform private.billing_keep_tax_id(o, event.livemode, event.type like '%.deleted');
+    perform private.billing_note_change(private.billing_customer_organization(customer, event.livemode));
   elsif event.object_type = 'dispute' and o ->> 'status' not like 'warning%' then
     insert into private.billing_disputes as d (id, livemode, charge_id, status, amount, currency, as_of)
     values (
@@ -150,7 +171,7 @@ begin
   end if;
 end
 $$;
-comment on function private.billing_apply_event(private.stripe_events) is 'Applies an event about a payment or a dispute.';
+comment on function private.billing_apply_event(private.stripe_events) is 'Applies an event about a payment, a means of payment, a VAT number or a dispute.';
 
 create function private.billing_notify_event(event private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -158,15 +179,15 @@ as $$
 declare
   o constant jsonb := event.payload #> '{data,object}';
   org uuid;
-  plan text;
 begin
   if event.type = 'customer.subscription.trial_will_end' then
-    select e.org_id, p.name into org, plan
-    from private.stripe_entitlements as e join public.plans as p on p.code = e.plan
-    where e.id = event.object_id and e.livemode = event.livemode;
-    perform private.notifications_send(org, null, 'billing.trial_ending', jsonb_build_object(
-      'plan', plan, 'until', to_char(private.stripe_time(o -> 'trial_end'), 'YYYY-MM-DD')
-    ), 'billing.trial_ending:' || event.object_id) where org is not null;
+    -- Of a trial that domain plans knows it tells itself, also if this event is lost.
+    select e.org_id into org from private.stripe_entitlements as e
+    where e.id = event.object_id and e.livemode = event.livemode
+      and not exists (select from private.plan_trials as t where t.organization = e.org_id and t.ended_at is null);
+    perform private.notifications_send(org, null, 'trial.ending', jsonb_build_object(
+      'date', to_char(private.stripe_time(o -> 'trial_end') at time zone 'UTC', 'YYYY-MM-DD')
+    ), 'trial.ending:' || event.object_id) where org is not null;
   else
     select k.org_id into org from public.stripe_checkouts as k where k.id = event.object_id and k.livemode = event.livemode;
     perform private.notifications_send(org, null, 'billing.payment_failed', jsonb_build_object(
@@ -194,43 +215,10 @@ comment on function private.billing_after_event() is 'Trigger: applies events ab
 -- Deferred: the rows of the event's object are written after the event.
 create constraint trigger stripe_events_billing after insert on private.stripe_events deferrable initially deferred
   for each row when (
-    (new.status = 'ignored' and new.object_type in ('charge', 'dispute') and new.payload ->> 'account' is null)
+    (new.status = 'ignored' and new.object_type in ('charge', 'dispute', 'payment_method', 'tax_id') and new.payload ->> 'account' is null)
     or (new.status = 'applied' and new.type in ('customer.subscription.trial_will_end', 'checkout.session.async_payment_failed'))
   )
   execute function private.billing_after_event();
-
-create function private.billing_begin_trial() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform private.plans_trial_begin(new.org_id, null, least(new.trial_end - new.created_at, interval '90 days'))
-  where new.trial_end > new.created_at;
-  return null;
-end
-$$;
-comment on function private.billing_begin_trial() is 'Trigger: a subscription with a trial is the one trial of the organization and its owners. Definer: the sidecar has no rights on the tables.';
-create trigger stripe_subscriptions_trial_insert after insert on public.stripe_subscriptions
-  for each row when (new.status = 'trialing' and new.org_id is not null and new.trial_end is not null)
-  execute function private.billing_begin_trial();
-create trigger stripe_subscriptions_trial_update after update on public.stripe_subscriptions
-  for each row when (
-    new.status = 'trialing' and new.org_id is not null and new.trial_end is not null
-    and (old.org_id is distinct from new.org_id or old.status <> 'trialing')
-  )
-  execute function private.billing_begin_trial();
-
-create function private.billing_end_trial() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform private.plans_trial_end(old.org_id);
-  return null;
-end
-$$;
-comment on function private.billing_end_trial() is 'Trigger: a subscription that is paid or ended before its trial is over ends the trial, so that no notice announces its end. Definer: the sidecar has no rights on the tables.';
-create trigger stripe_subscriptions_trial_end after update on public.stripe_subscriptions
-  for each row when (old.status = 'trialing' and new.status <> 'trialing' and old.org_id is not null and old.trial_end > kijko.now())
-  execute function private.billing_end_trial();
 
 -- ----------------------------------------------------------------------------
 -- Dunning: notices while a payment is missing. When the grace has ended, private.stripe_expire_grace() takes the plan back.

@@ -1,6 +1,6 @@
 // The account behind the fake of Stripe: what payers do at checkout, what an API call changes, and what time does to subscriptions.
 import { randomBytes } from 'node:crypto';
-import { addInterval, amountOf, lineOf, proration, totals } from './amounts.mjs';
+import { addInterval, amountOf, lineOf, proration, sum, totals } from './amounts.mjs';
 import { invalid, missing, Objects, truth, values } from './objects.mjs';
 
 export class Account extends Objects {
@@ -14,8 +14,8 @@ export class Account extends Objects {
       const metered = price.recurring.usage_type === 'metered';
       if (metered === (item.quantity !== undefined))
         throw invalid('line_items', metered ? 'no quantity for metered prices' : 'quantity is required');
-      for (const rate of values(item.tax_rates)) this.find('tax_rate', rate);
     }
+    for (const rate of values(q.subscription_data?.default_tax_rates)) this.find('tax_rate', rate);
     const made = this.add('checkout.session', 'cs_test', {
       mode: q.mode,
       status: 'open',
@@ -32,14 +32,23 @@ export class Account extends Objects {
     return made;
   }
 
+  expireSession(id) {
+    const session = this.find('checkout.session', id);
+    if (session.status !== 'open') throw invalid('session', `Only Checkout Sessions with a status in ["open"] can be expired.`);
+    session.status = 'expired';
+    this.emit('checkout.session.expired', session);
+    return session;
+  }
+
   createPortalSession(q) {
     this.find('customer', q.customer);
     return this.add('billing_portal.session', 'bps', { ...q, url: `https://billing.stripe.com/p/session/${q.customer}` });
   }
 
   /** The payer completes a session. `later`: the payment settles days later, as a SEPA debit does. */
-  pay(sessionId, { later = false } = {}) {
+  pay(sessionId, { later = false, fingerprint } = {}) {
     const session = this.find('checkout.session', sessionId);
+    if (session.status !== 'open') throw invalid('session', `The session is ${session.status}.`);
     const { asked } = session;
     const trial = Number(asked.subscription_data?.trial_period_days ?? 0);
     const subscription = this.subscribe(session.customer, values(asked.line_items), asked.subscription_data ?? {}, trial);
@@ -51,14 +60,24 @@ export class Account extends Objects {
       payment_status: invoice.total === 0 ? 'no_payment_required' : later ? 'unpaid' : 'paid',
       amount_total: invoice.total,
     });
-    this.add('payment_method', 'pm', {
+    const method = this.add('payment_method', 'pm', {
       customer: session.customer,
       type: later ? 'sepa_debit' : 'card',
       ...(later
-        ? { sepa_debit: { last4: '3000', country: 'NL' } }
-        : { card: { brand: 'visa', last4: '4242', exp_month: 4, exp_year: 2034 } }),
+        ? { sepa_debit: { last4: '3000', country: 'NL', fingerprint: fingerprint ?? randomBytes(8).toString('hex') } }
+        : {
+            card: {
+              brand: 'visa',
+              last4: '4242',
+              exp_month: 4,
+              exp_year: 2034,
+              country: 'NL',
+              fingerprint: fingerprint ?? randomBytes(8).toString('hex'),
+            },
+          }),
     });
     this.emit('customer.subscription.created', subscription);
+    this.emit('payment_method.attached', method);
     this.emit('invoice.finalized', invoice);
     if (invoice.total === 0 || !later) this.markPaid(invoice);
     this.emit('checkout.session.completed', session);
@@ -248,9 +267,52 @@ export class Account extends Objects {
       found.cancel_at = found.cancel_at_period_end ? found.items.data[0].current_period_end : null;
       found.canceled_at = found.cancel_at_period_end ? this.now() : null;
     }
+    if (q.default_tax_rates !== undefined) {
+      found.default_tax_rates = values(q.default_tax_rates);
+      for (const rate of found.default_tax_rates) this.find('tax_rate', rate);
+    }
+    if (q.trial_end === 'now' && found.status === 'trialing') return this.endTrial(found, before);
     if (q.cancellation_details) found.cancellation_details = q.cancellation_details;
     this.emitUpdate('customer.subscription.updated', found, before);
     return values(q.expand).includes('latest_invoice') ? { ...found, latest_invoice: this.objects.get(found.latest_invoice) } : found;
+  }
+
+  /** The trial is over now: the first period begins and is billed. */
+  endTrial(found, before) {
+    found.trial_end = this.now();
+    found.status = 'active';
+    for (const it of found.items.data)
+      Object.assign(it, { current_period_start: this.now(), current_period_end: addInterval(this.now(), it.price.recurring.interval) });
+    const invoice = this.invoice(found, 'subscription_cycle', this.linesOf(found));
+    this.emit('invoice.finalized', invoice);
+    this.markPaid(invoice);
+    this.emitUpdate('customer.subscription.updated', found, before);
+    return found;
+  }
+
+  /** A paid invoice goes back, in whole or in part. */
+  createCreditNote(q) {
+    const invoice = this.find('invoice', q.invoice);
+    const amount = Number(q.amount);
+    const credited = sum(
+      this.all('credit_note')
+        .filter((it) => it.invoice === invoice.id)
+        .map((it) => it.amount),
+    );
+    if (amount < 1 || credited + amount > invoice.total) throw invalid('amount', 'more than the invoice has left');
+    if (Number(q.refund_amount ?? 0) > invoice.amount_paid) throw invalid('refund_amount', 'more than was paid');
+    const made = this.add('credit_note', 'cn', {
+      ...q,
+      amount,
+      total: amount,
+      customer: invoice.customer,
+      currency: 'eur',
+      status: 'issued',
+      number: `${invoice.number}-CN-${this.all('credit_note').length + 1}`,
+    });
+    made.pdf = `https://pay.stripe.com/credit_notes/${made.id}/pdf`;
+    this.emit('credit_note.created', made);
+    return made;
   }
 
   updateItem(id, { quantity, proration_behavior }) {

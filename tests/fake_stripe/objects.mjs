@@ -30,6 +30,13 @@ export class Objects {
     /** Customers whose payments are refused. */
     this.declining = new Set();
     this.delivering = true;
+    /** Ids of events that were delivered. */
+    this.seen = new Set();
+  }
+
+  /** Delivers what was held back, in any order. */
+  async deliverRest(order = (events) => events) {
+    for (const event of order(this.events.filter(({ id }) => !this.seen.has(id)))) await this.deliver(event);
   }
 
   now() {
@@ -89,6 +96,7 @@ export class Objects {
   }
 
   async deliver(event) {
+    this.seen.add(event.id);
     const answer = await deliver(this.webhook.url, event, this.webhook.secret);
     if (answer.status !== 200) throw new Error(`the webhook answered ${answer.status} ${JSON.stringify(answer.body)}`);
   }
@@ -107,10 +115,27 @@ export class Objects {
 
   // ---- customers and the catalogue
 
-  createCustomer(q) {
+  createCustomer({ tax_id_data, ...q }) {
+    const empty = (value) => value === '' || (typeof value === 'object' && values(value).some(empty));
+    if (empty(q)) throw invalid('', 'You passed an empty string. We assume empty values are an attempt to unset a parameter.');
     const made = this.add('customer', 'cus', { delinquent: false, currency: null, ...q });
     this.emit('customer.created', made);
+    for (const each of values(tax_id_data)) this.createTaxId(made.id, each);
     return made;
+  }
+
+  createTaxId(customer, q) {
+    this.find('customer', customer);
+    const made = this.add('tax_id', 'txi', { customer, ...q });
+    this.emit('customer.tax_id.created', made);
+    return made;
+  }
+
+  deleteTaxId(id) {
+    const found = this.find('tax_id', id);
+    this.objects.delete(id);
+    this.emit('customer.tax_id.deleted', found);
+    return { id, object: 'tax_id', deleted: true };
   }
 
   updateCustomer(id, q) {

@@ -1,20 +1,14 @@
 // An organization buys, changes, pays late, stops; who may do it. Stripe is a fake that refuses what Stripe would refuse.
 //   node --test tests/journeys/billing.test.mjs
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { before, test } from 'node:test';
-import { promisify } from 'node:util';
-import { binary, databaseUrl } from '../service.mjs';
 import { buy, call, newPayer, noticesOf, RETURN, settled, startBilling, subscriptionOf } from './billing_support.mjs';
 import { newPerson, newTeam, ok } from './domain.mjs';
 import { api, sql } from './support.mjs';
 
 let billing;
-const command = (...words) =>
-  promisify(execFile)(binary('sidecar'), ['billing', ...words], {
-    env: { PATH: process.env.PATH, DATABASE_URL: databaseUrl('sidecar', 'KIJKO_SIDECAR', 'test-billing'), ...billing.variables },
-  });
+const command = (...words) => billing.command(...words);
 const asked = (path) => billing.stripe.requests.filter((request) => request.path === path);
 
 before(async () => {
@@ -101,7 +95,7 @@ test('an organization buys PRO, changes with proration, uses more, fails to pay,
   const session = asked('/v1/checkout/sessions').at(-1).parameters;
   assert.deepEqual(session.allowed_payment_method_types, { 0: 'ideal', 1: 'card' });
   assert.equal(session.automatic_tax.enabled, 'false');
-  const [rate] = Object.values(session.line_items[0].tax_rates);
+  const [rate] = Object.values(session.subscription_data.default_tax_rates);
   assert.equal(stripe.account.find('tax_rate', rate).percentage, 21);
   assert.deepEqual(await subscriptionOf(payer.org), { plan: 'PRO', status: 'trialing' });
   assert.equal((await call(sidecar, payer, 'checkout', { plan: 'TEAMS', ...RETURN })).status, 409, 'one subscription at a time');

@@ -1,9 +1,12 @@
 // What the journeys of billing share: a fake of Stripe, a sidecar with its key, and organizations that buy.
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { after } from 'node:test';
+import { promisify } from 'node:util';
 import pg from 'pg';
 import { Sidecar } from '../crash/harness.mjs';
 import { startStripe } from '../fake_stripe/server.mjs';
+import { binary, databaseUrl } from '../service.mjs';
 import { until } from '../until.mjs';
 import { newPerson } from './domain.mjs';
 import { SECRET } from './stripe_webhook.mjs';
@@ -17,7 +20,7 @@ after(async () => {
     // The pools of the other helpers have ended.
     const database = new pg.Client({ connectionString: env.DB_URL });
     await database.connect();
-    await database.query('delete from private.billing_account; delete from private.billing_objects');
+    await database.query('delete from private.billing_account; delete from private.billing_objects; delete from private.billing_effects');
     await database.end();
     await stripe.close();
   }
@@ -33,7 +36,12 @@ export async function startBilling() {
     'the account to be registered',
     async () => (await sql('select 1 from private.billing_account where api_url = $1', [stripe.url])).length > 0,
   );
-  return { stripe, sidecar, variables };
+  /** A command of an operator. */
+  const command = (...words) =>
+    promisify(execFile)(binary('sidecar'), ['billing', ...words], {
+      env: { PATH: process.env.PATH, DATABASE_URL: databaseUrl('sidecar', 'KIJKO_SIDECAR', 'test-billing'), ...variables },
+    });
+  return { stripe, sidecar, variables, command };
 }
 
 // PostgREST behind Caddy: the sidecar asks it as the caller.

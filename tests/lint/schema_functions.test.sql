@@ -219,9 +219,11 @@ select results_eq(
   array[
     'private.billing_catalogue()',
     'private.billing_compare(jsonb,boolean)',
+    'private.billing_end_session(text,boolean,text)',
     'private.billing_open(text,boolean)',
-    'private.billing_record_customer(uuid,boolean,text)',
+    'private.billing_record_customer(uuid,boolean,text,text)',
     'private.billing_record_object(text,text,boolean,text)',
+    'private.billing_record_session(uuid,boolean,text,boolean)',
     'private.billing_register(text,text,boolean,text)',
     'private.connections_authorized(uuid,jsonb)',
     'private.connections_claim_revocations()',

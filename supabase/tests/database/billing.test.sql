@@ -86,9 +86,9 @@ select is(tests.work(:'ticket') #> '{session,allowed_payment_method_types}', '["
 select is(tests.work(:'ticket') #>> '{session,client_reference_id}', tests.org('bob')::text, 'for the organization');
 select tests.act_as_sidecar();
 select is(private.billing_open(:'ticket'::jsonb ->> 'ticket', true), null, 'a sidecar of the other mode opens nothing');
-select is(private.billing_record_customer(tests.org('bob'), false, 'cus_b'), 'cus_b', 'the customer is kept');
-select is(private.billing_record_customer(tests.org('bob'), false, 'cus_other'), 'cus_b', 'and the first one stays');
-select is(private.billing_record_customer(gen_random_uuid(), false, 'cus_gone'), null, 'an organization that is gone keeps none');
+select is(private.billing_record_customer(tests.org('bob'), false, 'cus_b', null), 'cus_b', 'the customer is kept');
+select is(private.billing_record_customer(tests.org('bob'), false, 'cus_other', null), 'cus_b', 'and the first one stays');
+select is(private.billing_record_customer(gen_random_uuid(), false, 'cus_gone', null), null, 'an organization that is gone keeps none');
 
 -- ---- a running subscription
 select tests.act_as_superuser();
@@ -216,7 +216,7 @@ select is((select url from tests.effects() where kind = 'cancel'), 'https://stri
 -- ---- a payment is evidence of where the customer is
 select tests.send(tests.event('charge.succeeded', 5, '{"id": "ch_2", "object": "charge", "customer": "cus_a", "amount": 1, "currency": "eur", "payment_method": "pm_a", "payment_method_details": {"type": "sepa_debit", "sepa_debit": {"country": "DE"}}}'));
 select is((select row(e.country, e.reference)::text from public.vat_evidence as e where e.org_id = tests.org('ada') and e.kind = 'payment_method'), '(DE,pm_a)', 'the country of the bank account is kept');
-select private.billing_record_customer(tests.org('adm'), false, 'cus_adm');
+select private.billing_record_customer(tests.org('adm'), false, 'cus_adm', null);
 select tests.send(tests.event('charge.succeeded', 6, '{"id": "ch_3", "object": "charge", "customer": "cus_adm", "amount": 1, "currency": "eur", "payment_method": "pm_b", "payment_method_details": {"type": "card", "card": {"country": "BE"}}}'));
 select is((select e.country from public.vat_evidence as e where e.org_id = tests.org('adm')), 'BE', 'that of the card too, before any event names the organization');
 select tests.send(tests.event('charge.succeeded', 7, '{"id": "ch_4", "object": "charge", "customer": "cus_adm", "amount": 1, "currency": "eur", "payment_method": "pm_c", "payment_method_details": {"type": "ideal", "ideal": {"bank": "ing"}}}'));

@@ -119,6 +119,11 @@ impl Stripe {
             .await
     }
 
+    /// Deletes something.
+    pub(super) async fn delete(&self, path: &str) -> Result<Value, StripeError> {
+        self.call(Method::DELETE, path, None, None).await
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,

@@ -2,14 +2,15 @@
 
 use kijko_core::{db::DbError, error::Error};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     client::{Stripe, StripeError, new_key},
     params::{
-        Changed, Checkout, Created, Customer, CustomerPage, Invoice, LatestInvoice, List, Page,
-        PaymentMethod, Preview, PreviewInvoice, Redirect, Subscription, TaxRate, Ticket, Work,
+        Changed, Checkout, Created, Customer, CustomerPage, CustomerParams, Invoice, LatestInvoice,
+        List, Page, PaymentMethod, Preview, PreviewInvoice, Redirect, SessionStatus, Subscription,
+        TaxRate, Ticket, Work,
     },
     store::Store,
 };
@@ -26,6 +27,8 @@ pub(super) struct Operations {
 pub(super) enum Failure {
     Error(Error),
     Stripe(StripeError),
+    /// A checkout of the organization was paid a moment ago.
+    Paid,
 }
 
 impl From<StripeError> for Failure {
@@ -110,20 +113,51 @@ impl Operations {
         } = checkout;
         session.customer = Some(self.customer(org, customer).await?);
         if let Some(rate) = tax_rate {
-            let id = self.tax_rate(rate).await?;
-            for item in &mut session.line_items {
-                item.tax_rates = vec![id.clone()];
-            }
-            session.subscription_data.default_tax_rates = vec![id];
+            session.subscription_data.default_tax_rates = vec![self.tax_rate(rate).await?];
         }
+        let has_trial = session.subscription_data.trial_period_days.is_some();
         let path = "/v1/checkout/sessions";
-        Ok(self.stripe.post(path, &session, key).await?)
+        let made: Redirect = self.stripe.post(path, &session, key).await?;
+        let earlier = self.store.record_session(org, &made.id, has_trial).await?;
+        for session in earlier.ok_or(Failure::Error(Error::NotFound))? {
+            if !self.expire(&session).await? {
+                // It was paid a moment ago.
+                self.expire(&made.id).await?;
+                return Err(Failure::Paid);
+            }
+        }
+        Ok(made)
+    }
+
+    /// Ends a checkout, so that it cannot be paid any more. False: it was.
+    async fn expire(&self, session: &str) -> Result<bool, Failure> {
+        let path = format!("/v1/checkout/sessions/{session}");
+        let expire = format!("{path}/expire");
+        let refused = match self.stripe.post::<Created>(&expire, &(), &new_key()).await {
+            Ok(_) => None,
+            Err(error @ StripeError::Refused { .. }) => Some(error),
+            Err(error) => return Err(error.into()),
+        };
+        let state = match refused {
+            None => "expired",
+            Some(error) if error.is_missing() => "expired",
+            Some(error) => {
+                let found: SessionStatus = self.stripe.get(&path, &()).await?;
+                match found.status.as_deref() {
+                    Some("complete") => "complete",
+                    Some("expired") => "expired",
+                    _ => return Err(error.into()),
+                }
+            }
+        };
+        self.store.end_session(session, state).await?;
+        Ok(state == "expired")
     }
 
     /// The customer with the details of now: the country and number decide the VAT.
     async fn customer(&self, org: Uuid, customer: Customer) -> Result<String, Failure> {
         let params = &customer.params;
-        if let Some(id) = customer.id {
+        if let Some(id) = &customer.id {
             let path = format!("/v1/customers/{id}");
             let key = new_key();
             match self.stripe.post::<Created>(&path, params, &key).await {
@@ -133,9 +167,19 @@ impl Operations {
             }
         }
         let path = "/v1/customers";
-        let created: Created = self.stripe.post(path, params, &new_key()).await?;
-        let kept = self.store.record_customer(org, &created.id).await?;
-        kept.ok_or(Failure::Error(Error::NotFound))
+        let new = new_customer(params, customer.vat_number.as_deref())?;
+        let created: Created = self.stripe.post(path, &new, &new_key()).await?;
+        let gone = customer.id.as_deref();
+        let kept = self.store.record_customer(org, &created.id, gone).await?;
+        let kept = kept.ok_or(Failure::Error(Error::NotFound))?;
+        if kept != created.id {
+            // Another call was first. Whether this one goes is no matter to the caller.
+            let path = format!("/v1/customers/{}", created.id);
+            if let Err(error) = self.stripe.delete(&path).await {
+                tracing::warn!(%error, customer = created.id, "a spare customer stays at Stripe");
+            }
+        }
+        Ok(kept)
     }
 
     async fn tax_rate(&self, rate: TaxRate) -> Result<String, Failure> {
@@ -177,6 +221,25 @@ impl Operations {
     }
 }
 
+/// A new customer has nothing that an empty text could remove, and shows its VAT number from the first invoice on.
+fn new_customer(params: &CustomerParams, vat_number: Option<&str>) -> Result<Value, Failure> {
+    let mut new = answer(params)?;
+    without_empty(&mut new);
+    if let Some(number) = vat_number {
+        new["tax_id_data"] = json!([{"type": "eu_vat", "value": number}]);
+    }
+    Ok(new)
+}
+
+fn without_empty(value: &mut Value) {
+    if let Value::Object(members) = value {
+        members.retain(|_, value| {
+            without_empty(value);
+            value.as_str() != Some("") && !value.as_object().is_some_and(serde_json::Map::is_empty)
+        });
+    }
+}
+
 impl From<Subscription> for Changed {
     fn from(changed: Subscription) -> Self {
         let payment_url = match changed.latest_invoice {
@@ -206,9 +269,27 @@ fn answer(value: impl Serialize) -> Result<Value, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+
+    #[test]
+    fn a_new_customer_has_no_empty_texts() {
+        let params = json!({
+            "name": "Café BV", "preferred_locales": ["nl"], "tax_exempt": "reverse",
+            "address": {"country": "BE", "line1": "", "line2": "", "postal_code": "1000", "city": "", "state": ""},
+            "invoice_settings": {"footer": ""}, "metadata": {"org_id": "x"}
+        });
+        let params = serde_json::from_value(params).unwrap();
+        let new = new_customer(&params, Some("BE0123")).unwrap();
+        assert_eq!(
+            new["address"],
+            json!({"country": "BE", "postal_code": "1000"})
+        );
+        assert!(new.get("invoice_settings").is_none());
+        assert_eq!(
+            new["tax_id_data"],
+            json!([{"type": "eu_vat", "value": "BE0123"}])
+        );
+    }
 
     #[test]
     fn an_unpaid_change_says_where_to_pay() {

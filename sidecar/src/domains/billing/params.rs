@@ -56,6 +56,8 @@ pub(super) struct Customer {
     /// None: it is still to be made.
     pub id: Option<String>,
     pub params: CustomerParams,
+    /// None: the organization has none.
+    pub vat_number: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,23 +67,26 @@ pub(super) struct CustomerParams {
     pub address: Address,
     pub preferred_locales: Vec<String>,
     pub tax_exempt: String,
+    pub invoice_settings: InvoiceSettings,
     pub metadata: Metadata,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InvoiceSettings {
+    /// Why no VAT is charged.
+    pub footer: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Address {
     pub country: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub line1: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub line2: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub postal_code: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub city: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<String>,
+    pub line1: String,
+    pub line2: String,
+    pub postal_code: String,
+    pub city: String,
+    pub state: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -133,8 +138,6 @@ pub(super) struct LineItem {
     pub price: String,
     /// None for a metered price.
     pub quantity: Option<u64>,
-    #[serde(default)]
-    pub tax_rates: Vec<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -143,7 +146,7 @@ pub(super) struct SubscriptionData {
     pub metadata: Metadata,
     #[serde(default)]
     pub trial_period_days: Option<u32>,
-    /// Also of items that a later change adds.
+    /// Of all items: rates of a single item would stay when the VAT of the customer changes.
     #[serde(default)]
     pub default_tax_rates: Vec<String>,
 }
@@ -223,6 +226,12 @@ pub(super) struct CustomerPage<'a> {
 #[derive(Debug, Deserialize)]
 pub(super) struct Created {
     pub id: String,
+}
+
+/// A checkout that was made before.
+#[derive(Debug, Deserialize)]
+pub(super) struct SessionStatus {
+    pub status: Option<String>,
 }
 
 /// Where the browser goes.

@@ -147,6 +147,7 @@ impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         let error = match failure {
             Failure::Error(error) => return error.into(),
+            Failure::Paid => return Self::Conflict,
             Failure::Stripe(error) => error,
         };
         match &error {

@@ -43,11 +43,36 @@ impl Store {
         &self,
         org: Uuid,
         customer: &str,
+        gone: Option<&str>,
     ) -> Result<Option<String>, DbError> {
-        let sql = "select private.billing_record_customer($1, $2, $3)";
+        let sql = "select private.billing_record_customer($1, $2, $3, $4)";
         self.db
-            .scalar(sql, &[&org, &self.livemode, &customer])
+            .scalar(sql, &[&org, &self.livemode, &customer, &gone])
             .await
+    }
+
+    /// Keeps a checkout; the earlier ones that are still open. `None` when the organization is gone.
+    pub(super) async fn record_session(
+        &self,
+        org: Uuid,
+        session: &str,
+        has_trial: bool,
+    ) -> Result<Option<Vec<String>>, DbError> {
+        let sql = "select private.billing_record_session($1, $2, $3, $4)";
+        let earlier = self
+            .db
+            .scalar(sql, &[&org, &self.livemode, &session, &has_trial])
+            .await;
+        self.read(sql, earlier)
+    }
+
+    /// `state`: complete or expired.
+    pub(super) async fn end_session(&self, session: &str, state: &str) -> Result<(), DbError> {
+        let sql = "select private.billing_end_session($1, $2, $3)";
+        self.db
+            .query(sql, &[&session, &self.livemode, &state])
+            .await
+            .map(drop)
     }
 
     pub(super) async fn record_object(
