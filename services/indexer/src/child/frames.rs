@@ -1,0 +1,183 @@
+//! What parent and child tell each other: JSON behind its length in four bytes.
+
+use std::{
+    io::{self, Read, Write},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// Bytes of a frame. A file of 4 MiB can be six times as long in JSON, and has symbols.
+pub const MAX_FRAME: usize = 96 << 20;
+
+/// From the parent.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// The first one.
+    Open(Open),
+    /// The next page of the files.
+    Page,
+    /// The files of some blobs.
+    Parse {
+        /// At most a page of the entries.
+        files: Vec<File>,
+    },
+}
+
+/// What is listed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Open {
+    /// The repository's folder in the cache.
+    pub folder: PathBuf,
+    /// The name of the new pack in it, if one was fetched.
+    pub pack: Option<String>,
+    /// The commit that is indexed.
+    pub commit: String,
+    /// The commit that is indexed already, if its files are in the cache.
+    pub base: Option<String>,
+    /// Glob patterns; none: all files.
+    pub include: Vec<String>,
+    /// Glob patterns.
+    pub exclude: Vec<String>,
+    /// Files of the commit.
+    pub max_files: usize,
+    /// Larger files are not read.
+    pub max_file_bytes: u64,
+    /// Bytes of all files of the commit that are read.
+    pub max_bytes: u64,
+}
+
+/// A file to parse.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct File {
+    /// Its blob.
+    pub oid: String,
+    /// Its path, which says the language.
+    pub path: String,
+}
+
+/// From the child.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// The files are listed.
+    Listed(Listed),
+    /// A page of the files that differ from the base, or of all files. Behind the last one all are empty.
+    Entries {
+        /// The files.
+        entries: Vec<Entry>,
+    },
+    /// A file.
+    Blob(Box<Blob>),
+    /// Why there is nothing.
+    Failed {
+        /// One of the codes of an indexing job.
+        code: String,
+        /// In words.
+        message: String,
+    },
+}
+
+/// What is known when all files are listed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Listed {
+    /// When the commit was made, in seconds since 1970.
+    pub committed_at: i64,
+    /// Whether these are all files of the commit, and not only those that differ.
+    pub full: bool,
+    /// How many there are.
+    pub files: usize,
+}
+
+/// A path and its blob; none if it is deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The path.
+    pub path: String,
+    /// The blob.
+    pub oid: Option<String>,
+    /// Git's mode, as a number.
+    pub mode: u32,
+}
+
+/// A file as it is stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Blob {
+    /// Its id.
+    pub oid: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its lines.
+    pub lines: u64,
+    /// The language that it was parsed as.
+    pub language: Option<String>,
+    /// The text, unless it was skipped.
+    pub content: Option<String>,
+    /// Why it was skipped.
+    pub skipped: Option<String>,
+    /// Declarations.
+    pub symbols: Value,
+    /// Uses of names.
+    pub references: Value,
+    /// Names from elsewhere.
+    pub imports: Value,
+}
+
+impl Blob {
+    /// A file without a text, or of which nothing was parsed.
+    pub fn bare(oid: String, bytes: u64, skipped: Option<&str>) -> Self {
+        let none = || Value::Array(Vec::new());
+        Self {
+            oid,
+            bytes,
+            lines: 0,
+            language: None,
+            content: None,
+            skipped: skipped.map(str::to_owned),
+            symbols: none(),
+            references: none(),
+            imports: none(),
+        }
+    }
+}
+
+/// A frame with its length.
+pub fn encode(frame: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 4];
+    serde_json::to_writer(&mut bytes, frame)?;
+    let length = bytes.len() - 4;
+    if length > MAX_FRAME {
+        return Err(io::Error::other("a frame is too long"));
+    }
+    bytes[..4].copy_from_slice(&(length as u32).to_be_bytes());
+    Ok(bytes)
+}
+
+/// Writes a frame.
+pub fn write(output: &mut impl Write, frame: &impl Serialize) -> io::Result<()> {
+    output.write_all(&encode(frame)?)?;
+    output.flush()
+}
+
+/// Reads a frame; none at the end.
+pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> io::Result<Option<T>> {
+    let mut length = [0; 4];
+    match input.read_exact(&mut length) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let mut bytes = vec![0; length_of(length)?];
+    input.read_exact(&mut bytes)?;
+    Ok(Some(serde_json::from_slice(&bytes)?))
+}
+
+/// The length of a frame, if it may be that long.
+pub fn length_of(length: [u8; 4]) -> io::Result<usize> {
+    match u32::from_be_bytes(length) as usize {
+        length if length <= MAX_FRAME => Ok(length),
+        _ => Err(io::Error::other("a frame is too long")),
+    }
+}
