@@ -34,6 +34,7 @@ mod shmem;
 mod stats;
 mod subject;
 mod subject_rows;
+mod text_search;
 mod trust;
 mod uuid7;
 mod verdict;
@@ -236,6 +237,15 @@ extension_sql_file!(
         jwt::sql::access_token_fault,
         jwt::sql::jwks,
         jwt::sql::pre_config
+    ]
+);
+extension_sql_file!(
+    "text_search.sql",
+    name = "text_search",
+    requires = [
+        text_search::text_grams,
+        text_search::name_grams,
+        text_search::find_lines
     ]
 );
 extension_sql_file!(

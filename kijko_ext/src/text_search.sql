@@ -1,0 +1,3 @@
+comment on function kijko.text_grams(text, uuid) is 'Keys of a text in an n-gram index of many organizations: its distinct byte trigrams, case folded and mixed with the seed, sorted. A text that has a literal of three bytes or more has all of the literal''s keys.';
+comment on function kijko.name_grams(text, uuid) is 'Keys of an identifier: those of kijko.text_grams(), and one for the beginning of each of its words (findUser, find_user).';
+comment on function kijko.find_lines(text, text, boolean, boolean, integer, integer) is 'The first max_lines lines of a text that have a literal, each with its number from 1, the column in bytes from 0, and the lines around it. Lines of more than 500 bytes are cut.';
