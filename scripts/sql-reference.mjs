@@ -14,6 +14,7 @@ const AUDIENCES = [
   'service_role',
   'postgres',
   'kijko_sidecar',
+  'kijko_indexer',
   'authenticator',
   'kijko_login',
   'kijko_login_anon',
@@ -30,7 +31,7 @@ const SCHEMAS = [
   {
     name: 'private',
     title: 'Schema private: worker functions and helpers',
-    about: 'Never exposed by PostgREST. `kijko_sidecar` may call the worker functions, and no others here.',
+    about: 'Never exposed by PostgREST. `kijko_sidecar` and `kijko_indexer` may call their worker functions, and no others here.',
     tables: true,
   },
   {

@@ -27,7 +27,7 @@ main() {
   mkdir -p "$FOLDER"
   chmod 0700 "$FOLDER"
   local name password
-  for name in admin postgres authenticator login sidecar realtime storage; do
+  for name in admin postgres authenticator login sidecar realtime storage indexer; do
     write "${name}_password" "$(random_password)"
     password=$(cat "$FOLDER/${name}_password")
     case $name in
@@ -36,6 +36,7 @@ main() {
       sidecar) uri sidecar_db_uri kijko_sidecar "$password" ;;
       realtime) uri realtime_db_uri kijko_realtime "$password" ;;
       storage) uri storage_db_uri kijko_storage "$password" ;;
+      indexer) uri indexer_db_uri kijko_indexer "$password" ;;
     esac
   done
   # Signs URLs of objects.

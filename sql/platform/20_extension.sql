@@ -2,6 +2,7 @@
 -- This is the one platform file that self-hosted Supabase needs as well (docs/operations/self-hosted-supabase.md).
 \set ON_ERROR_STOP on
 \getenv sidecar_password KIJKO_SIDECAR_PASSWORD
+\getenv indexer_password KIJKO_INDEXER_PASSWORD
 
 set client_min_messages = warning;
 
@@ -128,6 +129,12 @@ grant execute on function
 to postgres;
 -- Headers and signatures name secrets; the tables hold none.
 grant select on kijko.http_requests, kijko.http_attempts to postgres;
+-- The search in code: keys of its indexes, and lines of files.
+grant execute on function
+    kijko.text_grams(text, uuid),
+    kijko.name_grams(text, uuid),
+    kijko.find_lines(text, text, boolean, boolean, integer, integer)
+to postgres;
 -- The figures of shared memory, for the metrics that functions of the domain give to the sidecar. They name nobody.
 grant execute on function kijko.stats() to postgres;
 
@@ -144,6 +151,18 @@ alter role kijko_sidecar set statement_timeout = '30s';
 alter role kijko_sidecar set idle_in_transaction_session_timeout = '30s';
 select format('grant connect on database %I to kijko_sidecar', current_database())
 \gexec
+-- The indexer: EXECUTE on its functions and on those of the queue. Without a password it cannot log in: a stack without an
+-- indexer needs none. What it writes is a batch of files or a whole tree, hence the longer time.
+select 'create role kijko_indexer login noinherit nocreatedb nocreaterole nobypassrls'
+where not exists (select from pg_catalog.pg_roles where rolname = 'kijko_indexer')
+\gexec
+\if :{?indexer_password}
+alter role kijko_indexer password :'indexer_password';
+\endif
+alter role kijko_indexer set statement_timeout = '15min';
+alter role kijko_indexer set idle_in_transaction_session_timeout = '30s';
+select format('grant connect on database %I to kijko_indexer', current_database())
+\gexec
 -- Functions of the domain run as postgres with an empty search path, where a caller's temporary types come before those of
 -- Postgres: the check of a domain type of such a name would run as postgres. So only postgres may create temporary objects.
 select format('revoke temporary on database %I from public', current_database())
@@ -156,5 +175,5 @@ select format('grant temporary on database %I to postgres', current_database())
 select format('alter role %I set %s', rolname, setting)
 from pg_catalog.pg_roles,
     unnest(array['log_parameter_max_length = 0', 'log_parameter_max_length_on_error = 0', 'auto_explain.log_verbose = off']) as setting
-where rolname in ('authenticator', 'kijko_sidecar')
+where rolname in ('authenticator', 'kijko_sidecar', 'kijko_indexer')
 \gexec

@@ -43,6 +43,7 @@ describe('postgres', () => {
       'kijko_realtime_admin',
       'kijko_storage',
       'kijko_storage_admin',
+      'kijko_indexer',
     ]) {
       await denied([`grant ${role} to postgres`]);
       await denied([`set role ${role}`]);

@@ -146,6 +146,13 @@ begin
 end
 $$;
 
+create function tests.act_as_indexer() returns void language plpgsql as $$
+begin
+  perform tests.act_as_sidecar();
+  perform set_config('session_authorization', 'kijko_indexer', true);
+end
+$$;
+
 select current_user as superuser \gset
 select set_config('tests.superuser', :'superuser', true) as superuser \gset
 create function tests.act_as_superuser() returns void language plpgsql as $$
