@@ -911,6 +911,155 @@ export type Database = {
           },
         ];
       };
+      indexing_job_events: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          data: NonNullable<Json>;
+          event: string;
+          id: string;
+          indexing_job_id: string;
+          org_id: string;
+          seq: number;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          data?: NonNullable<Json>;
+          event: string;
+          id?: string;
+          indexing_job_id: string;
+          org_id?: string;
+          seq?: never;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          data?: NonNullable<Json>;
+          event?: string;
+          id?: string;
+          indexing_job_id?: string;
+          org_id?: string;
+          seq?: never;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'indexing_job_events_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'indexing_job_events_org_id_indexing_job_id_fkey';
+            columns: ['org_id', 'indexing_job_id'];
+            isOneToOne: false;
+            referencedRelation: 'indexing_jobs';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      indexing_jobs: {
+        Row: {
+          base_commit_sha: string | null;
+          branch: string;
+          bytes: number;
+          cancel_requested: boolean;
+          commit_sha: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          error_code: string | null;
+          files_done: number;
+          files_total: number;
+          finished_at: string | null;
+          id: string;
+          org_id: string;
+          phase: 'fetching' | 'parsing' | 'writing' | 'committing' | 'waiting' | null;
+          queue_job_id: string | null;
+          repository_id: string;
+          seq: number;
+          started_at: string | null;
+          status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'superseded';
+          trigger: 'manual' | 'push' | 'ingestion' | 'schedule';
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          base_commit_sha?: string | null;
+          branch: string;
+          bytes?: number;
+          cancel_requested?: boolean;
+          commit_sha?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          error?: string | null;
+          error_code?: string | null;
+          files_done?: number;
+          files_total?: number;
+          finished_at?: string | null;
+          id?: string;
+          org_id?: string;
+          phase?: 'fetching' | 'parsing' | 'writing' | 'committing' | 'waiting' | null;
+          queue_job_id?: string | null;
+          repository_id: string;
+          seq?: never;
+          started_at?: string | null;
+          status?: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'superseded';
+          trigger: 'manual' | 'push' | 'ingestion' | 'schedule';
+          updated_at?: string;
+        };
+        Update: {
+          base_commit_sha?: string | null;
+          branch?: string;
+          bytes?: number;
+          cancel_requested?: boolean;
+          commit_sha?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          error?: string | null;
+          error_code?: string | null;
+          files_done?: number;
+          files_total?: number;
+          finished_at?: string | null;
+          id?: string;
+          org_id?: string;
+          phase?: 'fetching' | 'parsing' | 'writing' | 'committing' | 'waiting' | null;
+          queue_job_id?: string | null;
+          repository_id?: string;
+          seq?: never;
+          started_at?: string | null;
+          status?: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'superseded';
+          trigger?: 'manual' | 'push' | 'ingestion' | 'schedule';
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'indexing_jobs_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'indexing_jobs_org_id_repository_id_fkey';
+            columns: ['org_id', 'repository_id'];
+            isOneToOne: false;
+            referencedRelation: 'repositories';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
       invitations: {
         Row: {
           accepted_by: string | null;
@@ -2897,13 +3046,21 @@ export type Database = {
       repositories: {
         Row: {
           api_key_id: string | null;
+          branch_override: string | null;
           clone_url: string;
+          connection_id: string | null;
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
           default_branch: string;
+          exclude_paths: string[];
+          extra_branches: string[];
           full_name: string;
           id: string;
+          include_paths: string[];
+          indexed_at: string | null;
+          last_error: string | null;
+          last_error_code: string | null;
           org_id: string;
           project_id: string | null;
           provider: 'github' | 'gitlab' | 'git';
@@ -2915,13 +3072,21 @@ export type Database = {
         ComputedFields: never;
         Insert: {
           api_key_id?: string | null;
+          branch_override?: string | null;
           clone_url?: string;
+          connection_id?: string | null;
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
           default_branch?: string;
+          exclude_paths?: string[];
+          extra_branches?: string[];
           full_name?: string;
           id?: string;
+          include_paths?: string[];
+          indexed_at?: string | null;
+          last_error?: string | null;
+          last_error_code?: string | null;
           org_id?: string;
           project_id?: string | null;
           provider?: 'github' | 'gitlab' | 'git';
@@ -2932,13 +3097,21 @@ export type Database = {
         };
         Update: {
           api_key_id?: string | null;
+          branch_override?: string | null;
           clone_url?: string;
+          connection_id?: string | null;
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
           default_branch?: string;
+          exclude_paths?: string[];
+          extra_branches?: string[];
           full_name?: string;
           id?: string;
+          include_paths?: string[];
+          indexed_at?: string | null;
+          last_error?: string | null;
+          last_error_code?: string | null;
           org_id?: string;
           project_id?: string | null;
           provider?: 'github' | 'gitlab' | 'git';
@@ -2948,6 +3121,13 @@ export type Database = {
           webhook_secret_issued_at?: string | null;
         };
         Relationships: [
+          {
+            foreignKeyName: 'repositories_connection_id_fkey';
+            columns: ['org_id', 'connection_id'];
+            isOneToOne: false;
+            referencedRelation: 'connections';
+            referencedColumns: ['org_id', 'id'];
+          },
           {
             foreignKeyName: 'repositories_org_id_api_key_id_fkey';
             columns: ['org_id', 'api_key_id'];
@@ -2975,6 +3155,73 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: 'memberships';
             referencedColumns: ['org_id', 'user_id'];
+          },
+        ];
+      };
+      repository_branches: {
+        Row: {
+          bytes: number;
+          commit_sha: string;
+          committed_at: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          files: number;
+          id: string;
+          indexed_at: string;
+          indexing_seq: number;
+          name: string;
+          org_id: string;
+          repository_id: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          bytes?: number;
+          commit_sha: string;
+          committed_at?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          files?: number;
+          id?: string;
+          indexed_at?: string;
+          indexing_seq: number;
+          name: string;
+          org_id?: string;
+          repository_id: string;
+          updated_at?: string;
+        };
+        Update: {
+          bytes?: number;
+          commit_sha?: string;
+          committed_at?: string | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          files?: number;
+          id?: string;
+          indexed_at?: string;
+          indexing_seq?: number;
+          name?: string;
+          org_id?: string;
+          repository_id?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'repository_branches_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'repository_branches_org_id_repository_id_fkey';
+            columns: ['org_id', 'repository_id'];
+            isOneToOne: false;
+            referencedRelation: 'repositories';
+            referencedColumns: ['org_id', 'id'];
           },
         ];
       };
@@ -4204,6 +4451,40 @@ export type Database = {
           id: string;
         }[];
       };
+      cancel_indexing: {
+        Args: { indexing_job_id: string };
+        Returns: {
+          base_commit_sha: string | null;
+          branch: string;
+          bytes: number;
+          cancel_requested: boolean;
+          commit_sha: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          error_code: string | null;
+          files_done: number;
+          files_total: number;
+          finished_at: string | null;
+          id: string;
+          org_id: string;
+          phase: 'fetching' | 'parsing' | 'writing' | 'committing' | 'waiting' | null;
+          queue_job_id: string | null;
+          repository_id: string;
+          seq: number;
+          started_at: string | null;
+          status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'superseded';
+          trigger: 'manual' | 'push' | 'ingestion' | 'schedule';
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'indexing_jobs';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       check_prompt: { Args: { label?: string | null; path?: string | null; version?: number | null }; Returns: Json };
       check_skill: { Args: { model?: string | null; parameters?: Json | null; skill_id?: string | null }; Returns: Json };
       check_vat_number: {
@@ -4512,6 +4793,40 @@ export type Database = {
           skill_id: string | null;
           status: string;
         }[];
+      };
+      index_repository: {
+        Args: { branch?: string | null; repository_id: string };
+        Returns: {
+          base_commit_sha: string | null;
+          branch: string;
+          bytes: number;
+          cancel_requested: boolean;
+          commit_sha: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          error_code: string | null;
+          files_done: number;
+          files_total: number;
+          finished_at: string | null;
+          id: string;
+          org_id: string;
+          phase: 'fetching' | 'parsing' | 'writing' | 'committing' | 'waiting' | null;
+          queue_job_id: string | null;
+          repository_id: string;
+          seq: number;
+          started_at: string | null;
+          status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'superseded';
+          trigger: 'manual' | 'push' | 'ingestion' | 'schedule';
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'indexing_jobs';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       ingest_usage: { Args: { events: Json }; Returns: Json } | { Args: { events: Json; org_id: string }; Returns: Json };
       invite_member: {
@@ -5141,6 +5456,40 @@ export type Database = {
           execution: Database['public']['Tables']['executions']['Row'] | null;
           id: string;
         }[];
+      };
+      retry_indexing: {
+        Args: { indexing_job_id: string };
+        Returns: {
+          base_commit_sha: string | null;
+          branch: string;
+          bytes: number;
+          cancel_requested: boolean;
+          commit_sha: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          error_code: string | null;
+          files_done: number;
+          files_total: number;
+          finished_at: string | null;
+          id: string;
+          org_id: string;
+          phase: 'fetching' | 'parsing' | 'writing' | 'committing' | 'waiting' | null;
+          queue_job_id: string | null;
+          repository_id: string;
+          seq: number;
+          started_at: string | null;
+          status: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'superseded';
+          trigger: 'manual' | 'push' | 'ingestion' | 'schedule';
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'indexing_jobs';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       revoke_api_key: {
         Args: { id: string };

@@ -35,7 +35,37 @@ create table public.repositories (
       and default_branch ~ '^[^/.\u0001-\u0020\u007f~^:?*\\[-][^\u0001-\u0020\u007f~^:?*\\[]*$'
       and default_branch !~ '\.\.|//|@\{|/\.|(\.lock|\.|/)$|\.lock/|^@$'
     ),
+  branch_override text
+    check (
+      char_length(branch_override) between 1 and 255
+      and branch_override ~ '^[^/.\u0001-\u0020\u007f~^:?*\\[-][^\u0001-\u0020\u007f~^:?*\\[]*$'
+      and branch_override !~ '\.\.|//|@\{|/\.|(\.lock|\.|/)$|\.lock/|^@$'
+    ),
+  -- Names, or patterns with *. Without spaces, so that one expression checks all.
+  extra_branches text[] not null default '{}'
+    check (
+      cardinality(extra_branches) <= 20 and octet_length(extra_branches::text) <= 8192
+      and array_position(extra_branches, null) is null and array_position(extra_branches, '') is null
+      and cardinality(string_to_array(array_to_string(extra_branches, ' '), ' ')) = cardinality(extra_branches)
+      and array_to_string(extra_branches, ' ') !~ '[\u0001-\u001f\u007f~^:?\\[]|\.\.|//|@\{|(^| )[-/.]|/( |$)'
+    ),
+  include_paths text[] not null default '{}'
+    check (
+      cardinality(include_paths) <= 100 and octet_length(include_paths::text) <= 16384
+      and array_position(include_paths, null) is null and array_position(include_paths, '') is null
+      and array_to_string(include_paths, ' ') !~ '[\u0001-\u001f\u007f]|(^|[ /])\.\.(/| |$)'
+    ),
+  exclude_paths text[] not null default '{}'
+    check (
+      cardinality(exclude_paths) <= 100 and octet_length(exclude_paths::text) <= 16384
+      and array_position(exclude_paths, null) is null and array_position(exclude_paths, '') is null
+      and array_to_string(exclude_paths, ' ') !~ '[\u0001-\u001f\u007f]|(^|[ /])\.\.(/| |$)'
+    ),
+  connection_id uuid,
   status text not null default 'pending' check (status in ('pending', 'indexing', 'ready', 'failed')),
+  indexed_at timestamptz,
+  last_error_code text check (char_length(last_error_code) <= 100),
+  last_error text check (char_length(last_error) <= 1000),
   webhook_secret_issued_at timestamptz,
   api_key_id uuid default kijko.api_key_id(),
   requested_by uuid default kijko.user_id(),
@@ -54,15 +84,23 @@ create index repositories_project_id_idx on public.repositories (org_id, project
 create index repositories_api_key_id_idx on public.repositories (org_id, api_key_id) where api_key_id is not null;
 create index repositories_requested_by_idx on public.repositories (org_id, requested_by) where requested_by is not null;
 
-comment on table public.repositories is 'Source repositories that an organization has connected. Users write provider, full_name, clone_url, default_branch and project_id; the database keeps the rest.';
+comment on table public.repositories is 'Source repositories that an organization has connected. Users write provider, full_name, clone_url, project_id, the branches, the path filters and connection_id; the database keeps the rest.';
 comment on column public.repositories.id is 'Identity of the repository, and part of the URL of its webhook.';
 comment on column public.repositories.org_id is 'Organization that owns it; never changes.';
 comment on column public.repositories.project_id is 'Project it belongs to and is deleted with; null for the whole organization.';
 comment on column public.repositories.provider is 'github, gitlab, or git for any other server. Derived from the host when not given.';
 comment on column public.repositories.full_name is 'Path at the provider, as owner/name. Derived from clone_url when not given.';
 comment on column public.repositories.clone_url is 'URL to clone it by, https or ssh, without credentials. Derived from full_name at github.com or gitlab.com when not given. The host is in lower case.';
-comment on column public.repositories.default_branch is 'Branch that is indexed, and that reflexes compare pushes with.';
+comment on column public.repositories.default_branch is 'Default branch at the provider: it is indexed, and reflexes compare pushes with it.';
+comment on column public.repositories.branch_override is 'Branch that is indexed in place of the default branch; null for none.';
+comment on column public.repositories.extra_branches is 'Further branches that pushes index: names, or patterns with *. At most 20 branches of a repository are indexed.';
+comment on column public.repositories.include_paths is 'Glob patterns of the files that are indexed, such as src/**; empty for all.';
+comment on column public.repositories.exclude_paths is 'Glob patterns of files that are not indexed, such as **/vendor/**.';
+comment on column public.repositories.connection_id is 'Connection whose token fetches a private repository. Only the member who authorized the connection sets it, and changes the URL while it is set. Null for a public repository, and after the connection is deleted.';
 comment on column public.repositories.status is 'State of its index: pending until it is indexed first, then indexing, ready or failed.';
+comment on column public.repositories.indexed_at is 'When a branch was last indexed; null before.';
+comment on column public.repositories.last_error_code is 'Why the last indexing failed; null after a success.';
+comment on column public.repositories.last_error is 'The same in words.';
 comment on column public.repositories.webhook_secret_issued_at is 'When rotate_repository_secret() made the current secret of its webhook; null before. No column has the secret.';
 comment on column public.repositories.api_key_id is 'API key that added it; null for a user, and after the key is deleted.';
 comment on column public.repositories.requested_by is 'Member who added it, also through a personal key; null after that membership has ended.';
@@ -73,11 +111,16 @@ comment on column public.repositories.updated_at is 'Last change; set by trigger
 
 select private.make_tenant_table(
   'public.repositories', resource => 'repositories', gauge => 'repositories',
-  writable => array['project_id', 'provider', 'full_name', 'clone_url', 'default_branch'],
+  writable => array[
+    'project_id', 'provider', 'full_name', 'clone_url', 'default_branch', 'branch_override', 'extra_branches', 'include_paths', 'exclude_paths',
+    'connection_id'
+  ],
   catalogue => '{
     "project_id": "project that the repository belongs to",
     "provider, full_name, clone_url, default_branch": "finds the source code",
-    "status": "shows members whether the code is indexed",
+    "branch_override, extra_branches, include_paths, exclude_paths": "says what of it is indexed",
+    "connection_id": "whose token fetches it",
+    "status, indexed_at, last_error_code, last_error": "shows members whether the code is indexed",
     "webhook_secret_issued_at": "shows members whether the webhook can be verified, and the age of its secret",
     "api_key_id": "API key that asked for the repository",
     "requested_by": {"subject": "person", "purpose": "who asked for the repository", "export": "organization", "erasure": "person"}

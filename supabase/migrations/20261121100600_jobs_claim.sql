@@ -97,6 +97,14 @@ begin
   if wanted = 0 or exists (select 1 from private.job_queue_pause) then
     return;
   end if;
+  -- A login with kinds of its own runs no others.
+  if session_user <> 'kijko_sidecar' and exists (select 1 from private.job_worker_kinds as k where k.role = session_user) then
+    kinds := array(
+      select k.kind from private.job_worker_kinds as k
+      where k.role = session_user and (jobs_claim.kinds is null or k.kind = any (jobs_claim.kinds))
+    );
+    of_kinds := kinds;
+  end if;
   if of_kinds is null then
     of_kinds := array(select distinct l.kind from private.job_lanes as l);
   end if;

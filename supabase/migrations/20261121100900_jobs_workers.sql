@@ -8,10 +8,12 @@
 
 create table private.job_worker_kinds (
   role name not null,
-  kind text not null check (octet_length(kind) <= 63 and kind ~ '^own\.[a-z][a-z0-9_.]*$'),
-  primary key (role, kind)
+  kind text not null check (octet_length(kind) <= 63),
+  primary key (role, kind),
+  -- The indexer is a login of the platform.
+  check (kind ~ '^own\.[a-z][a-z0-9_.]*$' or (role = 'kijko_indexer' and kind = 'code.index'))
 );
-comment on table private.job_worker_kinds is 'Which login role may run which kinds of job. Written by jobs_allow_worker() in migrations of your own.';
+comment on table private.job_worker_kinds is 'Which login role may run which kinds of job. Written by jobs_allow_worker() in migrations of your own; the indexer''s row by that of its domain.';
 comment on column private.job_worker_kinds.role is 'Login role of the worker.';
 comment on column private.job_worker_kinds.kind is 'Kind of job that it may claim.';
 select private.describe_data('private.job_worker_kinds', '{"role, kind": "says which worker may run a job"}', 'platform');

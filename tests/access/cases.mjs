@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { CALLERS } from './callers.mjs';
 import { BILLING_FUNCTIONS, BILLING_RELATIONS } from './cases_billing.mjs';
+import { CODE_FUNCTIONS } from './cases_code.mjs';
 import { FILE_FUNCTIONS } from './cases_files.mjs';
 import { LLM_FUNCTIONS, LLM_RELATIONS } from './cases_llm.mjs';
 import { PROMPT_FUNCTIONS } from './cases_prompts.mjs';
@@ -200,6 +201,7 @@ export const FUNCTIONS = {
   ...FILE_FUNCTIONS,
   ...LLM_FUNCTIONS,
   ...PROMPT_FUNCTIONS,
+  ...CODE_FUNCTIONS,
   'accept_invitation(token)': { call: (w) => ({ token: w.token }) },
   'archive_project(project_id)': { call: (w) => ({ project_id: w.project }), 'call:private': (w) => ({ project_id: w.secretProject }) },
   'restore_project(project_id)': { call: (w) => ({ project_id: w.project }), 'call:private': (w) => ({ project_id: w.secretProject }) },

@@ -46,6 +46,12 @@ const NAMES = [
   'approval',
   'ownApproval',
   'evidence',
+  'branch',
+  'secretBranch',
+  'indexing',
+  'secretIndexing',
+  'indexingEvent',
+  'secretIndexingEvent',
 ];
 const STRIPE = ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices'];
 
@@ -70,6 +76,9 @@ export function newIds() {
       ids.secretFileVersion,
       ids.secretBudget,
       ids.secretCall,
+      ids.secretBranch,
+      ids.secretIndexing,
+      ids.secretIndexingEvent,
     ]),
   };
 }
@@ -102,6 +111,15 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.webhook_deliveries (org_id, project_id, repository_id, event, payload, status, processed_at)
     values (${t.org}, ${t.project}, ${t.repository}, 'push', '{}', 'ignored', now()),
       (${t.org}, ${t.secretProject}, ${t.secretRepository}, 'push', '{}', 'ignored', now())`,
+  sql`insert into public.repository_branches (id, org_id, repository_id, name, commit_sha, indexing_seq)
+    values (${t.branch}, ${t.org}, ${t.repository}, 'main', repeat('1', 40), 0),
+      (${t.secretBranch}, ${t.org}, ${t.secretRepository}, 'main', repeat('1', 40), 0)`,
+  sql`insert into public.indexing_jobs (id, org_id, repository_id, branch, trigger, status, error_code, finished_at)
+    values (${t.indexing}, ${t.org}, ${t.repository}, 'main', 'manual', 'failed', 'fetch_failed', now()),
+      (${t.secretIndexing}, ${t.org}, ${t.secretRepository}, 'main', 'manual', 'failed', 'fetch_failed', now())`,
+  sql`delete from public.indexing_job_events where org_id = ${t.org}`,
+  sql`insert into public.indexing_job_events (id, org_id, indexing_job_id, event)
+    values (${t.indexingEvent}, ${t.org}, ${t.indexing}, 'failed'), (${t.secretIndexingEvent}, ${t.org}, ${t.secretIndexing}, 'failed')`,
   executions(t),
   sql`insert into public.invitations (id, org_id, email, role, created_by, sent_by)
     values (${t.invitation}, ${t.org}, ${invitee}, 'member', ${owner}, ${owner})`,

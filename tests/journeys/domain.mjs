@@ -54,6 +54,9 @@ export const TENANT_TABLES = [
   'prompt_settings',
   'approvals',
   'vat_evidence',
+  'repository_branches',
+  'indexing_jobs',
+  'indexing_job_events',
   'audit_log',
 ];
 

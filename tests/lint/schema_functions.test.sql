@@ -42,7 +42,7 @@ create view pg_temp.offences as
   from pg_temp.functions as f
   where f.prosrc ~* '\mlower\((?![^;\n]*\mcollate "C")[^;\n]*(email|address)';
 
-select plan(9);
+select plan(10);
 select is_empty('select rule, object from pg_temp.offences order by 1, 2', 'no offences');
 
 -- ---- who may call what: a new grant is a decision, made here as well
@@ -71,6 +71,7 @@ select results_eq(
     'can(uuid,text)',
     'cancel_execution(uuid)',
     'cancel_executions(uuid[])',
+    'cancel_indexing(uuid)',
     'check_prompt(text,text,integer)',
     'check_skill(uuid,text,jsonb)',
     'check_vat_number()',
@@ -101,6 +102,7 @@ select results_eq(
     'habit_stats(uuid,timestamp with time zone,timestamp with time zone)',
     'has_role(uuid,text)',
     'import_skills(jsonb,text)',
+    'index_repository(uuid,text)',
     'ingest_usage(jsonb)',
     'invite_member(text,text,uuid)',
     'last_used_at(api_keys)',
@@ -176,6 +178,7 @@ select results_eq(
     'retries(executions)',
     'retry_execution(uuid)',
     'retry_executions(uuid[])',
+    'retry_indexing(uuid)',
     'revoke_api_key(uuid)',
     'revoke_invitation(uuid)',
     'rotate_api_key(uuid,interval)',
@@ -284,8 +287,30 @@ select results_eq(
   ],
   'what the sidecar may call'
 );
+select results_eq(
+  $$select pg_temp.callable('kijko_indexer')$$,
+  array[
+    'private.code_index_begin(text,uuid,integer)',
+    'private.code_index_commit(text,uuid,integer,text,timestamp with time zone)',
+    'private.code_index_fail(text,uuid,integer,text,text,boolean)',
+    'private.code_index_missing(text,uuid,integer,text[])',
+    'private.code_index_progress(text,uuid,integer,text,integer,integer)',
+    'private.code_index_put(text,uuid,integer,jsonb)',
+    'private.code_index_stage(text,uuid,integer,boolean,jsonb)',
+    'private.jobs_add_event(text,uuid,text,jsonb)',
+    'private.jobs_claim(text,interval,integer,text[])',
+    'private.jobs_complete(text,jsonb)',
+    'private.jobs_fail(text,uuid,text,text,boolean,interval,integer,boolean)',
+    'private.jobs_heartbeat(text,uuid[],interval)',
+    'private.jobs_release(text,uuid[])',
+    'private.jobs_requeue_expired()',
+    'private.jobs_stats()'
+  ],
+  'what the indexer may call'
+);
 select is_empty(
-  $$select g.roleid::regrole from pg_auth_members as g where g.member = to_regrole('kijko_sidecar')$$, 'the sidecar is a member of nothing'
+  $$select g.roleid::regrole from pg_auth_members as g where g.member in (to_regrole('kijko_sidecar'), to_regrole('kijko_indexer'))$$,
+  'the sidecar and the indexer are members of nothing'
 );
 
 select is(
@@ -304,7 +329,7 @@ select is_empty(
 -- An empty search_path finds temporary types before those of Postgres.
 select is_empty(
   $$select r.rolname from pg_roles as r
-    where r.rolname in ('anon', 'authenticated', 'service_role', 'authenticator', 'kijko_sidecar')
+    where r.rolname in ('anon', 'authenticated', 'service_role', 'authenticator', 'kijko_sidecar', 'kijko_indexer')
       and has_database_privilege(r.oid, current_database(), 'temporary')$$,
   'the roles of requests and of the sidecar cannot make temporary types'
 );

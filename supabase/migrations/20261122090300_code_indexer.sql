@@ -1,0 +1,276 @@
+-- ============================================================================
+-- Code: what the indexer calls.
+--
+--   begin     what to fetch, and from which commit on
+--   progress  says how far it is, and asks whether to go on
+--   missing   which blobs the organization lacks
+--   put       stores blobs with what was parsed of them: any number of times, the same each time
+--   stage     which paths differ
+--   commit    merges them into the branch and ends the job, in one transaction
+--   fail      ends the attempt
+-- Each names the worker, the job of the queue and the attempt, and does nothing once the lease is lost.
+-- ============================================================================
+
+-- The login runs no other kind of job (jobs_claim).
+insert into private.job_worker_kinds (role, kind) values ('kijko_indexer', 'code.index');
+grant execute on function
+  private.jobs_claim(text, interval, integer, text[]),
+  private.jobs_heartbeat(text, uuid[], interval),
+  private.jobs_complete(text, jsonb),
+  private.jobs_fail(text, uuid, text, text, boolean, interval, integer, boolean),
+  private.jobs_release(text, uuid[]),
+  private.jobs_add_event(text, uuid, text, jsonb),
+  private.jobs_requeue_expired(),
+  private.jobs_stats()
+to kijko_indexer;
+
+create function private.code_hold(worker text, job_id uuid, attempt integer) returns public.indexing_jobs
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  queue_job public.jobs;
+  indexing public.indexing_jobs;
+begin
+  perform private.code_lock_above((
+    select i.repository_id
+    from public.jobs as j join public.indexing_jobs as i on i.org_id = j.org_id and i.id = private.code_job_of(j)
+    where j.id = job_id
+  ));
+  queue_job := private.jobs_lock_leased(worker, job_id, attempt);
+  if queue_job.id is null or queue_job.kind <> 'code.index' or attempt is null then
+    return null;
+  end if;
+  select i.* into indexing from public.indexing_jobs as i
+  where i.id = private.code_job_of(queue_job) and i.org_id = queue_job.org_id and i.status in ('queued', 'running');
+  return indexing;
+end
+$$;
+comment on function private.code_hold(text, uuid, integer) is 'Locks a job that this attempt of the indexer holds, and returns its indexing job; null when the lease is lost, or the indexing job has ended or is gone.';
+
+create function private.code_index_begin(worker text, job_id uuid, attempt integer) returns jsonb
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  indexing public.indexing_jobs := private.code_hold(worker, job_id, attempt);
+  repository public.repositories;
+  branch public.repository_branches;
+  limits private.code_limits;
+  older public.indexing_jobs;
+  stored bigint;
+  access jsonb;
+  queue_job public.jobs;
+begin
+  if indexing.id is null or indexing.cancel_requested then
+    -- Its repository is gone, or it was superseded or cancelled: nothing is left to do.
+    queue_job := private.jobs_lock_leased(worker, job_id, attempt);
+    if queue_job.id is not null and queue_job.kind = 'code.index' then
+      perform private.jobs_finish(queue_job, 'cancelled', null, 'cancelled', null);
+    end if;
+    return null;
+  end if;
+  select r.* into repository from public.repositories as r where r.id = indexing.repository_id for no key update;
+  -- An older one that waits to try again has lost: this one reads a commit that is as new.
+  select i.* into older from public.indexing_jobs as i
+  where i.org_id = indexing.org_id and i.repository_id = repository.id and i.branch = indexing.branch and i.status = 'running' and i.id <> indexing.id
+  for no key update;
+  if older.id is not null then
+    perform private.code_end(older, 'superseded');
+    perform private.jobs_cancel(older.queue_job_id);
+  end if;
+  if repository.connection_id is not null then
+    access := private.connections_use(indexing.org_id, repository.connection_id);
+    if access ->> 'status' is distinct from 'active' then
+      -- A token that is being refreshed is there in a few seconds; a paused connection needs its member.
+      perform private.jobs_fail(
+        worker, job_id, 'authentication_failed', 'the connection of the repository is ' || coalesce(access ->> 'status', 'gone'),
+        coalesce(access ->> 'status' = 'refreshing', false), interval '5 seconds', attempt
+      );
+      return null;
+    end if;
+  end if;
+  select b.* into branch from public.repository_branches as b
+  where b.org_id = indexing.org_id and b.repository_id = repository.id and b.name = indexing.branch;
+  limits := private.code_limits_of(indexing.org_id);
+  stored := coalesce((
+    select sum(b.bytes) from public.repository_branches as b where b.org_id = indexing.org_id and b.id is distinct from branch.id
+  ), 0);
+  delete from private.code_staged_entries as e where e.organization = indexing.org_id and e.indexing_job_id = indexing.id;
+  update public.indexing_jobs as i
+  set status = 'running', phase = 'fetching', files_done = 0, files_total = 0, bytes = 0, base_commit_sha = branch.commit_sha,
+    error_code = null, error = null, started_at = coalesce(i.started_at, kijko.now())
+  where i.id = indexing.id;
+  return jsonb_build_object(
+    'indexing_job_id', indexing.id, 'org_id', indexing.org_id, 'repository_id', repository.id, 'provider', repository.provider,
+    'clone_url', repository.clone_url, 'branch', indexing.branch, 'base_commit', branch.commit_sha,
+    'include_paths', repository.include_paths, 'exclude_paths', repository.exclude_paths,
+    'limits', jsonb_build_object(
+      'repository_bytes', greatest(least(limits.repository_bytes, limits.stored_bytes - stored), 0), 'files', limits.files,
+      'file_bytes', limits.file_bytes, 'seconds', limits.seconds
+    ),
+    'token', access ->> 'access_token',
+    'token_host', case access ->> 'provider' when 'github' then 'github.com' when 'gitlab' then 'gitlab.com' end
+  );
+end
+$$;
+comment on function private.code_index_begin(text, uuid, integer) is 'Begins an attempt, and returns what to fetch, with its limits and the token of its connection. Null when there is nothing to do: the lease is lost, or the job has ended by this call. Nullable: result. Definer: the indexer holds no table rights.';
+
+create function private.code_index_progress(worker text, job_id uuid, attempt integer, phase text, done integer, total integer) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  indexing constant public.indexing_jobs := private.code_hold(worker, job_id, attempt);
+begin
+  if indexing.id is null or indexing.status <> 'running' or indexing.cancel_requested then
+    return false;
+  end if;
+  update public.indexing_jobs as i set phase = phase, files_done = greatest(done, 0), files_total = greatest(total, 0) where i.id = indexing.id;
+  return true;
+end
+$$;
+comment on function private.code_index_progress(text, uuid, integer, text, integer, integer) is 'Records how far an attempt is; false when it must stop: cancelled, superseded, or the lease is lost. Definer: the indexer holds no table rights.';
+
+create function private.code_index_missing(worker text, job_id uuid, attempt integer, oids text[]) returns text[]
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  indexing constant public.indexing_jobs := private.code_hold(worker, job_id, attempt);
+begin
+  if indexing.id is null then
+    return null;
+  end if;
+  -- A blob that no branch has is kept for this job.
+  update private.code_blobs as b set used_at = now()
+  where b.organization = indexing.org_id and b.oid = any (oids) and b.used_at < now() - interval '6 hours';
+  return array(
+    select distinct o.oid from unnest(oids) as o (oid)
+    where not exists (select 1 from private.code_blobs as b where b.organization = indexing.org_id and b.oid = o.oid)
+  );
+end
+$$;
+comment on function private.code_index_missing(text, uuid, integer, text[]) is 'Which of these blobs the organization does not have yet; null when the lease is lost. Nullable: result. Definer: the indexer holds no table rights.';
+
+create function private.code_store_blob(org uuid, blob jsonb) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  stored bigint;
+begin
+  insert into private.code_blobs (organization, oid, bytes, lines, language, skipped, content)
+  values (
+    org, blob ->> 'oid', coalesce((blob ->> 'bytes')::bigint, 0), coalesce((blob ->> 'lines')::integer, 0), blob ->> 'language', blob ->> 'skipped',
+    case when blob ->> 'skipped' is null then blob ->> 'content' end
+  )
+  on conflict (organization, oid) do nothing
+  returning id into stored;
+  if stored is null then
+    return 0; -- Another attempt or another job has stored it.
+  end if;
+  insert into private.code_symbols (
+    organization, blob_id, ordinal, parent, name, kind, signature, documentation, exported, start_line, start_column, end_line, end_column,
+    name_line, name_column
+  )
+  select org, stored, s.ordinal, s.parent, s.name, s.kind, substring(s.signature for 1000), substring(s.documentation for 4000),
+    coalesce(s.exported, false), s.start_line, s.start_column, s.end_line, s.end_column, coalesce(s.name_line, s.start_line),
+    coalesce(s.name_column, s.start_column)
+  from jsonb_to_recordset(coalesce(blob -> 'symbols', '[]')) as s (
+    ordinal integer, parent integer, name text, kind text, signature text, documentation text, exported boolean, start_line integer,
+    start_column integer, end_line integer, end_column integer, name_line integer, name_column integer
+  )
+  where octet_length(s.name) between 1 and 512;
+  insert into private.code_references (organization, blob_id, ordinal, symbol, name, qualifier, kind, line, column_number)
+  select org, stored, r.n, r.symbol, r.name, left(r.qualifier, 128), r.kind, r.line, r."column"
+  from rows from (
+    jsonb_to_recordset(coalesce(blob -> 'references', '[]')) as (
+      symbol integer, name text, qualifier text, kind text, line integer, "column" integer
+    )
+  ) with ordinality as r (symbol, name, qualifier, kind, line, "column", n)
+  where octet_length(r.name) between 1 and 512;
+  insert into private.code_imports (organization, blob_id, ordinal, module, name, alias, line)
+  select org, stored, i.n, i.module, i.name, i.alias, i.line
+  from rows from (
+    jsonb_to_recordset(coalesce(blob -> 'imports', '[]')) as (module text, name text, alias text, line integer)
+  ) with ordinality as i (module, name, alias, line, n)
+  where octet_length(i.module) <= 1024 and octet_length(coalesce(i.name, '')) <= 512 and octet_length(coalesce(i.alias, '')) <= 512;
+  return coalesce((blob ->> 'bytes')::bigint, 0);
+end
+$$;
+comment on function private.code_store_blob(uuid, jsonb) is 'Stores a blob with its symbols, references and imports, and returns its size; 0 when the organization has it already.';
+
+create function private.code_index_put(worker text, job_id uuid, attempt integer, blobs jsonb) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  indexing constant public.indexing_jobs := private.code_hold(worker, job_id, attempt);
+  stored bigint;
+begin
+  if indexing.id is null or indexing.status <> 'running' then
+    return false;
+  end if;
+  if jsonb_typeof(blobs) is distinct from 'array' or octet_length(blobs::text) > 33554432 then
+    perform kijko.fail('bad_request', 'blobs: an array of at most 32 MiB');
+  end if;
+  -- In the order of their ids, so that two jobs that bring the same blobs cannot deadlock.
+  select coalesce(sum(private.code_store_blob(indexing.org_id, b.blob)), 0) into stored
+  from (select e.value as blob from jsonb_array_elements(blobs) as e order by e.value ->> 'oid') as b;
+  if indexing.bytes + stored > (private.code_limits_of(indexing.org_id)).repository_bytes then
+    perform kijko.fail('quota_exceeded', 'the repository is larger than the plan allows');
+  end if;
+  update public.indexing_jobs as i set bytes = i.bytes + stored where i.id = indexing.id;
+  return true;
+end
+$$;
+comment on function private.code_index_put(text, uuid, integer, jsonb) is 'Stores blobs with what was parsed of them; those that the organization has stay as they are. False when the lease is lost. Fails with quota_exceeded beyond the size of a repository. Definer: the indexer holds no table rights.';
+
+create function private.code_index_stage(worker text, job_id uuid, attempt integer, "full" boolean, entries jsonb) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  indexing constant public.indexing_jobs := private.code_hold(worker, job_id, attempt);
+begin
+  if indexing.id is null or indexing.status <> 'running' then
+    return false;
+  end if;
+  if jsonb_typeof(entries) is distinct from 'array' then
+    perform kijko.fail('bad_request', 'entries: an array');
+  end if;
+  insert into private.code_staged_entries as e (organization, indexing_job_id, path, attempt, is_full, oid, mode)
+  select distinct on (s.path) indexing.org_id, indexing.id, s.path, attempt, coalesce("full", false), s.oid, coalesce(s.mode, 0)
+  from jsonb_to_recordset(entries) as s (path text, oid text, mode integer)
+  order by s.path
+  on conflict on constraint code_staged_entries_pkey do update
+  set attempt = excluded.attempt, is_full = excluded.is_full, oid = excluded.oid, mode = excluded.mode;
+  if (select count(*) from private.code_staged_entries as e where e.organization = indexing.org_id and e.indexing_job_id = indexing.id)
+    > (private.code_limits_of(indexing.org_id)).files * 2
+  then
+    perform kijko.fail('quota_exceeded', 'the repository has more files than the plan allows');
+  end if;
+  return true;
+end
+$$;
+comment on function private.code_index_stage(text, uuid, integer, boolean, jsonb) is 'Notes files of the commit: path, blob and mode; a null blob for a deleted file. full says that they are all files, else those that differ from the base. False when the lease is lost. Fails with quota_exceeded beyond the number of files. Definer: the indexer holds no table rights.';
+
+create function private.code_index_fail(worker text, job_id uuid, attempt integer, code text, message text, retryable boolean) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  indexing constant public.indexing_jobs := private.code_hold(worker, job_id, attempt);
+  status text;
+begin
+  status := private.jobs_fail(worker, job_id, code, message, retryable, null, attempt);
+  -- The branch is gone at the provider, and so is its index.
+  if status = 'dead' and code = 'branch_not_found' then
+    delete from public.repository_branches as b
+    where b.org_id = indexing.org_id and b.repository_id = indexing.repository_id and b.name = indexing.branch;
+  end if;
+  return status;
+end
+$$;
+comment on function private.code_index_fail(text, uuid, integer, text, text, boolean) is 'Ends an attempt that failed: tried again later if it is retryable and attempts are left. A branch that is not found loses its index. Returns the status of the job in the queue, or null when the lease is lost. Nullable: result. Definer: the indexer holds no table rights.';

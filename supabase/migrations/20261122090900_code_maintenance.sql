@@ -1,0 +1,46 @@
+-- ============================================================================
+-- Code: what is deleted.
+-- ============================================================================
+
+create function private.code_purge(max_rows integer default 10000) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  purged bigint;
+  more bigint;
+begin
+  -- A blob that no branch has any more, and that no job has asked for in the last day. The foreign key of tree entries refuses one
+  -- that a job takes at this moment; then the job has it, and this ends with the next run.
+  delete from private.code_blobs as b
+  where (b.organization, b.id) in (
+    select o.organization, o.id from private.code_blobs as o
+    where o.used_at < now() - interval '1 day'
+      and not exists (select 1 from private.code_tree_entries as t where t.organization = o.organization and t.blob_id = o.id)
+      and not exists (select 1 from private.code_staged_entries as e where e.organization = o.organization and e.oid = o.oid)
+    limit max_rows for update skip locked
+  );
+  get diagnostics purged = row_count;
+  delete from public.indexing_jobs as j
+  where j.id = any (array(
+    select o.id from public.indexing_jobs as o where o.finished_at < kijko.now() - interval '30 days' order by o.finished_at limit max_rows
+  )) or j.id = any (array(
+    select o.id
+    from public.repositories as r
+    cross join lateral (
+      select k.id, k.finished_at from public.indexing_jobs as k
+      where k.org_id = r.org_id and k.repository_id = r.id
+      order by k.seq desc
+      offset 200
+    ) as o
+    where o.finished_at is not null
+    limit max_rows
+  ));
+  get diagnostics more = row_count;
+  return purged + more;
+end
+$$;
+comment on function private.code_purge(integer) is 'Deletes blobs that no branch has had for a day, and indexing jobs that ended 30 days ago or before the last 200 of their repository. Returns how many rows it deleted.';
+
+-- cron.schedule replaces the entry of the same name, so a replay is harmless.
+select cron.schedule('kijko-code-purge', '23 * * * *', 'select private.code_purge()');

@@ -1,0 +1,68 @@
+// The index of repositories over HTTP; the journey plays the indexer.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { before, describe, test } from 'node:test';
+import { commitOf, indexFiles, newIndexer } from './code_support.mjs';
+import { assertAnonymousSeesNothing, newTeam, ok, refused, setPlan } from './domain.mjs';
+
+const repositoryOf = (person, fields = {}) =>
+  ok(
+    person.client
+      .from('repositories')
+      .insert({ clone_url: `https://github.com/acme/r-${randomUUID()}`, ...fields })
+      .select()
+      .single(),
+  );
+
+describe('indexing a repository', () => {
+  let team, repository, indexer;
+  before(async () => {
+    team = await newTeam();
+    await setPlan(team.owner.orgId, 'TEAMS');
+    repository = await repositoryOf(team.owner);
+    indexer = newIndexer();
+  });
+
+  test('anonymous callers, non-members and viewers index nothing', async () => {
+    await assertAnonymousSeesNothing(['repository_branches', 'indexing_jobs', 'indexing_job_events']);
+    const request = { repository_id: repository.id };
+    await refused(team.nonMember.client.rpc('index_repository', request), 404, 'not_found');
+    await refused(team.viewer.client.rpc('index_repository', request), 403, 'permission_denied');
+  });
+
+  test('a job is queued, runs and ends; members see its progress', async () => {
+    const queued = await ok(team.owner.client.rpc('index_repository', { repository_id: repository.id }));
+    assert.deepEqual([queued.status, queued.branch, queued.trigger], ['queued', 'main', 'manual']);
+    const job = await indexer.claim(queued);
+    const begun = await indexer.call(job, 'begin');
+    assert.equal(begun.clone_url, repository.clone_url);
+    assert.equal(begun.base_commit, null);
+    assert.equal(await indexer.call(job, 'progress', 'parsing', 1, 2), true);
+    const seen = () => ok(team.viewer.client.from('indexing_jobs').select('*, indexing_job_events(event)').eq('id', queued.id).single());
+    const running = await seen();
+    assert.deepEqual([running.status, running.phase, running.files_done, running.files_total], ['running', 'parsing', 1, 2]);
+    const commit = commitOf('first');
+    assert.equal(await indexFiles(indexer, job, { 'a.txt': { content: 'one' }, 'b/a.txt': { content: 'one' } }, commit), 'succeeded');
+    const ended = await seen();
+    assert.deepEqual([ended.status, ended.phase, ended.commit_sha, ended.bytes], ['succeeded', null, commit, 3]);
+    assert.deepEqual(ended.indexing_job_events.map(({ event }) => event).sort(), ['fetching', 'parsing', 'queued', 'succeeded']);
+    const branches = await ok(
+      team.viewer.client.from('repository_branches').select('name, commit_sha, files').eq('repository_id', repository.id),
+    );
+    assert.deepEqual(branches, [{ name: 'main', commit_sha: commit, files: 2 }]);
+    assert.equal((await ok(team.viewer.client.from('repositories').select('status').eq('id', repository.id).single())).status, 'ready');
+    assert.deepEqual(await ok(team.nonMember.client.from('indexing_jobs').select('id')), []);
+  });
+
+  test('a job is cancelled and retried', async () => {
+    const queued = await ok(team.owner.client.rpc('index_repository', { repository_id: repository.id }));
+    await refused(team.viewer.client.rpc('cancel_indexing', { indexing_job_id: queued.id }), 403, 'permission_denied');
+    assert.equal((await ok(team.owner.client.rpc('cancel_indexing', { indexing_job_id: queued.id }))).status, 'cancelled');
+    const again = await ok(team.owner.client.rpc('retry_indexing', { indexing_job_id: queued.id }));
+    const job = await indexer.claim(again);
+    await indexer.call(job, 'begin');
+    assert.equal((await ok(team.owner.client.rpc('cancel_indexing', { indexing_job_id: again.id }))).cancel_requested, true);
+    assert.equal(await indexer.call(job, 'progress', 'fetching', 0, 0), false);
+    assert.equal(await indexer.call(job, 'fail', 'internal', 'stopped', true), 'cancelled');
+  });
+});
