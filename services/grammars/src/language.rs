@@ -17,7 +17,7 @@ use crate::{
 /// - `@ref.<kind>`: the name that is used, with `@qualifier` for what stands before it. The first pattern that matches counts.
 /// - `@import`: a statement that [`Language::imports`] reads.
 pub struct Language {
-    /// Its name in the database.
+    /// Its name in the database. Two grammars of one language have the same one.
     pub name: &'static str,
     /// What the names of its files end with.
     pub extensions: &'static [&'static str],
@@ -103,7 +103,7 @@ mod tests {
         let name = |path| Language::of_path(path).map(|language| language.name);
         for (path, language) in [
             ("src/main.rs", Some("rust")),
-            ("a/b.TSX", Some("tsx")),
+            ("a/b.TSX", Some("typescript")),
             ("index.d.ts", Some("typescript")),
             ("x.py/readme", None),
             ("Makefile", None),

@@ -59,11 +59,15 @@ impl Compiled {
     pub fn of(language: &Language) -> Result<&'static Self, ParseError> {
         static ALL: OnceLock<HashMap<&'static str, OnceLock<Option<Compiled>>>> = OnceLock::new();
         let all = ALL.get_or_init(|| {
-            let names = Language::all().iter().map(|language| language.name);
-            names.map(|name| (name, OnceLock::new())).collect()
+            let keys = Language::all().iter().map(Self::key);
+            keys.map(|key| (key, OnceLock::new())).collect()
         });
-        let compiled = all[language.name].get_or_init(|| Self::new(language).ok());
+        let compiled = all[Self::key(language)].get_or_init(|| Self::new(language).ok());
         compiled.as_ref().ok_or(ParseError::Grammar)
+    }
+
+    fn key(language: &Language) -> &'static str {
+        language.extensions[0]
     }
 
     pub fn new(language: &Language) -> Result<Self, String> {

@@ -17,7 +17,7 @@ pub const LANGUAGE: Language = Language {
 };
 
 pub const TSX: Language = Language {
-    name: "tsx",
+    name: "typescript",
     extensions: &["tsx"],
     grammar: || tree_sitter_typescript::LANGUAGE_TSX.into(),
     query: &[SHARED, JSX, OWN],

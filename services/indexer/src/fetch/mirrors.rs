@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use kijko_guard::AllowedHosts;
 use reqwest::Url;
 
 /// Pairs of a host and the URL that stands for it. Nothing of it is a tenant's to set.
@@ -14,6 +15,17 @@ pub struct Mirrors(Vec<(String, Url)>);
 pub struct InvalidMirror;
 
 impl Mirrors {
+    /// The hosts of the mirrors.
+    pub fn hosts(&self) -> AllowedHosts {
+        let hosts = self.0.iter().filter_map(|(_, url)| url.host_str());
+        // They are hosts of URLs, which are what the list is of.
+        hosts
+            .collect::<Vec<_>>()
+            .join(",")
+            .parse()
+            .unwrap_or_default()
+    }
+
     /// The mirror's URL of a repository, if its host has one.
     pub fn of(&self, url: &Url) -> Option<Url> {
         let host = url.host_str()?;

@@ -57,6 +57,8 @@ pub struct Token {
 pub struct Fetcher {
     guard: Guard,
     http: reqwest::Client,
+    /// For mirrors alone: they may be in the operator's own network, where no tenant's URL leads.
+    mirror_http: reqwest::Client,
     mirrors: Mirrors,
     idle: Duration,
 }
@@ -74,15 +76,18 @@ impl Fetcher {
     /// Makes the client.
     pub fn new(guard: Guard, mirrors: Mirrors, idle: Duration) -> Result<Self, reqwest::Error> {
         let agent = format!("kijko-indexer/{}", crate::VERSION);
-        let http = guard.client(|builder| {
-            builder
-                .user_agent(agent)
-                .connect_timeout(Duration::from_secs(10).min(idle))
-                .read_timeout(idle)
-        })?;
+        let client = |guard: &Guard| {
+            guard.client(|builder| {
+                builder
+                    .user_agent(agent.clone())
+                    .connect_timeout(Duration::from_secs(10).min(idle))
+                    .read_timeout(idle)
+            })
+        };
         Ok(Self {
+            http: client(&guard)?,
+            mirror_http: client(&Guard::new(mirrors.hosts()))?,
             guard,
-            http,
             mirrors,
             idle,
         })

@@ -16,6 +16,7 @@ const SERVICE: &str = "git-upload-pack";
 #[derive(Debug)]
 pub struct Transport {
     fetcher: Fetcher,
+    http: reqwest::Client,
     /// The repository's URL, without a slash at the end.
     base: Url,
     authorization: Option<HeaderValue>,
@@ -41,16 +42,16 @@ impl Transport {
         let authorization = authorization.transpose().map_err(|_| {
             FetchError::Address("the token has bytes that no header has".to_owned())
         })?;
-        let base = match fetcher.mirrors.of(&url) {
-            // The operator's own: it may be anywhere in its network.
-            Some(mirror) => mirror,
+        let (base, http) = match fetcher.mirrors.of(&url) {
+            Some(mirror) => (mirror, &fetcher.mirror_http),
             None if url.scheme() != "https" && !fetcher.is_allowed(&url) => {
                 return Err(FetchError::Address("only https is fetched".to_owned()));
             }
-            None => url,
+            None => (url, &fetcher.http),
         };
         Ok(Self {
             fetcher: fetcher.clone(),
+            http: http.clone(),
             base,
             authorization,
         })
@@ -61,7 +62,7 @@ impl Transport {
         let mut url = below(&self.base, "/info/refs");
         url.set_query(Some(&format!("service={SERVICE}")));
         for _ in 0..=MAX_REDIRECTS {
-            let request = self.fetcher.http.get(url.clone());
+            let request = self.http.get(url.clone());
             let answer = self.send(request).await?;
             if !answer.status().is_redirection() {
                 let answer = checked(answer, "application/x-git-upload-pack-advertisement")?;
@@ -77,6 +78,7 @@ impl Transport {
             self.base.set_path(&path);
             self.base.set_query(None);
             self.authorization = None;
+            self.http = self.fetcher.http.clone();
         }
         Err(FetchError::Protocol("there are too many redirects"))
     }
@@ -84,7 +86,6 @@ impl Transport {
     /// `POST git-upload-pack`.
     pub async fn upload_pack(&self, body: Vec<u8>) -> Result<Response, FetchError> {
         let request = self
-            .fetcher
             .http
             .post(below(&self.base, &format!("/{SERVICE}")))
             .header(CONTENT_TYPE, "application/x-git-upload-pack-request")
