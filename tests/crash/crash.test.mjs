@@ -1,6 +1,7 @@
 // What survives a kill -9. One file, because its tests share one stack whose processes they kill.
 import { after, before } from 'node:test';
 import { chaosTests } from './chaos.mjs';
+import { codeTests } from './code.mjs';
 import { habitsTests } from './habits.mjs';
 import { kijkoUp, killSidecars, stopStackSidecar, Vendor } from './harness.mjs';
 import { llmTests } from './llm.mjs';
@@ -40,5 +41,6 @@ habitsTests();
 skillsTests(vendor);
 realtimeTests();
 storageTests();
+codeTests();
 llmTests();
 chaosTests(vendor);
