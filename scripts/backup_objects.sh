@@ -71,7 +71,7 @@ objects_problem() {
 restore_objects() {
   local work
   objects_in_s3 && { echo "the objects are in the bucket $KIJKO_STORAGE_S3_BUCKET"; return 0; }
-  make_objects_folder
+  make_private_folder "$OBJECTS"
   install_binary archive-objects "$ROOT/scripts/archive-objects.sh"
   [ -d "$BACKUPS/objects" ] && recovered_has_storage || return 0
   work=$(mktemp -d)

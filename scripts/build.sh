@@ -5,6 +5,7 @@ RELEASE=$ROOT/target/release
 SIDECAR_BINARY=$RELEASE/kijko-sidecar
 REALTIME_BINARY=$RELEASE/kijko-realtime
 STORAGE_BINARY=$RELEASE/kijko-storage
+INDEXER_BINARY=$RELEASE/kijko-indexer
 
 # pgrx_environment: which Postgres pgrx translates the headers of. KIJKO_PG_CONFIG is another pg_config than the system's.
 pgrx_environment() {
@@ -74,7 +75,10 @@ install_extension() {
   cmp -s "$PG_PREFIX/.extension" "$BUILD_PREFIX/.extension" || copy_extension "$BUILD_PREFIX" "$PG_PREFIX"
 }
 
-# Together, so that what they share is compiled once.
+# Together, so that what they share is compiled once. The indexer only where it is wanted: its parsers take minutes. Tests start
+# indexers of their own, on stacks that have none (KIJKO_BUILD_INDEXER).
 build_programs() {
-  (cd "$ROOT" && cargo build --release --package kijko-sidecar --package kijko-realtime --package kijko-storage)
+  local packages=(--package kijko-sidecar --package kijko-realtime --package kijko-storage)
+  if has_service indexer || [ "${KIJKO_BUILD_INDEXER:-}" = 1 ]; then packages+=(--package kijko-indexer); fi
+  (cd "$ROOT" && cargo build --release "${packages[@]}")
 }

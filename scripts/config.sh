@@ -44,6 +44,8 @@ load_ports() {
   REALTIME_OPERATORS_PORT=$((API_PORT + 17))
   STORAGE_PORT=$((API_PORT + 18))
   STORAGE_OPERATORS_PORT=$((API_PORT + 19))
+  INDEXER_PORT=$((API_PORT + 7))
+  INDEXER_OPERATORS_PORT=$((API_PORT + 9))
   PUBLIC_URL=${KIJKO_PUBLIC_URL:-http://127.0.0.1:$API_PORT}
   load_login_settings
   # Read by the database and by Caddy, which separates by blanks alone.
@@ -118,6 +120,8 @@ init_home() {
   DATA=$KIJKO_HOME/data
   # The bytes of objects.
   OBJECTS=${KIJKO_STORAGE_DIR:-$KIJKO_HOME/storage}
+  # Packs that the indexer has fetched: a cache.
+  REPOSITORIES=${KIJKO_INDEXER_DIR:-$KIJKO_HOME/repositories}
   SECRETS=$KIJKO_HOME/secrets
   # Not in the folder of the data, so that a copy of the data alone reveals no secret.
   SIGNING_KEY_FILE=${KIJKO_SIGNING_KEY_FILE:-$SECRETS/signing.keys}

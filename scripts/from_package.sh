@@ -88,6 +88,7 @@ if in_package; then
   SIDECAR_BINARY=$ROOT/package/bin/kijko-sidecar
   REALTIME_BINARY=$ROOT/package/bin/kijko-realtime
   STORAGE_BINARY=$ROOT/package/bin/kijko-storage
+  INDEXER_BINARY=$ROOT/package/bin/kijko-indexer
   check_toolchain() { :; }
   install_npm_packages() { :; }
   build_all() { :; }

@@ -16,6 +16,8 @@ command_package() {
   install_apt_packages
   install_npm_packages
   make_folders
+  # Whether a stack has the indexer is chosen where it runs.
+  has_service indexer || SERVICES+=(indexer)
   build_all
   mkdir -p "$folder" || fail "the folder $folder cannot be made"
   folder=$(readlink -f "$folder")
@@ -47,7 +49,7 @@ fill_package() {
   mkdir -p "$tree/package/bin"
   (cd "$ROOT" && tar -c --exclude=node_modules "${PACKAGE_TREE[@]}") | tar -x -C "$tree" --no-same-owner
   rm -f "$tree"/scripts/*.mjs
-  cp -p "$SIDECAR_BINARY" "$REALTIME_BINARY" "$STORAGE_BINARY" "$tree/package/bin/"
+  cp -p "$SIDECAR_BINARY" "$REALTIME_BINARY" "$STORAGE_BINARY" "$INDEXER_BINARY" "$tree/package/bin/"
   cp -p "$(postgrest_binary)" "$tree/package/bin/postgrest"
   for file in "$ROOT"/node_modules/@supabase/cli-linux-*/bin/supabase; do cp -p "$file" "$tree/package/bin/supabase"; done
   fill_package_extension "$tree/package/extension"

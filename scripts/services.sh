@@ -3,6 +3,18 @@
 
 SERVICES=(rest login sidecar realtime storage caddy)
 
+# Those that a stack has on demand: ./kijko up --with NAME. $KIJKO_HOME/with has their names, one in each line.
+OPTIONAL_SERVICES=(indexer)
+
+add_optional_services() {
+  local name
+  for name in "${OPTIONAL_SERVICES[@]}"; do
+    if grep -qxF "$name" "$KIJKO_HOME/with" 2> /dev/null; then SERVICES+=("$name"); fi
+  done
+}
+
+has_service() { [[ " ${SERVICES[*]} " = *" $1 "* ]]; }
+
 # yes: start_service does not return, because this process becomes the service (./kijko run).
 RUN_IN_FOREGROUND=no
 
@@ -14,7 +26,7 @@ declare -A LOG_STARTS=()
 start_service() {
   local name=$1 prefix=("${AS_BARE_OS_USER[@]}")
   shift
-  [[ $name != sidecar && $name != realtime && $name != storage ]] || prefix=("${AS_OS_USER[@]}")
+  [[ $name != sidecar && $name != realtime && $name != storage && $name != indexer ]] || prefix=("${AS_OS_USER[@]}")
   if [ "$RUN_IN_FOREGROUND" = yes ]; then
     # A former one can be root's, in a folder of the stack's user.
     rm -f "$RUN/$name.pid"
@@ -55,11 +67,11 @@ service_pid() {
   printf '%s\n' "$pid"
 }
 
-# How long a service may take to stop, in seconds. The sidecar gives running jobs the grace period that it was started with,
+# How long a service may take to stop, in seconds. The sidecar and the indexer give running jobs the grace period that it was started with,
 # and then hands back the rest. If it were killed earlier, these jobs would wait for the end of their leases.
 stop_limit() {
   local name=$1 pid=$2 grace=
-  if [ "$name" = sidecar ]; then
+  if [ "$name" = sidecar ] || [ "$name" = indexer ]; then
     grace=$(tr "\0" "\n" 2> /dev/null < "/proc/$pid/environ" | sed -n 's/^KIJKO_SHUTDOWN_SECONDS=//p') || true
     [[ $grace =~ ^[0-9]+$ ]] || grace=25
   fi
@@ -193,7 +205,7 @@ start_storage() {
   local no_secrets
   mapfile -t no_secrets < <(sidecar_secrets)
   install_binary kijko-storage "$STORAGE_BINARY"
-  make_objects_folder # with S3 parts of uploads wait in it
+  make_private_folder "$OBJECTS" # with S3 parts of uploads wait in it
   with_storage_settings start_service storage env "${no_secrets[@]}" "$KIJKO_HOME/bin/kijko-storage"
 }
 
@@ -207,13 +219,26 @@ with_storage_settings() {
     "$@"
 }
 
-# Nobody else reads the objects of tenants.
-make_objects_folder() {
-  if [ ! -d "$OBJECTS" ]; then
-    mkdir -p "$OBJECTS"
-    chmod 0700 "$OBJECTS"
-    give_to_os_user "$OBJECTS"
+# Nobody else reads the objects and the repositories of tenants.
+make_private_folder() {
+  if [ ! -d "$1" ]; then
+    mkdir -p "$1"
+    chmod 0700 "$1"
+    give_to_os_user "$1"
   fi
+}
+
+# Without the secrets of the other services.
+start_indexer() {
+  local no_secrets
+  mapfile -t no_secrets < <(sidecar_secrets && storage_secrets)
+  install_binary kijko-indexer "$INDEXER_BINARY"
+  make_private_folder "$REPOSITORIES"
+  DATABASE_URL="$INDEXER_DB_URL?sslmode=disable" \
+    KIJKO_INDEXER_BIND=127.0.0.1:$INDEXER_PORT \
+    KIJKO_INDEXER_OPERATORS_BIND=127.0.0.1:$INDEXER_OPERATORS_PORT \
+    KIJKO_INDEXER_DIR=$REPOSITORIES \
+    start_service indexer env "${no_secrets[@]}" "$KIJKO_HOME/bin/kijko-indexer"
 }
 
 start_caddy() {
@@ -249,6 +274,7 @@ health_url() {
     sidecar) echo "http://127.0.0.1:$SIDECAR_OPERATORS_PORT/ready" ;;
     realtime) echo "http://127.0.0.1:$REALTIME_OPERATORS_PORT/ready" ;;
     storage) echo "http://127.0.0.1:$STORAGE_OPERATORS_PORT/ready" ;;
+    indexer) echo "http://127.0.0.1:$INDEXER_OPERATORS_PORT/ready" ;;
     caddy) echo "http://127.0.0.1:$API_PORT/health" ;;
   esac
 }
@@ -296,6 +322,7 @@ service_port() {
     sidecar) echo "$SIDECAR_PORT" ;;
     realtime) echo "$REALTIME_PORT" ;;
     storage) echo "$STORAGE_PORT" ;;
+    indexer) echo "$INDEXER_OPERATORS_PORT" ;;
     caddy) echo "$API_PORT" ;;
   esac
 }
@@ -307,6 +334,7 @@ service_version() {
     sidecar) "$KIJKO_HOME/bin/kijko-sidecar" --version 2> /dev/null | cut -d' ' -f2 ;;
     realtime) "$KIJKO_HOME/bin/kijko-realtime" --version 2> /dev/null | cut -d' ' -f2 ;;
     storage) "$KIJKO_HOME/bin/kijko-storage" --version 2> /dev/null | cut -d' ' -f2 ;;
+    indexer) "$KIJKO_HOME/bin/kijko-indexer" --version 2> /dev/null | cut -d' ' -f2 ;;
     caddy) caddy version | cut -d' ' -f1 ;;
   esac
 }

@@ -5,7 +5,8 @@ command_up() {
   case "$#:${1:-}" in
     0:) ;;
     2:--from) up_from "$2" ;;
-    *) misuse "up takes nothing or --from PACKAGE" ;;
+    2:--with | 2:--without) choose_service "$1" "$2" ;;
+    *) misuse "up takes nothing, --from PACKAGE, --with indexer or --without indexer" ;;
   esac
   check_toolchain
   install_apt_packages
@@ -23,6 +24,23 @@ command_up() {
   bring_up_services
   trap - EXIT INT TERM
   print_summary
+}
+
+# choose_service --with|--without NAME: it is remembered for later calls.
+choose_service() {
+  local name=$2 kept
+  [[ " ${OPTIONAL_SERVICES[*]} " = *" $name "* ]] || misuse "there is no service '$name' to choose: ${OPTIONAL_SERVICES[*]}"
+  ! managed_by_systemd || fail "this stack has units: './kijko units remove' first, then this, then './kijko units install'"
+  if [ "$1" = --with ]; then
+    has_service "$name" && return 0
+    printf '%s\n' "$name" >> "$KIJKO_HOME/with"
+    SERVICES+=("$name")
+  else
+    stop_service "$name"
+    kept=$(grep -vxF "$name" "$KIJKO_HOME/with" 2> /dev/null) || true
+    printf '%s' "${kept:+$kept$'\n'}" > "$KIJKO_HOME/with"
+    mapfile -t SERVICES < <(printf '%s\n' "${SERVICES[@]}" | grep -vxF "$name")
+  fi
 }
 
 # Builds are skipped by their stamps, so a second `up` does not even print these lines.
@@ -89,6 +107,7 @@ bring_up_services() {
   if [ -f "$KIJKO_HOME/bin/kijko-sidecar" ] && ! cmp -s "$SIDECAR_BINARY" "$KIJKO_HOME/bin/kijko-sidecar"; then stop_service sidecar; fi
   if [ -f "$KIJKO_HOME/bin/kijko-realtime" ] && ! cmp -s "$REALTIME_BINARY" "$KIJKO_HOME/bin/kijko-realtime"; then stop_service realtime; fi
   if [ -f "$KIJKO_HOME/bin/kijko-storage" ] && ! cmp -s "$STORAGE_BINARY" "$KIJKO_HOME/bin/kijko-storage"; then stop_service storage; fi
+  if [ -f "$KIJKO_HOME/bin/kijko-indexer" ] && has_service indexer && ! cmp -s "$INDEXER_BINARY" "$KIJKO_HOME/bin/kijko-indexer"; then stop_service indexer; fi
   for name in "${SERVICES[@]}"; do
     service_pid "$name" > /dev/null && continue
     STARTED_SERVICES+=("$name")
@@ -120,6 +139,7 @@ interrupted() {
 
 stop_services() {
   local name
+  if has_service indexer; then stop_service indexer; fi
   for name in caddy storage realtime sidecar login rest rotation; do stop_service "$name"; done
 }
 

@@ -27,6 +27,8 @@ command_test() {
   [[ " ${areas[*]} " != *" cli "* ]] || APT_PACKAGES+=("${CLI_APT_PACKAGES[@]}")
   [[ " ${areas[*]} " != *" lint "* ]] || APT_PACKAGES+=("${LINT_APT_PACKAGES[@]}")
   prepare_machine
+  # For all builds alike: with another set of packages cargo would compile again what they share.
+  export KIJKO_BUILD_INDEXER=1
   [[ " ${areas[*]} " != *" lint "* ]] || install_cargo_deny
   [[ ! " ${areas[*]} " =~ \ (journeys|cli)\  ]] || install_python_tests
   TEST_LOGS=$KIJKO_HOME/test-log
@@ -284,7 +286,7 @@ test_journeys() {
   for file in "${files[@]}"; do
     if [ "$file" = tests/journeys/stripe_orders.test.mjs ]; then
       continue
-    elif [[ $file =~ /(auth_settings_|requests_connection_|jobs_workers\.|billing) ]] || grep -qE 'tickAt\(|mailSidecar\(|realtime_support|realtime_page' "$file"; then
+    elif [[ $file =~ /(auth_settings_|requests_connection_|jobs_workers\.|billing|code_indexer) ]] || grep -qE 'tickAt\(|mailSidecar\(|realtime_support|realtime_page' "$file"; then
       alone+=("$file")
     else
       shared+=("$file")
@@ -295,7 +297,7 @@ test_journeys() {
   set_failed_requests 100000
   node --test --test-concurrency=3 --test-reporter=tap "${shared[@]}" || broken=yes
   await_beside || broken=yes
-  # These change the settings of login, take all connections, add a table of their own for a while, or tick a clock that has
+  # These change the settings of login, take all connections, add a table of their own for a while, run the indexing jobs of all, or tick a clock that has
   # moved, which runs every habit that is due by then; or they change the policies of realtime, kill its service, or send
   # the mails of all. This concerns everybody.
   node --test --test-concurrency=1 --test-reporter=tap "${alone[@]}" || broken=yes

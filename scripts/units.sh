@@ -78,6 +78,7 @@ unit_value() {
     DESCRIPTION:caddy) echo "Caddy, the one origin" ;;
     DESCRIPTION:realtime) echo "realtime over WebSocket" ;;
     DESCRIPTION:storage) echo "storage of objects" ;;
+    DESCRIPTION:indexer) echo "the index of repositories" ;;
     DESCRIPTION:rotation) echo "rotation of the logs" ;;
     DESCRIPTION:*) echo "$3" ;;
     ORDER:postgres | ORDER:rotation) echo "After=network-online.target" ;;
@@ -88,7 +89,7 @@ unit_value() {
     RESTART:*) unit_restarts ;;
     # SIGINT: connections end, and nothing is lost. If a backend is killed for its memory, the server goes on.
     STOP:postgres) printf 'KillSignal=SIGINT\nKillMode=mixed\nTimeoutStopSec=2min\nOOMPolicy=continue\nLimitNOFILE=65536\n' ;;
-    STOP:sidecar) printf 'KillMode=mixed\nTimeoutStopSec=%s\n' "$((${KIJKO_SHUTDOWN_SECONDS:-25} + 15))" ;;
+    STOP:sidecar | STOP:indexer) printf 'KillMode=mixed\nTimeoutStopSec=%s\n' "$((${KIJKO_SHUTDOWN_SECONDS:-25} + 15))" ;;
     STOP:*) printf 'TimeoutStopSec=30\nLimitNOFILE=65536\n' ;;
     # For the ports 80 and 443.
     CAPABILITIES:caddy) printf 'CapabilityBoundingSet=CAP_NET_BIND_SERVICE\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n' ;;

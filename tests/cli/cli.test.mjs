@@ -13,6 +13,8 @@ describe('misuse and failure have different exit codes', () => {
     ['no-such-command'],
     ['status', '-x'],
     ['up', 'now'],
+    ['up', '--with'],
+    ['up', '--with', 'nothing'],
     ['logs', 'nobody'],
     ['test', 'no-such-area'],
     ['down', 'please'],

@@ -93,6 +93,7 @@ describe('a package', () => {
       'package/bin/kijko-sidecar',
       'package/bin/kijko-realtime',
       'package/bin/kijko-storage',
+      'package/bin/kijko-indexer',
       'package/bin/postgrest',
       'deploy/systemd/',
       'PACKAGE',

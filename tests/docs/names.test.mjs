@@ -118,7 +118,7 @@ test('settings: those of the extension', async () => {
 
 test('settings: those of the environment are those of .env.example', () => {
   const example = [...read('.env.example').matchAll(/^#?([A-Z][A-Z0-9_]+)=/gm)].map(([, name]) => name);
-  const documented = ['The stack', 'Realtime', 'Sidecar', 'Storage'].flatMap((heading) =>
+  const documented = ['Indexer', 'The stack', 'Realtime', 'Sidecar', 'Storage'].flatMap((heading) =>
     cells('docs/reference/settings.md', heading).flatMap(([name]) => namesOf(name)),
   );
   assert.deepEqual(sorted(documented), sorted(example));
@@ -202,7 +202,7 @@ test('sidecar and realtime: the settings that they read', () => {
   const reads = rust().flatMap(({ text }) =>
     [...text.matchAll(/\b\w+\.(?:text|parsed|number|seconds|millis|flag)\(\s*"([A-Z][A-Z0-9_]+)"/g)].map(([, name]) => name),
   );
-  const documented = ['Sidecar', 'Realtime', 'Storage']
+  const documented = ['Sidecar', 'Realtime', 'Storage', 'Indexer']
     .flatMap((part) => cells('docs/reference/settings.md', part))
     .flatMap(([name]) => namesOf(name));
   assert.ok(reads.length >= 15);
