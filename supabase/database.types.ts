@@ -3559,6 +3559,7 @@ export type Database = {
           period_start: string | null;
           status: string | null;
           subscription_id: string | null;
+          tax: number;
           total: number;
         };
         ComputedFields: never;
@@ -3587,6 +3588,7 @@ export type Database = {
           period_start?: string | null;
           status?: string | null;
           subscription_id?: string | null;
+          tax?: number;
           total: number;
         };
         Update: {
@@ -3614,6 +3616,7 @@ export type Database = {
           period_start?: string | null;
           status?: string | null;
           subscription_id?: string | null;
+          tax?: number;
           total?: number;
         };
         Relationships: [
@@ -3698,6 +3701,7 @@ export type Database = {
           metadata_org_id: string | null;
           org_id: string | null;
           past_due_since: string | null;
+          payment_lost_at: string | null;
           status: string;
           tax_rate_ids: string[];
           trial_end: string | null;
@@ -3722,6 +3726,7 @@ export type Database = {
           metadata_org_id?: string | null;
           org_id?: string | null;
           past_due_since?: string | null;
+          payment_lost_at?: string | null;
           status: string;
           tax_rate_ids?: string[];
           trial_end?: string | null;
@@ -3745,6 +3750,7 @@ export type Database = {
           metadata_org_id?: string | null;
           org_id?: string | null;
           past_due_since?: string | null;
+          payment_lost_at?: string | null;
           status?: string;
           tax_rate_ids?: string[];
           trial_end?: string | null;

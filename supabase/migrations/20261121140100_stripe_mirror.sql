@@ -110,6 +110,7 @@ create table public.stripe_subscriptions (
   past_due_since timestamptz,
   latest_invoice_id text,
   tax_rate_ids text[] not null default '{}',
+  payment_lost_at timestamptz,
   livemode boolean not null,
   event_id text not null,
   created_at timestamptz not null,
@@ -144,13 +145,14 @@ comment on column public.stripe_subscriptions.trial_end is 'End of the trial.';
 comment on column public.stripe_subscriptions.past_due_since is 'Since when a payment is past due. private.stripe_grace() counts from here.';
 comment on column public.stripe_subscriptions.latest_invoice_id is 'Latest invoice.';
 comment on column public.stripe_subscriptions.tax_rate_ids is 'Tax rates of all its items that have none of their own.';
+comment on column public.stripe_subscriptions.payment_lost_at is 'When a dispute about a payment was lost. It gives no plan until an invoice is paid after that. Null: never.';
 comment on column public.stripe_subscriptions.livemode is 'False in Stripe''s test mode.';
 comment on column public.stripe_subscriptions.event_id is 'Event that the row reflects.';
 comment on column public.stripe_subscriptions.created_at is 'When it was created in Stripe.';
 comment on column public.stripe_subscriptions.as_of is 'Time of the event that the row reflects.';
 select private.describe_data('public.stripe_subscriptions', '{
   "metadata_org_id, customer_id, status, items, collection_method, current_period_start, current_period_end": "what was bought, and decides the plan",
-  "cancel_at_period_end, cancel_at, canceled_at, ended_at, trial_end, past_due_since, latest_invoice_id, tax_rate_ids, livemode": "what was bought, and decides the plan",
+  "cancel_at_period_end, cancel_at, canceled_at, ended_at, trial_end, past_due_since, latest_invoice_id, tax_rate_ids, payment_lost_at, livemode": "what was bought, and decides the plan",
   "event_id, as_of": "what was bought, and decides the plan"
 }');
 
@@ -163,6 +165,7 @@ create table public.stripe_invoices (
   status text,
   currency text,
   total bigint not null,
+  tax bigint not null default 0,
   amount_due bigint not null,
   amount_paid bigint not null,
   paid_out_of_band boolean not null,
@@ -201,6 +204,7 @@ comment on column public.stripe_invoices.number is 'Number on the invoice. Null 
 comment on column public.stripe_invoices.status is 'draft, open, paid, void or uncollectible.';
 comment on column public.stripe_invoices.currency is 'Currency. Null if the event does not say.';
 comment on column public.stripe_invoices.total is 'Total in the smallest unit of the currency.';
+comment on column public.stripe_invoices.tax is 'VAT in the total.';
 comment on column public.stripe_invoices.amount_due is 'Amount due.';
 comment on column public.stripe_invoices.amount_paid is 'Amount paid.';
 comment on column public.stripe_invoices.paid_out_of_band is 'Whether it was paid outside Stripe, for example by bank transfer.';
@@ -219,7 +223,7 @@ comment on column public.stripe_invoices.event_id is 'Event that the row reflect
 comment on column public.stripe_invoices.created_at is 'When it was created in Stripe. Null if the event does not say.';
 comment on column public.stripe_invoices.as_of is 'Time of the event that the row reflects.';
 select private.describe_data('public.stripe_invoices', '{
-  "customer_id, subscription_id, number, status, currency, total, amount_due, amount_paid, paid_out_of_band": "shows members their invoices",
+  "customer_id, subscription_id, number, status, currency, total, tax, amount_due, amount_paid, paid_out_of_band": "shows members their invoices",
   "amount_remaining, attempt_count, billing_reason, hosted_invoice_url, invoice_pdf, period_start, period_end": "shows members their invoices",
   "due_date, paid_at, deleted, livemode, event_id, as_of": "shows members their invoices"
 }');

@@ -21,6 +21,15 @@ language sql immutable parallel safe
 return coalesce(private.stripe_id(invoice #> '{parent,subscription_details,subscription}'), private.stripe_id(invoice -> 'subscription'));
 comment on function private.stripe_invoice_subscription(jsonb) is 'Id of the subscription that an invoice bills; null for any other invoice.';
 
+create function private.stripe_invoice_tax(invoice jsonb) returns bigint
+language sql immutable parallel safe
+return case jsonb_typeof(invoice -> 'total_taxes')
+  when 'array' then (select coalesce(sum((t.value ->> 'amount')::bigint), 0)::bigint from jsonb_array_elements(invoice -> 'total_taxes') as t)
+  -- Before API version 2025-03-31.
+  else coalesce((invoice ->> 'tax')::bigint, 0)
+end;
+comment on function private.stripe_invoice_tax(jsonb) is 'VAT in the total of an invoice.';
+
 create function private.stripe_time(seconds jsonb) returns timestamptz
 language sql immutable parallel safe
 return to_timestamp((seconds #>> '{}')::double precision);

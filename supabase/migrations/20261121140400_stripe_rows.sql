@@ -160,7 +160,7 @@ declare
   subscription text := private.stripe_invoice_subscription(o);
 begin
   insert into public.stripe_invoices (
-    id, org_id, customer_id, subscription_id, number, status, currency, total, amount_due, amount_paid, paid_out_of_band,
+    id, org_id, customer_id, subscription_id, number, status, currency, total, tax, amount_due, amount_paid, paid_out_of_band,
     amount_remaining, attempt_count, billing_reason, hosted_invoice_url, invoice_pdf, period_start, period_end, due_date, paid_at,
     deleted, livemode, event_id, created_at, as_of
   )
@@ -172,7 +172,7 @@ begin
     ),
     customer, subscription,
     o ->> 'number', o ->> 'status', o ->> 'currency',
-    coalesce((o ->> 'total')::bigint, 0), coalesce((o ->> 'amount_due')::bigint, 0), coalesce((o ->> 'amount_paid')::bigint, 0),
+    coalesce((o ->> 'total')::bigint, 0), private.stripe_invoice_tax(o), coalesce((o ->> 'amount_due')::bigint, 0), coalesce((o ->> 'amount_paid')::bigint, 0),
     -- An amount since API version 2025-03-31, a flag before.
     coalesce((o ->> 'amount_paid_off_stripe')::bigint > 0, (o ->> 'paid_out_of_band')::boolean, false),
     coalesce((o ->> 'amount_remaining')::bigint, 0), coalesce((o ->> 'attempt_count')::integer, 0),
@@ -182,7 +182,7 @@ begin
   )
   on conflict (id, livemode) do update set
     org_id = excluded.org_id, customer_id = excluded.customer_id, subscription_id = excluded.subscription_id, number = excluded.number,
-    status = excluded.status, currency = excluded.currency, total = excluded.total, amount_due = excluded.amount_due,
+    status = excluded.status, currency = excluded.currency, total = excluded.total, tax = excluded.tax, amount_due = excluded.amount_due,
     amount_paid = excluded.amount_paid, paid_out_of_band = excluded.paid_out_of_band,
     amount_remaining = excluded.amount_remaining, attempt_count = excluded.attempt_count,
     billing_reason = excluded.billing_reason, hosted_invoice_url = excluded.hosted_invoice_url, invoice_pdf = excluded.invoice_pdf,

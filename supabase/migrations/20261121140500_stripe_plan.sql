@@ -140,6 +140,19 @@ end
 $$;
 comment on function private.stripe_nothing_owed(text, boolean) is 'Whether a later invoice of a subscription is paid and no invoice that begins a period is unpaid.';
 
+create function private.stripe_is_repaid(subscription text, livemode boolean, lost_at timestamptz) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select from public.stripe_invoices as i
+    where i.subscription_id = stripe_is_repaid.subscription and i.livemode = stripe_is_repaid.livemode
+      and i.status = 'paid' and i.amount_paid > 0 and i.paid_at > lost_at
+  );
+end
+$$;
+comment on function private.stripe_is_repaid(text, boolean, timestamptz) is 'Whether an invoice of a subscription was paid after a payment of it was lost to a dispute.';
+
 create view private.stripe_entitlements with (security_invoker = true) as
 select
   s.id, s.org_id, s.customer_id, s.status, s.status in ('active', 'trialing', 'past_due') as running,
@@ -150,7 +163,8 @@ select
   plan.code is not null and paid.paid and (
     s.status in ('active', 'trialing')
     or (s.status = 'past_due' and s.past_due_since + private.stripe_grace() > kijko.now())
-  ) as live
+  ) and not lost.lost as live,
+  lost.lost
 from public.stripe_subscriptions as s
 left join lateral (
   -- A subscription may have several items, such as a plan and extras. The highest plan and its period count.
@@ -171,8 +185,12 @@ cross join lateral (
   as paid
   -- Kept apart, or the planner would copy the expression to each place that uses it.
   offset 0
-) as paid;
-comment on view private.stripe_entitlements is 'Each Stripe subscription with its plan and period, whether it is running (Stripe still bills it), whether it has been paid for (or needs no payment first), and whether it grants that plan now (live).';
+) as paid
+cross join lateral (
+  select case when s.payment_lost_at is null then false else not private.stripe_is_repaid(s.id, s.livemode, s.payment_lost_at) end as lost
+  offset 0
+) as lost;
+comment on view private.stripe_entitlements is 'Each Stripe subscription with its plan and period, whether it is running (Stripe still bills it), whether it has been paid for (or needs no payment first), whether it grants that plan now (live), and whether a dispute took its payment back (lost).';
 
 create function private.stripe_refresh_plan(org uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -202,7 +220,7 @@ begin
   else
     wanted.plan := 'FREE';
     -- A first payment that has not arrived is no debt: FREE is active.
-    wanted.status := case when best.status in ('canceled', 'unpaid', 'past_due') and best.paid then best.status else 'active' end;
+    wanted.status := case when best.running and best.lost then 'unpaid' when best.status in ('canceled', 'unpaid', 'past_due') and best.paid then best.status else 'active' end;
     wanted.current_period_start := coalesce(
       best.ended_at, best.current_period_start, (select g.created_at from public.organizations as g where g.id = org)
     );

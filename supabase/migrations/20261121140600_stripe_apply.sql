@@ -135,10 +135,13 @@ declare
   owed_nothing boolean := not paid_for and private.stripe_nothing_owed(subscription, latest.livemode);
 begin
   perform private.stripe_upsert_invoice(latest);
-  -- The plan depends on an invoice only through these two. Both are false if the invoice has no subscription.
-  if paid_for or not (
+  -- The plan depends on an invoice only through these two, unless a dispute took a payment back. Both are false if the invoice has no subscription.
+  if not exists (
+    select from public.stripe_subscriptions as s
+    where s.id = subscription and s.livemode = latest.livemode and s.payment_lost_at is not null
+  ) and (paid_for or not (
     owed_nothing or private.stripe_paid_for(subscription, latest.livemode) or private.stripe_nothing_owed(subscription, latest.livemode)
-  ) then
+  )) then
     return;
   end if;
   perform private.stripe_refresh_plan(s.org_id)

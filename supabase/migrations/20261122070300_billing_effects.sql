@@ -7,7 +7,7 @@ create table private.billing_effects (
   id uuid primary key default gen_random_uuid(),
   kind text not null check (kind in (
     'seats', 'cancel', 'meter_event', 'meter_check', 'invoice_item', 'invoice_item_check',
-    'customer', 'tax_id', 'tax_id_removal', 'tax_rate', 'tax', 'session_expiry', 'trial_end', 'duplicate', 'credit_note', 'credit'
+    'customer', 'tax_id', 'tax_id_removal', 'tax_rate', 'tax', 'session_expiry', 'trial_end', 'duplicate', 'credit_note', 'vat_credit', 'invoice', 'comparison'
   )),
   subject text not null check (octet_length(subject) <= 300),
   -- Without a foreign key: an organization that is deleted still cancels.
@@ -87,7 +87,10 @@ begin
     url => account.api_url || path || case when billing_send.method = 'GET' and form is not null then '?' || form else '' end,
     headers => jsonb_build_object('Authorization', jsonb_build_object('secret', 'stripe-api-key'), 'Stripe-Version', account.api_version)
       || case billing_send.method when 'POST' then '{"Content-Type": "application/x-www-form-urlencoded"}'::jsonb else '{}' end,
-    body => case billing_send.method when 'POST' then coalesce(form, '') end
+    body => case billing_send.method when 'POST' then coalesce(form, '') end,
+    -- Of these Stripe does a second one when it has forgotten the first, so after one attempt without an answer its own sum is asked
+    -- for. An outbox that sleeps for days with its database then repeats none.
+    max_attempts => case when billing_send.kind in ('meter_event', 'invoice_item') then 1 else 10 end
   );
   insert into private.billing_effects (kind, subject, organization_id, livemode, request_id, details)
   values (billing_send.kind, billing_send.subject, org, account.livemode, request, billing_send.details)
@@ -177,6 +180,10 @@ begin
           perform private.billing_settle_report(effect, outcome.state, outcome.body);
         when effect.kind in ('customer', 'tax_id', 'tax_id_removal', 'tax_rate') then
           perform private.billing_settle_details(effect, outcome.state, outcome.http_status, outcome.body);
+        when effect.kind = 'vat_credit' and outcome.state = 'done' then
+          update private.billing_effects as e set details = e.details || jsonb_build_object('credit_note', outcome.body ->> 'id') where e.id = effect.id;
+        when effect.kind = 'comparison' then
+          perform private.billing_settle_comparison(effect, outcome.state, outcome.body);
         when effect.kind = 'session_expiry' then
           perform private.billing_settle_session(effect, outcome.state, outcome.http_status);
         else null;

@@ -42,7 +42,7 @@ create table private.billing_disputes (
 );
 create index billing_disputes_organization_idx on private.billing_disputes (organization_id);
 create index billing_disputes_charge_id_idx on private.billing_disputes (charge_id, livemode);
-comment on table private.billing_disputes is 'Payments that their payer disputes at the bank. While one is open, no use beyond the plan is billed; a lost one ends the subscription.';
+comment on table private.billing_disputes is 'Payments that their payer disputes at the bank. While one is open, no use beyond the plan is billed; after a lost one the organization is unpaid.';
 comment on column private.billing_disputes.id is 'Stripe''s id.';
 comment on column private.billing_disputes.livemode is 'False in Stripe''s test mode.';
 comment on column private.billing_disputes.charge_id is 'Payment.';
@@ -87,12 +87,11 @@ begin
       'amount', private.billing_amount(dispute.amount), 'currency', upper(dispute.currency)
     ), 'billing.disputed:' || dispute.id);
     if dispute.status = 'lost' then
-      -- The money is gone, so the plan is unpaid.
-      perform private.billing_send('cancel', s.id, dispute.organization_id, 'DELETE', '/v1/subscriptions/' || s.id, '{}')
-      from private.billing_subscription(dispute.organization_id) as s
-      -- What was bought after that is another matter.
-      where s.id is not null and s.livemode = dispute.livemode and s.created_at <= dispute.as_of
-        and not exists (select from private.billing_effects as e where e.kind = 'cancel' and e.subject = s.id);
+      -- The money is gone, so the plan is unpaid until an invoice is paid. What was bought after that is another matter.
+      update public.stripe_subscriptions as s set payment_lost_at = greatest(s.payment_lost_at, dispute.as_of)
+      from private.billing_subscription(dispute.organization_id) as running
+      where s.id = running.id and s.livemode = running.livemode and s.livemode = dispute.livemode and s.created_at <= dispute.as_of;
+      perform private.stripe_refresh_plan(dispute.organization_id);
     end if;
   end loop;
 end
@@ -156,6 +155,8 @@ begin
   elsif event.object_type = 'tax_id' and customer is not null then
     perform private.billing_keep_tax_id(o, event.livemode, event.type like '%.deleted');
     perform private.billing_note_change(private.billing_customer_organization(customer, event.livemode));
+  elsif event.object_type in ('credit_note', 'mandate') then
+    perform private.billing_keep_document(event);
   elsif event.object_type = 'dispute' and o ->> 'status' not like 'warning%' then
     insert into private.billing_disputes as d (id, livemode, charge_id, status, amount, currency, as_of)
     values (
@@ -171,7 +172,7 @@ begin
   end if;
 end
 $$;
-comment on function private.billing_apply_event(private.stripe_events) is 'Applies an event about a payment, a means of payment, a VAT number or a dispute.';
+comment on function private.billing_apply_event(private.stripe_events) is 'Applies an event about a payment, a means of payment, a VAT number, a credit note, a mandate or a dispute.';
 
 create function private.billing_notify_event(event private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -215,7 +216,7 @@ comment on function private.billing_after_event() is 'Trigger: applies events ab
 -- Deferred: the rows of the event's object are written after the event.
 create constraint trigger stripe_events_billing after insert on private.stripe_events deferrable initially deferred
   for each row when (
-    (new.status = 'ignored' and new.object_type in ('charge', 'dispute', 'payment_method', 'tax_id') and new.payload ->> 'account' is null)
+    (new.status = 'ignored' and new.object_type in ('charge', 'dispute', 'payment_method', 'tax_id', 'credit_note', 'mandate') and new.payload ->> 'account' is null)
     or (new.status = 'applied' and new.type in ('customer.subscription.trial_will_end', 'checkout.session.async_payment_failed'))
   )
   execute function private.billing_after_event();
@@ -283,49 +284,3 @@ begin
 end
 $$;
 comment on function private.billing_remind(integer) is 'Reminds the members of organizations whose grace ends soon, twice. Returns how many it told.';
-
--- ----------------------------------------------------------------------------
--- Reconciliation
--- ----------------------------------------------------------------------------
-
-create function private.billing_compare(subscriptions jsonb, livemode boolean) returns jsonb
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-begin
-  return (
-    with theirs as (
-      select t.value ->> 'id' as id, t.value ->> 'status' as status, (t.value ->> 'cancel_at_period_end')::boolean as cancels,
-        (
-          select jsonb_agg(jsonb_build_object('id', i.value ->> 'id', 'price', i.value ->> 'price', 'quantity', (i.value ->> 'quantity')::bigint) order by i.value ->> 'id' collate "C")
-          from jsonb_array_elements(t.value -> 'items') as i (value)
-        ) as items
-      from jsonb_array_elements(subscriptions) as t (value)
-    ), ours as (
-      select s.id, s.status, s.cancel_at_period_end as cancels, s.org_id,
-        (
-          select jsonb_agg(jsonb_build_object('id', i.value ->> 'id', 'price', i.value ->> 'price', 'quantity', (i.value ->> 'quantity')::bigint) order by i.value ->> 'id' collate "C")
-          from jsonb_array_elements(s.items) as i (value)
-        ) as items
-      from public.stripe_subscriptions as s where s.livemode = billing_compare.livemode
-    ), differences as (
-      select coalesce(t.id, o.id) as id, case
-        when o.id is null and t.status not in ('canceled', 'incomplete_expired') then format('is %s at Stripe and not known here', t.status)
-        when t.id is null and o.status in ('active', 'trialing', 'past_due', 'unpaid') then format('is %s here and not known to Stripe', o.status)
-        when o.id is null or t.id is null then null
-        when o.status <> t.status then format('is %s here and %s at Stripe', o.status, t.status)
-        when o.cancels <> t.cancels and t.status <> 'canceled' then format('cancels with its period: %s here, %s at Stripe', o.cancels, t.cancels)
-        when o.items is distinct from t.items and t.status <> 'canceled' then 'has other prices or quantities at Stripe'
-        when o.org_id is null and t.status in ('active', 'trialing', 'past_due') then 'runs and belongs to no organization'
-      end as difference
-      from theirs as t full join ours as o on o.id = t.id
-      union all
-      select min(o.id), format('is one of %s running subscriptions of the organization %s', count(*), o.org_id)
-      from ours as o where o.org_id is not null and o.status in ('active', 'trialing', 'past_due') group by o.org_id having count(*) > 1
-    )
-    select coalesce(jsonb_agg(d.id || ' ' || d.difference order by d.id, d.difference), '[]') from differences as d where d.difference is not null
-  );
-end
-$$;
-comment on function private.billing_compare(jsonb, boolean) is 'How all subscriptions at Stripe differ from the mirrored ones, in words. Definer: the sidecar holds no table rights.';
-grant execute on function private.billing_compare(jsonb, boolean) to kijko_sidecar;

@@ -12,6 +12,7 @@ create table private.billing_reports (
   meter text not null check (octet_length(meter) <= 63),
   period_end timestamptz not null,
   seq integer not null check (seq > 0),
+  lookup_key text not null check (octet_length(lookup_key) <= 100),
   subscription_id text not null check (octet_length(subscription_id) <= 254),
   customer_id text not null check (octet_length(customer_id) <= 254),
   livemode boolean not null,
@@ -32,6 +33,7 @@ comment on column private.billing_reports.organization_id is 'Organization. It m
 comment on column private.billing_reports.meter is 'Meter.';
 comment on column private.billing_reports.period_end is 'End of the ledger''s period.';
 comment on column private.billing_reports.seq is 'Number of the report within meter and period.';
+comment on column private.billing_reports.lookup_key is 'Metered price that its units are billed at.';
 comment on column private.billing_reports.subscription_id is 'Subscription that is billed.';
 comment on column private.billing_reports.customer_id is 'Customer that is billed.';
 comment on column private.billing_reports.livemode is 'False in Stripe''s test mode.';
@@ -44,7 +46,7 @@ comment on column private.billing_reports.state is 'open, unknown (Stripe''s sum
 comment on column private.billing_reports.created_at is 'When it was made.';
 comment on column private.billing_reports.ended_at is 'When Stripe was known to have it, or not.';
 select private.describe_data('private.billing_reports', '{
-  "organization_id, meter, period_end, seq, subscription_id, customer_id, livemode, used, included, amount, via, amount_cents, state, ended_at":
+  "organization_id, meter, period_end, seq, lookup_key, subscription_id, customer_id, livemode, used, included, amount, via, amount_cents, state, ended_at":
     {"purpose": "what was billed of use", "export": "none", "erasure": "retention"}
 }', 'organization');
 alter table private.billing_reports enable row level security;
@@ -95,6 +97,9 @@ begin
   join kijko.usage(org) as u on u.meter = l.meter
   where s.org_id = org and exists (select from public.prices as c where c.meter = l.meter)
   having count(*) > 0;
+  perform private.billing_note_terms(org, i, u.reset_at, u."limit")
+  from private.billing_metered_items(org) as i join kijko.usage(org) as u on u.meter = (i.price).meter
+  where u."limit" is not null and u.reset_at is not null;
 end
 $$;
 comment on function private.billing_apply_overage(uuid) is 'Sets whether use beyond the limits is billed or refused; the limits stay.';
@@ -158,6 +163,7 @@ declare
   price constant public.prices := item.price;
   before constant bigint := private.billing_reported(org, price.meter, period_end);
   target constant bigint := greatest(used - included, 0);
+  billed_at public.prices := price;
   report private.billing_reports;
 begin
   -- While the period runs, use may also fall (a reservation ends); what is left then is settled at its end.
@@ -171,15 +177,21 @@ begin
   then
     return false;
   end if;
+  -- What is taken back is credited at the price that it was reported at.
+  if target < before then
+    select c.* into billed_at from private.billing_reports as r join public.prices as c on c.lookup_key = r.lookup_key
+    where r.organization_id = org and r.meter = price.meter and r.period_end = billing_report.period_end and r.state <> 'failed' and r.amount > 0
+    order by r.seq desc limit 1;
+  end if;
   insert into private.billing_reports (
-    organization_id, meter, period_end, seq, subscription_id, customer_id, livemode, used, included, amount, via, amount_cents
+    organization_id, meter, period_end, seq, lookup_key, subscription_id, customer_id, livemode, used, included, amount, via, amount_cents
   )
   values (
     org, price.meter, period_end,
     (select coalesce(max(r.seq), 0) + 1 from private.billing_reports as r where r.organization_id = org and r.meter = price.meter and r.period_end = billing_report.period_end),
-    item.subscription_id, item.customer_id, item.livemode, used, included, target - before,
+    billed_at.lookup_key, item.subscription_id, item.customer_id, item.livemode, used, included, target - before,
     case when is_over then 'invoice_item' else 'meter_event' end,
-    case when is_over then private.billing_cents(price, target) - private.billing_cents(price, before) end
+    case when is_over then private.billing_cents(billed_at, target) - private.billing_cents(billed_at, before) end
   )
   returning * into report;
   if report.amount_cents = 0 then
@@ -187,7 +199,7 @@ begin
     where (r.organization_id, r.meter, r.period_end, r.seq) = (report.organization_id, report.meter, report.period_end, report.seq);
     return true;
   end if;
-  perform private.billing_send_report(report, price);
+  perform private.billing_send_report(report, billed_at);
   return true;
 end
 $$;
@@ -199,6 +211,16 @@ as $$
   select concat_ws(':', report.organization_id, report.meter, extract(epoch from report.period_end)::bigint, report.seq)
 $$;
 comment on function private.billing_report_subject(private.billing_reports) is 'The identifier of a report at Stripe.';
+
+create function private.billing_is_running(subscription text, livemode boolean) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from public.stripe_subscriptions as s
+    where s.id = subscription and s.livemode = billing_is_running.livemode and s.status in ('active', 'trialing', 'past_due', 'unpaid', 'paused')
+  )
+$$;
+comment on function private.billing_is_running(text, boolean) is 'Whether a subscription will be invoiced again.';
 
 create function private.billing_send_report(report private.billing_reports, price public.prices) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -213,7 +235,9 @@ begin
     ));
   else
     perform private.billing_send('invoice_item', subject, report.organization_id, 'POST', '/v1/invoiceitems', jsonb_build_object(
-      'customer', report.customer_id, 'subscription', report.subscription_id, 'currency', price.currency, 'amount', report.amount_cents,
+      'customer', report.customer_id,
+      'subscription', case when private.billing_is_running(report.subscription_id, report.livemode) then report.subscription_id end,
+      'currency', price.currency, 'amount', report.amount_cents,
       'description', format('%s until %s: %s', report.meter, to_char(report.period_end, 'YYYY-MM-DD'), report.amount),
       'metadata', jsonb_build_object('kijko_report', subject)
     ));
@@ -260,6 +284,7 @@ as $$
 declare
   report private.billing_reports;
   arrived boolean;
+  rate text;
 begin
   select r.* into report from private.billing_reports as r
   where r.organization_id = effect.organization_id and r.state in ('open', 'unknown') and private.billing_report_subject(r) = effect.subject
@@ -285,6 +310,16 @@ begin
   set state = case arrived when true then 'done' when false then 'failed' else 'unknown' end,
     ended_at = case when arrived is not null then clock_timestamp() end
   where (r.organization_id, r.meter, r.period_end, r.seq) = (report.organization_id, report.meter, report.period_end, report.seq);
+  -- What came after the end of a subscription has no next invoice. Without a country no invoice can be made.
+  if arrived and report.via = 'invoice_item' and not private.billing_is_running(report.subscription_id, report.livemode)
+    and exists (select from public.billing_details as d where d.org_id = report.organization_id)
+  then
+    rate := private.billing_tax(report.organization_id) #>> '{tax_rate,id}';
+    perform private.billing_send('invoice', effect.subject, report.organization_id, 'POST', '/v1/invoices', jsonb_strip_nulls(jsonb_build_object(
+      'customer', report.customer_id, 'auto_advance', true, 'pending_invoice_items_behavior', 'include',
+      'default_tax_rates', case when rate is not null then jsonb_build_array(rate) end
+    )));
+  end if;
   -- A question without an answer is asked again by private.billing_report_use().
   if arrived is null and effect.kind in ('meter_event', 'invoice_item') then
     perform private.billing_check_report(report);
@@ -322,13 +357,7 @@ begin
       for item in select i.* from private.billing_metered_items(org) as i loop
         select u.* into use from kijko.usage(org) as u where u.meter = (item.price).meter;
         continue when use."limit" is null or use.reset_at is null;
-        -- The former period, once: what of it came late.
-        if exists (
-          select from private.billing_reports as r
-          where r.organization_id = org and r.meter = (item.price).meter and r.period_end < use.reset_at and r.period_end > kijko.now() - interval '10 days'
-        ) then
-          n := n + private.billing_report_former(org, item)::integer;
-        end if;
+        perform private.billing_note_terms(org, item, use.reset_at, use."limit");
         n := n + private.billing_report(org, item, use.reset_at, use.used, use."limit", is_over => false)::integer;
       end loop;
     exception when others then
@@ -336,30 +365,7 @@ begin
       raise warning 'billing, use of %: %', org, sqlerrm;
     end;
   end loop;
-  return n;
+  return n + private.billing_settle_periods(max_organizations);
 end
 $$;
 comment on function private.billing_report_use(integer) is 'Tells Stripe of the use beyond what plans include. Returns how many reports it made.';
-
-create function private.billing_report_former(org uuid, item private.billing_metered_item) returns boolean
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  last private.billing_reports;
-  next_month date;
-  used bigint;
-begin
-  select r.* into last from private.billing_reports as r
-  where r.organization_id = org and r.meter = (item.price).meter and r.period_end <= kijko.now()
-  order by r.period_end desc, r.seq desc limit 1;
-  if not found then
-    return false;
-  end if;
-  -- Days are those of the organization's own calendar, whose first of a month begins at most 14 hours before that of UTC, or 12 after.
-  next_month := date_trunc('month', (last.period_end + interval '14 hours') at time zone 'UTC');
-  select coalesce(sum(d.amount), 0) into used
-  from kijko.usage_by_day(org, last.meter, (next_month - interval '1 month')::date, next_month - 1) as d;
-  return private.billing_report(org, item, last.period_end, used, last.included, is_over => true);
-end
-$$;
-comment on function private.billing_report_former(uuid, private.billing_metered_item) is 'Bills or credits, as an invoice item, what of the former period''s use differs from what was reported within it.';

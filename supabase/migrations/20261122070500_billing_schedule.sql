@@ -15,6 +15,8 @@ begin
     perform private.billing_retry_trial_ends();
     perform private.billing_sync_seats();
     perform private.billing_report_use();
+    perform private.billing_credit_vat();
+    perform private.billing_ask_comparisons();
     perform private.billing_remind();
   end if;
 end

@@ -41,7 +41,7 @@ describe('check on a stack that is well', () => {
   it('looks at every part, and at what an operator would', async () => {
     const seen = await levels();
     const names = ['database', 'passwords', 'rest', 'login', 'sidecar', 'caddy', 'rotation', 'sidecar-ready', 'disk', 'keys'];
-    for (const name of [...names, 'queue', 'leases', 'dead-jobs', 'slots', 'partitions', 'vacuum', 'schedule']) {
+    for (const name of [...names, 'queue', 'leases', 'dead-jobs', 'billing', 'slots', 'partitions', 'vacuum', 'schedule']) {
       const warned = name === 'sidecar-ready' && (await sidecarStatus()) === 'degraded';
       assert.equal(seen[name], warned ? 'warning' : 'ok', name);
     }
@@ -93,6 +93,21 @@ describe('check finds', () => {
       assert.match(await finds('partitions', 'critical'), /check_parts\.events/);
     } finally {
       await asSuperuser((client) => client.query('drop schema check_parts cascade'));
+    }
+  });
+
+  it('subscriptions that are not what Stripe has', async () => {
+    await asPostgres((client) =>
+      client.query(`insert into private.billing_account (api_url, api_version, livemode) values ('https://stripe.example.com', 'x', false);
+        insert into private.billing_comparisons (customer_id, livemode, organization_id, compared_at, differences, differs_since)
+        values ('cus_check', false, kijko.platform_org_id(), now(), '["sub_check is active here and canceled at Stripe"]', now() - interval '1 hour')`),
+    );
+    try {
+      assert.match(await finds('billing', 'warning'), /billing_problems/);
+    } finally {
+      await asPostgres((client) =>
+        client.query(`delete from private.billing_comparisons where customer_id = 'cus_check'; delete from private.billing_account`),
+      );
     }
   });
 

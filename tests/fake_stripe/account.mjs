@@ -145,7 +145,7 @@ export class Account extends Objects {
   invoice(subscription, billing_reason, lines) {
     const rates = subscription.default_tax_rates.map((id) => this.find('tax_rate', id).percentage);
     const pending = this.all('invoiceitem').filter(
-      (it) => it.customer === subscription.customer && !it.invoice && billing_reason === 'subscription_cycle',
+      (it) => it.customer === subscription.customer && !it.invoice && ['subscription_cycle', 'manual'].includes(billing_reason),
     );
     const all = [...lines, ...pending.map((it) => ({ description: it.description, amount: it.amount, quantity: 1, period: it.period }))];
     const { subtotal, total } = totals(all, rates);
@@ -156,6 +156,7 @@ export class Account extends Objects {
       currency: 'eur',
       subtotal,
       total,
+      total_taxes: rates.length > 0 ? [{ amount: total - subtotal, tax_behavior: 'exclusive' }] : [],
       amount_due: Math.max(total, 0),
       amount_paid: 0,
       amount_remaining: Math.max(total, 0),
@@ -189,6 +190,15 @@ export class Account extends Objects {
   markFailed(invoice) {
     invoice.attempt_count += 1;
     this.emit('invoice.payment_failed', invoice);
+  }
+
+  /** An invoice of what a customer has pending. */
+  createInvoice(q) {
+    this.find('customer', q.customer);
+    const made = this.invoice({ customer: q.customer, default_tax_rates: values(q.default_tax_rates), id: null }, 'manual', []);
+    this.emit('invoice.finalized', made);
+    if (made.total > 0) this.markPaid(made);
+    return made;
   }
 
   createInvoiceItem(q) {
@@ -293,7 +303,9 @@ export class Account extends Objects {
   /** A paid invoice goes back, in whole or in part. */
   createCreditNote(q) {
     const invoice = this.find('invoice', q.invoice);
-    const amount = Number(q.amount);
+    const amount = q.lines ? sum(values(q.lines).map((it) => Number(it.quantity) * Number(it.unit_amount))) : Number(q.amount);
+    const back = Number(q.refund_amount ?? 0) + Number(q.credit_amount ?? 0);
+    if (invoice.status === 'paid' && back !== amount) throw invalid('credit_amount', 'must say where all of what was paid goes');
     const credited = sum(
       this.all('credit_note')
         .filter((it) => it.invoice === invoice.id)
@@ -311,6 +323,8 @@ export class Account extends Objects {
       number: `${invoice.number}-CN-${this.all('credit_note').length + 1}`,
     });
     made.pdf = `https://pay.stripe.com/credit_notes/${made.id}/pdf`;
+    const customer = this.find('customer', invoice.customer);
+    customer.balance = (customer.balance ?? 0) - Number(q.credit_amount ?? 0);
     this.emit('credit_note.created', made);
     return made;
   }

@@ -70,6 +70,7 @@ const ENDPOINTS = [
     (a, _, q) => a.list('invoice', q, (it) => !q.customer || it.customer === q.customer),
   ],
   ['POST /v1/invoices/create_preview', 'Invoices', 'InvoiceCreatePreviewParams', (a, _, q) => a.preview(q)],
+  ['POST /v1/invoices', 'Invoices', 'InvoiceCreateParams', (a, _, q) => a.createInvoice(q)],
   ['GET /v1/invoices/:id', 'Invoices', 'InvoiceRetrieveParams', (a, id) => a.find('invoice', id)],
   [
     'GET /v1/invoiceitems',

@@ -191,3 +191,42 @@ test('a customer that Stripe no longer has is replaced, and none is left over', 
     { customer_id: ours()[0] },
   ]);
 });
+
+test('VAT that a number turns out not to owe goes back, and what Stripe has otherwise is told', async () => {
+  const payer = await newPayer('BE');
+  await sql("update public.prices set trial_days = 0 where lookup_key = 'pro_monthly'");
+  const { subscription } = await buy(billing, payer).finally(() =>
+    sql("update public.prices set trial_days = 14 where lookup_key = 'pro_monthly'"),
+  );
+  await sql("update public.billing_details set vat_number = 'BE0203201340' where org_id = $1", [payer.org]);
+  // It was given before the invoice.
+  await sql("update public.billing_details set vat_number_since = kijko.now() - interval '1 hour' where org_id = $1", [payer.org]);
+  await answerOfVies(payer.org, 'valid');
+  await sql("update private.vat_credits set charged_until = kijko.now() - interval '6 minutes' where organization = $1", [payer.org]);
+  await sql("update public.stripe_invoices set created_at = kijko.now() - interval '10 minutes' where org_id = $1", [payer.org]);
+  await quiet();
+  await quiet();
+  const vat = Math.round(2900 * 0.21);
+  assert.equal(account().find('customer', subscription.customer).balance, -vat);
+  assert.deepEqual(
+    await sql('select total::int, organization_id from private.billing_credit_notes where organization_id = $1', [payer.org]),
+    [{ total: vat, organization_id: payer.org }],
+  );
+  const [{ settled_with }] = await sql('select settled_with from private.vat_credits where organization = $1', [payer.org]);
+  assert.match(settled_with, /^cn_/);
+
+  // An event is lost: the next day shows it.
+  account().delivering = false;
+  account().cancelSubscription(subscription.id);
+  account().delivering = true;
+  for (const since of ['2 days', '20 minutes']) {
+    await sql(`update private.billing_comparisons set compared_at = compared_at - $2::interval where organization_id = $1`, [
+      payer.org,
+      since,
+    ]);
+    await sql(`update private.billing_effects set ended_at = ended_at - interval '1 hour' where kind = 'comparison'`);
+    await quiet();
+  }
+  const problems = await sql('select problem from private.billing_problems() where organization_id = $1', [payer.org]);
+  assert.deepEqual(problems, [{ problem: `${subscription.id} is active here and canceled at Stripe` }]);
+});

@@ -221,7 +221,7 @@ select results_eq(
   $$select pg_temp.callable('kijko_sidecar')$$,
   array[
     'private.billing_catalogue()',
-    'private.billing_compare(jsonb,boolean)',
+    'private.billing_compare(jsonb,boolean,text)',
     'private.billing_end_session(text,boolean,text)',
     'private.billing_open(text,boolean)',
     'private.billing_record_customer(uuid,boolean,text,text)',

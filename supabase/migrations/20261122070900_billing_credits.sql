@@ -1,0 +1,143 @@
+-- ============================================================================
+-- Billing: credit notes and mandates, and the VAT that goes back when a number turns out to have been valid.
+-- ============================================================================
+
+create table private.billing_credit_notes (
+  id text not null check (octet_length(id) <= 254),
+  livemode boolean not null,
+  organization_id uuid references public.organizations (id) on delete set null,
+  invoice_id text not null check (octet_length(invoice_id) <= 254),
+  number text check (octet_length(number) <= 254),
+  status text not null check (octet_length(status) <= 100),
+  reason text check (octet_length(reason) <= 100),
+  total bigint not null,
+  currency text not null check (octet_length(currency) <= 10),
+  pdf text check (octet_length(pdf) <= 5000),
+  as_of timestamptz not null,
+  primary key (id, livemode)
+);
+create index billing_credit_notes_organization_idx on private.billing_credit_notes (organization_id);
+create index billing_credit_notes_invoice_idx on private.billing_credit_notes (invoice_id, livemode);
+comment on table private.billing_credit_notes is 'Credit notes at Stripe.';
+comment on column private.billing_credit_notes.id is 'Stripe''s id.';
+comment on column private.billing_credit_notes.livemode is 'False in Stripe''s test mode.';
+comment on column private.billing_credit_notes.organization_id is 'Organization; null while unknown.';
+comment on column private.billing_credit_notes.invoice_id is 'Invoice of which it takes something back.';
+comment on column private.billing_credit_notes.number is 'Number on the credit note.';
+comment on column private.billing_credit_notes.status is 'issued or void.';
+comment on column private.billing_credit_notes.reason is 'duplicate, fraudulent, order_change, product_unsatisfactory, or null.';
+comment on column private.billing_credit_notes.total is 'Total in the smallest unit of the currency.';
+comment on column private.billing_credit_notes.currency is 'Currency.';
+comment on column private.billing_credit_notes.pdf is 'URL of the PDF file.';
+comment on column private.billing_credit_notes.as_of is 'Time of the event that the row shows.';
+select private.describe_data('private.billing_credit_notes', '{
+  "id, livemode, organization_id, invoice_id, number, status, reason, total, currency, pdf, as_of": {"purpose": "what was taken back of invoices", "export": "none"}
+}', 'organization');
+alter table private.billing_credit_notes enable row level security;
+
+create table private.billing_mandates (
+  id text not null check (octet_length(id) <= 254),
+  livemode boolean not null,
+  payment_method_id text check (octet_length(payment_method_id) <= 254),
+  status text not null check (octet_length(status) <= 100),
+  reference text check (octet_length(reference) <= 254),
+  as_of timestamptz not null,
+  primary key (id, livemode)
+);
+create index billing_mandates_method_idx on private.billing_mandates (payment_method_id, livemode);
+comment on table private.billing_mandates is 'Mandates by which bank accounts are debited. Its payment method names the customer.';
+comment on column private.billing_mandates.id is 'Stripe''s id.';
+comment on column private.billing_mandates.livemode is 'False in Stripe''s test mode.';
+comment on column private.billing_mandates.payment_method_id is 'Bank account.';
+comment on column private.billing_mandates.status is 'active, pending or inactive (withdrawn, or refused by the bank).';
+comment on column private.billing_mandates.reference is 'Reference that the payer''s bank shows.';
+comment on column private.billing_mandates.as_of is 'Time of the event that the row shows.';
+select private.describe_data('private.billing_mandates', '{
+  "id, livemode, payment_method_id, status, reference, as_of": {"purpose": "proves that a bank account may be debited", "export": "none"}
+}', 'organization');
+alter table private.billing_mandates enable row level security;
+
+create function private.billing_keep_document(event private.stripe_events) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  o constant jsonb := event.payload #> '{data,object}';
+begin
+  if event.object_type = 'mandate' then
+    insert into private.billing_mandates as m (id, livemode, payment_method_id, status, reference, as_of)
+    values (
+      event.object_id, event.livemode, private.stripe_id(o -> 'payment_method'), o ->> 'status',
+      coalesce(o #>> '{payment_method_details,sepa_debit,reference}', o ->> 'reference'), event.created
+    )
+    on conflict (id, livemode) do update set
+      payment_method_id = excluded.payment_method_id, status = excluded.status, reference = coalesce(excluded.reference, m.reference), as_of = excluded.as_of
+    -- The later state wins; of one second, the end.
+    where excluded.as_of > m.as_of or (excluded.as_of = m.as_of and excluded.status = 'inactive');
+    return;
+  end if;
+  insert into private.billing_credit_notes as c (id, livemode, organization_id, invoice_id, number, status, reason, total, currency, pdf, as_of)
+  values (
+    event.object_id, event.livemode, private.billing_customer_organization(private.stripe_id(o -> 'customer'), event.livemode),
+    private.stripe_id(o -> 'invoice'), o ->> 'number', o ->> 'status', o ->> 'reason', coalesce((o ->> 'total')::bigint, 0),
+    coalesce(o ->> 'currency', 'eur'), o ->> 'pdf', event.created
+  )
+  on conflict (id, livemode) do update set
+    organization_id = coalesce(excluded.organization_id, c.organization_id), status = excluded.status, pdf = excluded.pdf, as_of = excluded.as_of
+  -- Void is final.
+  where c.status <> 'void' and (excluded.as_of >= c.as_of or excluded.status = 'void');
+end
+$$;
+comment on function private.billing_keep_document(private.stripe_events) is 'Keeps a credit note or mandate as Stripe has reported it.';
+
+-- ----------------------------------------------------------------------------
+-- VAT that goes back
+-- ----------------------------------------------------------------------------
+
+create function private.billing_credit_vat(max_credits integer default 100) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  due record;
+  charged record;
+  n integer := 0;
+  is_open boolean;
+begin
+  for due in
+    select c.credit_id, c.org_id, c.vat_number, c.charged_from, c.charged_until from private.vat_credits_due() as c
+    -- Events of invoices come late.
+    where c.charged_until < kijko.now() - interval '5 minutes' and exists (select from private.billing_account) limit max_credits
+  loop
+    is_open := false;
+    for charged in
+      select i.id, i.status, i.tax, due.credit_id || ':' || i.id as subject
+      from public.stripe_invoices as i join private.billing_account as a on a.livemode = i.livemode
+      where i.org_id = due.org_id and i.tax > 0 and i.status in ('paid', 'open')
+        and i.created_at >= due.charged_from and i.created_at < due.charged_until
+      order by i.id
+    loop
+      continue when exists (
+        select from private.billing_effects as e where e.kind = 'vat_credit' and e.subject = charged.subject and e.state = 'done'
+      );
+      is_open := true;
+      continue when private.billing_is_recent('vat_credit', charged.subject, '{}');
+      n := n + (private.billing_send('vat_credit', charged.subject, due.org_id, 'POST', '/v1/credit_notes', jsonb_strip_nulls(jsonb_build_object(
+        'invoice', charged.id,
+        'lines', jsonb_build_array(jsonb_build_object(
+          'type', 'custom_line_item', 'quantity', 1, 'unit_amount', charged.tax, 'description', 'VAT, reverse-charged: ' || due.vat_number
+        )),
+        -- What was paid goes to the customer's balance and lowers the next invoice.
+        'credit_amount', case charged.status when 'paid' then charged.tax end,
+        'metadata', jsonb_build_object('kijko_vat_credit', due.credit_id)
+      ))) is not null)::integer;
+    end loop;
+    continue when is_open;
+    perform private.vat_credits_settle(due.credit_id, coalesce((
+      select left(string_agg(e.details ->> 'credit_note', ' ' order by e.created_at), 500)
+      from private.billing_effects as e where e.kind = 'vat_credit' and starts_with(e.subject, due.credit_id || ':')
+    ), 'nothing was charged'));
+  end loop;
+  return n;
+end
+$$;
+comment on function private.billing_credit_vat(integer) is 'Credits the VAT of invoices of times in which a number was valid and not yet known to be: by a credit note for each, whose amount lowers the next invoice. A second credit note of an invoice Stripe refuses. Returns how many it asked for.';
