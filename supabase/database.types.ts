@@ -4850,12 +4850,32 @@ export type Database = {
         Returns: string | null;
       };
       leave_organization: { Args: { org_id: string }; Returns: undefined };
+      list_code_files: {
+        Args: { after_path?: string | null; branch?: string | null; n?: number; path?: string | null; repository_id: string };
+        Returns: Database['public']['CompositeTypes']['code_file'][];
+        SetofOptions: {
+          from: '*';
+          to: 'code_file';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       list_connection_providers: {
         Args: Record<PropertyKey, never>;
         Returns: Database['public']['CompositeTypes']['connection_provider'][];
         SetofOptions: {
           from: '*';
           to: 'connection_provider';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      list_file_symbols: {
+        Args: { branch?: string | null; path: string; repository_id: string };
+        Returns: Database['public']['CompositeTypes']['symbol_match'][];
+        SetofOptions: {
+          from: '*';
+          to: 'symbol_match';
           isOneToOne: false;
           isSetofReturn: true;
         };
@@ -5128,6 +5148,16 @@ export type Database = {
           type?: string;
         };
         Returns: Json;
+      };
+      read_code_file: {
+        Args: { branch?: string | null; end_line?: number | null; path: string; repository_id: string; start_line?: number };
+        Returns: Database['public']['CompositeTypes']['code_content'];
+        SetofOptions: {
+          from: '*';
+          to: 'code_content';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       recover_webhooks: { Args: { endpoint_id: string; since: string }; Returns: number };
       redeliver_reflex_delivery: {
@@ -5639,6 +5669,26 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      search_code: {
+        Args: {
+          branch?: string | null;
+          context?: number;
+          languages?: string[] | null;
+          match_case?: boolean;
+          n?: number;
+          path?: string | null;
+          q: string;
+          repository_id?: string | null;
+          whole_word?: boolean;
+        };
+        Returns: Database['public']['CompositeTypes']['code_match'][];
+        SetofOptions: {
+          from: '*';
+          to: 'code_match';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       search_skills: {
         Args: {
           enabled?: boolean | null;
@@ -5673,6 +5723,25 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'skills';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
+      search_symbols: {
+        Args: {
+          branch?: string | null;
+          kinds?: string[] | null;
+          languages?: string[] | null;
+          min_score?: number;
+          n?: number;
+          path?: string | null;
+          q: string;
+          repository_id?: string | null;
+        };
+        Returns: Database['public']['CompositeTypes']['symbol_match'][];
+        SetofOptions: {
+          from: '*';
+          to: 'symbol_match';
           isOneToOne: false;
           isSetofReturn: true;
         };
@@ -5800,6 +5869,26 @@ export type Database = {
           to: 'execution_summary';
           isOneToOne: true;
           isSetofReturn: false;
+        };
+      };
+      symbol_graph: {
+        Args: {
+          at_commit?: string | null;
+          branch?: string | null;
+          depth?: number;
+          direction?: string;
+          kinds?: string[] | null;
+          n?: number;
+          path?: string | null;
+          repository_id?: string | null;
+          symbol: string;
+        };
+        Returns: Database['public']['CompositeTypes']['code_edge'][];
+        SetofOptions: {
+          from: '*';
+          to: 'code_edge';
+          isOneToOne: false;
+          isSetofReturn: true;
         };
       };
       test_reflex: {
@@ -6005,6 +6094,49 @@ export type Database = {
         url: string | null;
         expires_at: string | null;
       };
+      code_content: {
+        path: string | null;
+        commit_sha: string | null;
+        language: string | null;
+        bytes: number | null;
+        lines: number | null;
+        skipped: string | null;
+        start_line: number | null;
+        content: string | null;
+      };
+      code_edge: {
+        depth: number | null;
+        repository_id: string | null;
+        branch: string | null;
+        source_path: string | null;
+        source_symbol: string | null;
+        kind: string | null;
+        target_path: string | null;
+        target_symbol: string | null;
+        resolution: string | null;
+        line: number | null;
+        from_commit: string | null;
+        to_commit: string | null;
+      };
+      code_file: {
+        path: string | null;
+        language: string | null;
+        bytes: number | null;
+        lines: number | null;
+        skipped: string | null;
+        oid: string | null;
+      };
+      code_match: {
+        repository_id: string | null;
+        branch: string | null;
+        path: string | null;
+        language: string | null;
+        line: number | null;
+        column: number | null;
+        text: string | null;
+        before: string[] | null;
+        after: string[] | null;
+      };
       connection_provider: {
         provider: string | null;
         scopes: string[] | null;
@@ -6133,6 +6265,23 @@ export type Database = {
         p95_ms: number | null;
         first_used_at: string | null;
         last_used_at: string | null;
+      };
+      symbol_match: {
+        score: number | null;
+        match: string | null;
+        repository_id: string | null;
+        branch: string | null;
+        path: string | null;
+        language: string | null;
+        name: string | null;
+        kind: string | null;
+        parent: string | null;
+        signature: string | null;
+        documentation: string | null;
+        exported: boolean | null;
+        line: number | null;
+        column: number | null;
+        end_line: number | null;
       };
       webhook_attempt: {
         attempt: number | null;

@@ -37,10 +37,14 @@ begin
     limit max_rows
   ));
   get diagnostics more = row_count;
+  purged := purged + more;
+  delete from private.code_edges as e
+  where e.ctid = any (array(select o.ctid from private.code_edges as o where o.closed_at < kijko.now() - interval '90 days' limit max_rows));
+  get diagnostics more = row_count;
   return purged + more;
 end
 $$;
-comment on function private.code_purge(integer) is 'Deletes blobs that no branch has had for a day, and indexing jobs that ended 30 days ago or before the last 200 of their repository. Returns how many rows it deleted.';
+comment on function private.code_purge(integer) is 'Deletes blobs that no branch has had for a day, indexing jobs that ended 30 days ago or before the last 200 of their repository, and edges that were closed 90 days ago. Returns how many rows it deleted.';
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
 select cron.schedule('kijko-code-purge', '23 * * * *', 'select private.code_purge()');

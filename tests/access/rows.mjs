@@ -117,6 +117,23 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.indexing_jobs (id, org_id, repository_id, branch, trigger, status, error_code, finished_at)
     values (${t.indexing}, ${t.org}, ${t.repository}, 'main', 'manual', 'failed', 'fetch_failed', now()),
       (${t.secretIndexing}, ${t.org}, ${t.secretRepository}, 'main', 'manual', 'failed', 'fetch_failed', now())`,
+  sql`with blob as (
+      insert into private.code_blobs (organization, oid, bytes, lines, language, content)
+      values (${t.org}, repeat('a', 40), 22, 1, 'rust', 'fn matrix_symbol() {}') returning id
+    ), symbol as (
+      insert into private.code_symbols (
+        organization, blob_id, ordinal, name, kind, start_line, start_column, end_line, end_column, name_line, name_column
+      )
+      select ${t.org}, id, 0, 'matrix_symbol', 'function', 1, 0, 1, 21, 1, 3 from blob
+    ), edge as (
+      insert into private.code_edges (
+        organization, branch_id, source_path, source_symbol, kind, name, target_path, target_symbol, resolution, line, from_seq, from_commit
+      )
+      select ${t.org}, b.id, 'src/matrix.rs', 'caller', 'call', 'matrix_symbol', 'src/matrix.rs', 'matrix_symbol', 'exact', 1, 0, repeat('1', 40)
+      from unnest(array[${t.branch}, ${t.secretBranch}]::uuid[]) as b (id)
+    )
+    insert into private.code_tree_entries (organization, branch_id, path, blob_id, mode)
+    select ${t.org}, b.id, 'src/matrix.rs', blob.id, 33188 from blob, unnest(array[${t.branch}, ${t.secretBranch}]::uuid[]) as b (id)`,
   sql`delete from public.indexing_job_events where org_id = ${t.org}`,
   sql`insert into public.indexing_job_events (id, org_id, indexing_job_id, event)
     values (${t.indexingEvent}, ${t.org}, ${t.indexing}, 'failed'), (${t.secretIndexingEvent}, ${t.org}, ${t.secretIndexing}, 'failed')`,
@@ -183,7 +200,7 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`delete from public.jobs where org_id = ${t.org} and kind = 'prompt_check'`,
   sql`delete from public.notifications where org_id = ${t.org} and type = 'approval.requested'`,
   // A limit that is half used up, so that there is an alert, and no notification of it while the cases run; nothing else uses this meter.
-  sql`do ${`begin perform kijko.set_limit('${t.org}', 'code_searches', 'month', 10); perform kijko.consume('${t.org}', 'code_searches', 5); end`}`,
+  sql`do ${`begin perform kijko.set_limit('${t.org}', 'code_searches', 'month', 10); perform kijko.consume('${t.org}', 'code_searches', 5); perform kijko.set_limit('${t.org}', 'code_searches', 'month', 1000); end`}`,
   stripe(t),
 ];
 

@@ -1,7 +1,7 @@
 -- The index of repositories: who asks for it and sees it, how jobs run, and what the indexer may do.
 begin;
 \ir 000_helpers.sql
-select plan(77);
+select plan(93);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -161,6 +161,41 @@ select tests.act_as('ada');
 select results_eq(
   format('select status, last_error_code from public.repositories where id = %L', :'merger'), $$values ('failed', 'branch_not_found')$$, 'the repository says why'
 );
+
+-- ---- webhooks: a push of an indexed branch, once; other branches; renames, and none with a connection
+select tests.act_as_superuser();
+create function tests.delivers(event text, payload jsonb) returns text language sql security definer as $$
+  insert into public.webhook_deliveries (org_id, repository_id, event, payload)
+  select r.org_id, r.id, delivers.event, delivers.payload from public.repositories as r where r.clone_url like '%/acme/app%' or r.full_name = 'acme/moved';
+  select string_agg(j.branch || ' ' || j.trigger, ', ' order by j.branch) from public.indexing_jobs as j where j.status = 'queued' and j.trigger = 'push'
+$$;
+select private.code_end(j, 'cancelled') from public.indexing_jobs as j where j.status in ('queued', 'running');
+select is(tests.delivers('push', '{"ref": "refs/heads/other"}'), null, 'a branch that is not indexed');
+select is(tests.delivers('push', '{"ref": "refs/tags/v1"}'), null, 'a tag');
+select is(tests.delivers('push', '{"ref": ["x"]}'), null, 'what is no push');
+select is(tests.delivers('push', '{"ref": "refs/heads/main", "forced": true}'), 'main push', 'a push');
+select is(tests.delivers('push', '{"ref": "refs/heads/main"}'), 'main push', 'the next one joins it');
+select is(tests.delivers('create', '{"ref": "release/2", "ref_type": "branch"}'), 'main push, release/2 push', 'a new branch');
+select is(tests.delivers('delete', '{"ref": "release/9", "ref_type": "tag"}'), 'main push, release/2 push', 'a deleted tag');
+select is(tests.delivers('repository', '{"action": "renamed", "repository": {"full_name": "acme/moved"}}'), 'main push, release/2 push', 'a rename');
+select is((select clone_url from public.repositories where id = :'app'), 'https://github.com/acme/moved.git', 'is followed');
+select isnt(tests.delivers('repository', '{"action": "renamed", "repository": {"full_name": "../../evil"}}'), null, 'a name that is none');
+select is((select clone_url from public.repositories where id = :'app'), 'https://github.com/acme/moved.git', 'is not');
+insert into public.connections (org_id, provider, account_id, authorized_by) values (tests.org('ada'), 'github', '1', tests.id('ada')) returning id as connection \gset
+select tests.act_as('vic', tests.org('ada'));
+select is(tests.changed(format('update public.repositories set connection_id = %L where id = %L', :'connection', :'app')), 0::bigint, 'a viewer gives a repository no token');
+select tests.act_as_superuser();
+update public.memberships set role = 'owner' where user_id = tests.id('mem') and org_id = tests.org('ada');
+select tests.act_as('mem', tests.org('ada'));
+select tests.refuses(format('update public.repositories set connection_id = %L where id = %L', :'connection', :'app'), 'permission_denied', 'nor another owner that of a colleague');
+select tests.act_as('ada');
+update public.repositories set connection_id = :'connection' where id = :'app';
+select tests.act_as('mem', tests.org('ada'));
+select tests.refuses(format('update public.repositories set clone_url = %L where id = %L', 'https://github.com/acme/other', :'app'), 'permission_denied', 'a colleague does not choose what the token reads');
+select tests.act_as_superuser();
+select isnt(tests.delivers('repository', '{"action": "transferred", "repository": {"full_name": "evil/app"}}'), null, 'a transfer');
+select is((select full_name from public.repositories where id = :'app'), 'acme/moved', 'does not move a token');
+select tests.act_as('ada');
 
 -- ---- deletion
 delete from public.repositories where id = :'app';

@@ -55,6 +55,8 @@ declare
   indexing public.indexing_jobs := private.code_hold(worker, job_id, attempt);
   branch public.repository_branches;
   queue_job public.jobs;
+  paths text[];
+  names text[];
 begin
   if indexing.id is null or indexing.status <> 'running' then
     return null;
@@ -83,7 +85,13 @@ begin
     perform kijko.fail('conflict', 'the branch has moved since this attempt began');
   end if;
   perform private.code_narrow_staged(indexing, branch.id);
+  paths := array(select e.path from private.code_staged_entries as e where e.organization = indexing.org_id and e.indexing_job_id = indexing.id);
+  names := private.code_changed_names(indexing.org_id, indexing.id, branch.id);
   perform private.code_merge_staged(indexing, branch.id);
+  if cardinality(paths) > 0 then
+    -- Many files at once are compared faster as a whole.
+    perform private.code_move_edges(indexing, branch.id, commit_sha, case when cardinality(paths) <= 1000 then paths end, names);
+  end if;
   delete from private.code_staged_entries as e where e.organization = indexing.org_id and e.indexing_job_id = indexing.id;
   update public.repository_branches as b
   set commit_sha = commit_sha, committed_at = committed_at, indexed_at = kijko.now(), indexing_seq = indexing.seq, files = t.files, bytes = t.bytes

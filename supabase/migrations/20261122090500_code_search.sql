@@ -1,0 +1,181 @@
+-- ============================================================================
+-- Code: search for symbols.
+--
+-- Searches are definer functions: a policy would keep the indexes of text from being used. Each names one organization, checks
+-- repositories:read there, and reads blobs only through branches that the caller sees. Each counts as one of code_searches.
+-- ============================================================================
+
+create function private.code_branches(org uuid, repository_id uuid, branch text) returns uuid[]
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+begin
+  return array(
+    select b.id
+    from public.repositories as r
+    join public.repository_branches as b on b.org_id = r.org_id and b.repository_id = r.id
+    where r.org_id = org and (repository_id is null or r.id = repository_id)
+      and (r.project_id = any (array(select private.projects_hidden_ids()))) is not true
+      and b.name = coalesce(branch, private.code_indexed_branch(r))
+  );
+end
+$$;
+comment on function private.code_branches(uuid, uuid, text) is 'The branches that a search of the caller reads: of one repository or all, the named branch or the default one. Called by definer functions that have checked repositories:read.';
+
+create function private.code_meter(org uuid, repository_id uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+-- Restored when the function ends: the attributes are those of this use only.
+set kijko.usage_attributes = '{}'
+as $$
+declare
+  monthly bigint;
+  verdict kijko.verdict;
+begin
+  -- The ledger cannot be written in a READ ONLY transaction, which a GET has and a key that only reads. Such searches have a day's
+  -- share of the plan of their own, in shared memory.
+  if current_setting('transaction_read_only') = 'on' then
+    select u."limit" into monthly from kijko.usage(org) as u where u.meter = 'code_searches';
+    if monthly is not null then
+      verdict := kijko.rate_limit('code_searches:' || org, least(greatest(monthly / 30, 1), 1000000)::integer, interval '1 day');
+      if verdict.allowed is not true then
+        perform private.refuse_rate(verdict.retry_after, 'searches that only read: a thirtieth of the month''s, a day');
+      end if;
+    end if;
+    return;
+  end if;
+  perform set_config('kijko.usage_attributes', jsonb_strip_nulls(jsonb_build_object(
+    'member', kijko.user_id(), 'key', kijko.api_key_id(), 'repository', repository_id,
+    'project', (select r.project_id from public.repositories as r where r.org_id = org and r.id = repository_id)
+  ))::text, true);
+  perform kijko.consume(org, 'code_searches', 1);
+end
+$$;
+comment on function private.code_meter(uuid, uuid) is 'Counts a search of code. Fails with quota_exceeded beyond the plan, and in a READ ONLY transaction with rate_limited beyond a thirtieth of it a day.';
+
+create function private.code_search_scope(repository_id uuid, branch text) returns uuid[]
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  org uuid;
+  branches uuid[];
+begin
+  perform private.tenancy_require_caller();
+  org := private.tenancy_require_org_with('repositories:read');
+  if repository_id is not null and not exists (
+    select 1 from public.repositories as r
+    where r.org_id = org and r.id = repository_id and (r.project_id = any (array(select private.projects_hidden_ids()))) is not true
+  ) then
+    perform kijko.fail('not_found', 'no such repository');
+  end if;
+  branches := private.code_branches(org, repository_id, branch);
+  perform private.code_meter(org, repository_id);
+  return branches;
+end
+$$;
+comment on function private.code_search_scope(uuid, text) is 'Checks that the caller may search the code of the organization of the request, counts the search, and returns the branches that it reads. Fails with not_identified, not_a_member, permission_denied, not_found or quota_exceeded.';
+
+create type public.symbol_match as (
+  score real, match text, repository_id uuid, branch text, path text, language text, name text, kind text, parent text, signature text,
+  documentation text, exported boolean, line integer, "column" integer, end_line integer
+);
+comment on type public.symbol_match is 'Result of search_symbols() and list_file_symbols(): a definition, how it matches (exact, prefix, word, infix, or file) and how well, from 0 to 1. Nullable: language, parent, signature, documentation.';
+
+create function private.code_rank_symbol(match text, q text, name text, kind text, exported boolean, path text) returns real
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+return (
+  case match when 'exact' then 0.85 when 'prefix' then 0.6 when 'word' then 0.4 else 0.2 end
+  -- The more of the name was asked for, the better.
+  + 0.1 * char_length(q) / greatest(char_length(name), 1)
+  + case when exported then 0.03 else 0 end
+  + case when kind in ('variable', 'field', 'property', 'variant', 'constant') then 0 else 0.02 end
+  - case when path ~ '(^|/)(tests?|__tests__|spec|bench(es)?|examples?|vendor)/|[._-](test|spec)\.' then 0.05 else 0 end
+)::real;
+comment on function private.code_rank_symbol(text, text, text, text, boolean, text) is 'How well a symbol matches: by its tier, the share of the name that was asked for, its kind, and its file.';
+
+-- One tier after the other, each by its own index, until there are enough. Of a tier at most 500 symbols are ranked.
+create function private.code_find_symbols(
+  org uuid, branches uuid[], q text, kinds text[], languages text[], path text, min_score real, n integer
+) returns setof public.symbol_match
+language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_variable
+declare
+  wanted constant text := lower(q) collate "C";
+  beyond constant text := wanted || chr(1114111);
+  tier text;
+  found_rows integer := 0;
+  added integer;
+begin
+  foreach tier in array array['exact', 'prefix', 'word', 'infix'] loop
+    exit when found_rows >= n or (tier = 'infix' and octet_length(q) < 3)
+      or private.code_rank_symbol(tier, q, q, 'function', true, '') < min_score;
+    return query
+    select x.*
+    from (
+      select private.code_rank_symbol(tier, q, s.name, s.kind, s.exported, t.path) as score, tier as match, b.repository_id, b.name as branch,
+        t.path::text, o.language, s.name, s.kind, p.name as parent, s.signature, s.documentation, s.exported, s.name_line, s.name_column, s.end_line
+      from (
+        (select e.* from private.code_symbols as e where tier = 'exact' and e.organization = org and e.lower_name = wanted limit 500)
+        union all
+        (
+          select e.* from private.code_symbols as e
+          where tier = 'prefix' and e.organization = org and e.lower_name > wanted and e.lower_name < beyond
+          order by e.lower_name limit 500
+        )
+        union all
+        (
+          select e.* from private.code_symbols as e
+          where tier = 'word' and kijko.name_grams(e.name, e.organization) @> kijko.name_grams(wanted, org) and e.organization = org
+            and strpos(e.lower_name, wanted) > 0 and not starts_with(e.lower_name, wanted)
+          limit 500
+        )
+        union all
+        (
+          select e.* from private.code_symbols as e
+          where tier = 'infix' and kijko.name_grams(e.name, e.organization) @> kijko.text_grams(wanted, org) and e.organization = org
+            and strpos(e.lower_name, wanted) > 0 and not starts_with(e.lower_name, wanted)
+            and not kijko.name_grams(e.name, e.organization) @> kijko.name_grams(wanted, org)
+          limit 500
+        )
+      ) as s
+      join private.code_tree_entries as t on t.organization = org and t.blob_id = s.blob_id and t.branch_id = any (branches)
+      join public.repository_branches as b on b.id = t.branch_id
+      join private.code_blobs as o on o.organization = org and o.id = s.blob_id
+      left join private.code_symbols as p on p.organization = org and p.blob_id = s.blob_id and p.ordinal = s.parent
+      where (kinds is null or s.kind = any (kinds)) and (languages is null or o.language = any (languages))
+        and (path is null or starts_with(t.path, path))
+    ) as x
+    where x.score >= min_score
+    order by x.score desc, x.name, x.path, x.name_line
+    limit n - found_rows;
+    get diagnostics added = row_count;
+    found_rows := found_rows + added;
+  end loop;
+end
+$$;
+comment on function private.code_find_symbols(uuid, uuid[], text, text[], text[], text, real, integer) is 'The best symbols of these branches for search_symbols().';
+
+create function public.search_symbols(
+  q text, kinds text[] default null, languages text[] default null, path text default null, repository_id uuid default null,
+  branch text default null, min_score real default 0, n integer default 20
+) returns setof public.symbol_match
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  branches uuid[];
+begin
+  if q is null or char_length(q) not between 1 and 200 then
+    perform kijko.fail('invalid_input', 'q: 1 to 200 characters');
+  elsif n is null or n not between 1 and 200 then
+    perform kijko.fail('invalid_input', 'n: 1 to 200');
+  elsif min_score is null or char_length(path) > 1024 or cardinality(kinds) > 20 or cardinality(languages) > 20 then
+    perform kijko.fail('invalid_input', 'min_score: a number; path: at most 1,024 characters; kinds, languages: at most 20');
+  end if;
+  branches := private.code_search_scope(repository_id, branch);
+  return query select f.* from private.code_find_symbols(public.org_id(), branches, q, kinds, languages, path, min_score, n) as f;
+end
+$$;
+comment on function public.search_symbols(text, text[], text[], text, uuid, text, real, integer) is 'Definitions whose name is q, begins with it, has it as a word (findUser, find_user) or contains it, in any case; best first. path is a prefix. Reads the default branches, or the named one. Counts as one of code_searches. Requires repositories:read. Definer: it names the organization and checks the permission itself, so that indexes are used.';
+grant execute on function public.search_symbols(text, text[], text[], text, uuid, text, real, integer) to authenticated;
