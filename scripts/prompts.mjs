@@ -1,6 +1,7 @@
 // Prompts as files: `push`, `pull` and `diff` between a folder and the API, over HTTP with an API key. ./kijko prompts runs it; so may
-// a pull request's check, which needs this file, prompts_files.mjs and Node.js 20. Exit codes: 0 done or the same, 1 differs or failed, 2 misused.
+// a pull request's check, which needs this file, api_call.mjs, prompts_files.mjs and Node.js 20. Exit codes: 0 done or the same, 1 differs or failed, 2 misused.
 import { parseArgs } from 'node:util';
+import { call, err, Failure, out } from './api_call.mjs';
 import { differences, diffLines, format, readFolder, withVersion, write } from './prompts_files.mjs';
 
 const USAGE = `./kijko prompts push DIR   files become versions of prompts   (--message TEXT, --label LABEL, --reason TEXT, --force, --dry-run)
@@ -9,48 +10,6 @@ const USAGE = `./kijko prompts push DIR   files become versions of prompts   (--
   --prefix FOLDER: only the prompts in this folder
 KIJKO_URL: the API's address. KIJKO_API_KEY: a key with prompts:read, and prompts:write to push.`;
 const PAGE = 20;
-const MAX_TRIES = 5;
-
-class Failure extends Error {}
-
-/** Text of others must not command a terminal, nor show something else than it says. */
-const printable = (text) =>
-  text.replace(/[\p{Cc}\p{Bidi_Control}]/gu, (it) =>
-    it === '\t' || it === '\n' ? it : `\\u${it.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
-const out = (line) => process.stdout.write(`${printable(line)}\n`);
-const err = (line) => process.stderr.write(`${printable(line)}\n`);
-
-/** One call of the API. It waits when there were too many. */
-async function call(name, body) {
-  const { KIJKO_URL: url, KIJKO_API_KEY: key } = process.env;
-  for (let tries = 1; ; tries++) {
-    let answer;
-    try {
-      answer = await fetch(`${url.replace(/\/+$/, '')}/rest/v1/rpc/${name}`, {
-        method: 'POST',
-        headers: { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' },
-        body: JSON.stringify(body),
-      });
-    } catch (error) {
-      throw new Failure(`${url} does not answer: ${error.cause?.message ?? error.message}`);
-    }
-    const text = await answer.text();
-    if (answer.ok) return text === '' ? null : JSON.parse(text);
-    if (answer.status === 429 && tries < MAX_TRIES) {
-      const seconds = Math.min(Number(answer.headers.get('retry-after')) || 1, 60);
-      await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
-      continue;
-    }
-    let error;
-    try {
-      error = JSON.parse(text);
-    } catch {
-      error = { message: `HTTP ${answer.status}` };
-    }
-    throw Object.assign(new Failure([error.message, error.details, error.hint].filter(Boolean).join(' ')), { code: error.code });
-  }
-}
 
 /** All prompts by path, each with its newest version. */
 async function readServer(prefix) {
