@@ -331,6 +331,365 @@ export type Database = {
           },
         ];
       };
+      blog_comments: {
+        Row: {
+          body: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          mentions: string[];
+          org_id: string;
+          parent_id: string | null;
+          post_id: string;
+          resolved: boolean;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          body: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          mentions?: string[];
+          org_id?: string;
+          parent_id?: string | null;
+          post_id: string;
+          resolved?: boolean;
+          updated_at?: string;
+        };
+        Update: {
+          body?: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          mentions?: string[];
+          org_id?: string;
+          parent_id?: string | null;
+          post_id?: string;
+          resolved?: boolean;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'blog_comments_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'blog_comments_org_id_post_id_fkey';
+            columns: ['org_id', 'post_id'];
+            isOneToOne: false;
+            referencedRelation: 'blog_posts';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'blog_comments_org_id_post_id_parent_id_fkey';
+            columns: ['org_id', 'post_id', 'parent_id'];
+            isOneToOne: false;
+            referencedRelation: 'blog_comments';
+            referencedColumns: ['org_id', 'post_id', 'id'];
+          },
+        ];
+      };
+      blog_post_revisions: {
+        Row: {
+          content_hash: string;
+          content_html: string | null;
+          content_markdown: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          fields: NonNullable<Json>;
+          id: string;
+          message: string | null;
+          org_id: string;
+          post_id: string;
+          revision: number;
+          updated_at: string;
+          word_count: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          content_hash?: never;
+          content_html?: string | null;
+          content_markdown: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          fields: NonNullable<Json>;
+          id?: string;
+          message?: string | null;
+          org_id?: string;
+          post_id: string;
+          revision: number;
+          updated_at?: string;
+          word_count?: number;
+        };
+        Update: {
+          content_hash?: never;
+          content_html?: string | null;
+          content_markdown?: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          fields?: NonNullable<Json>;
+          id?: string;
+          message?: string | null;
+          org_id?: string;
+          post_id?: string;
+          revision?: number;
+          updated_at?: string;
+          word_count?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'blog_post_revisions_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'blog_post_revisions_org_id_post_id_fkey';
+            columns: ['org_id', 'post_id'];
+            isOneToOne: false;
+            referencedRelation: 'blog_posts';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      blog_post_slugs: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          is_current: boolean;
+          locale: string;
+          org_id: string;
+          post_id: string;
+          slug: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          is_current?: boolean;
+          locale: string;
+          org_id?: string;
+          post_id: string;
+          slug: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          is_current?: boolean;
+          locale?: string;
+          org_id?: string;
+          post_id?: string;
+          slug?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'blog_post_slugs_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'blog_post_slugs_org_id_post_id_fkey';
+            columns: ['org_id', 'post_id'];
+            isOneToOne: false;
+            referencedRelation: 'blog_posts';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      blog_posts: {
+        Row: {
+          approval_status: 'none' | 'submitted' | 'approved' | 'rejected';
+          author_name: string | null;
+          canonical_url: string | null;
+          content_group_id: string;
+          content_hash: string;
+          content_html: string | null;
+          content_html_hash: string | null;
+          content_markdown: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          locale: string;
+          meta_description: string | null;
+          meta_title: string | null;
+          noindex: boolean;
+          og_description: string | null;
+          og_title: string | null;
+          org_id: string;
+          published_at: string | null;
+          published_revision: number | null;
+          reading_minutes: number;
+          revision: number;
+          scheduled_at: string | null;
+          slug: string;
+          status: 'draft' | 'ready' | 'scheduled' | 'published';
+          summary: string;
+          tags: string[];
+          title: string;
+          topic_id: string | null;
+          updated_at: string;
+          word_count: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          approval_status?: 'none' | 'submitted' | 'approved' | 'rejected';
+          author_name?: string | null;
+          canonical_url?: string | null;
+          content_group_id: string;
+          content_hash?: never;
+          content_html?: string | null;
+          content_html_hash?: string | null;
+          content_markdown?: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          locale?: string;
+          meta_description?: string | null;
+          meta_title?: string | null;
+          noindex?: boolean;
+          og_description?: string | null;
+          og_title?: string | null;
+          org_id?: string;
+          published_at?: string | null;
+          published_revision?: number | null;
+          reading_minutes?: never;
+          revision?: number;
+          scheduled_at?: string | null;
+          slug: string;
+          status?: 'draft' | 'ready' | 'scheduled' | 'published';
+          summary?: string;
+          tags?: string[];
+          title: string;
+          topic_id?: string | null;
+          updated_at?: string;
+          word_count?: number;
+        };
+        Update: {
+          approval_status?: 'none' | 'submitted' | 'approved' | 'rejected';
+          author_name?: string | null;
+          canonical_url?: string | null;
+          content_group_id?: string;
+          content_hash?: never;
+          content_html?: string | null;
+          content_html_hash?: string | null;
+          content_markdown?: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          locale?: string;
+          meta_description?: string | null;
+          meta_title?: string | null;
+          noindex?: boolean;
+          og_description?: string | null;
+          og_title?: string | null;
+          org_id?: string;
+          published_at?: string | null;
+          published_revision?: number | null;
+          reading_minutes?: never;
+          revision?: number;
+          scheduled_at?: string | null;
+          slug?: string;
+          status?: 'draft' | 'ready' | 'scheduled' | 'published';
+          summary?: string;
+          tags?: string[];
+          title?: string;
+          topic_id?: string | null;
+          updated_at?: string;
+          word_count?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'blog_posts_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'blog_posts_org_id_topic_id_fkey';
+            columns: ['org_id', 'topic_id'];
+            isOneToOne: false;
+            referencedRelation: 'topics';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      blog_settings: {
+        Row: {
+          approval_days: number;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          org_id: string;
+          require_approval: boolean;
+          site_description: string;
+          site_title: string;
+          site_url: string | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          approval_days?: number;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          org_id?: string;
+          require_approval?: boolean;
+          site_description?: string;
+          site_title?: string;
+          site_url?: string | null;
+          updated_at?: string;
+        };
+        Update: {
+          approval_days?: number;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          org_id?: string;
+          require_approval?: boolean;
+          site_description?: string;
+          site_title?: string;
+          site_url?: string | null;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'blog_settings_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: true;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       connections: {
         Row: {
           account_id: string;
@@ -402,6 +761,66 @@ export type Database = {
         Relationships: [
           {
             foreignKeyName: 'connections_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      content_costs: {
+        Row: {
+          blog_post_id: string | null;
+          cost_microusd: number;
+          cost_usd: number;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          detail: string | null;
+          id: string;
+          org_id: string;
+          social_post_id: string | null;
+          source: string;
+          source_id: string;
+          topic_id: string | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          blog_post_id?: string | null;
+          cost_microusd: number;
+          cost_usd?: never;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          detail?: string | null;
+          id?: string;
+          org_id?: string;
+          social_post_id?: string | null;
+          source: string;
+          source_id: string;
+          topic_id?: string | null;
+          updated_at?: string;
+        };
+        Update: {
+          blog_post_id?: string | null;
+          cost_microusd?: number;
+          cost_usd?: never;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          detail?: string | null;
+          id?: string;
+          org_id?: string;
+          social_post_id?: string | null;
+          source?: string;
+          source_id?: string;
+          topic_id?: string | null;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'content_costs_org_id_fkey';
             columns: ['org_id'];
             isOneToOne: false;
             referencedRelation: 'organizations';
@@ -3225,6 +3644,88 @@ export type Database = {
           },
         ];
       };
+      research_sources: {
+        Row: {
+          canonical_url: string;
+          collector: string;
+          content_hash: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          excerpt: string;
+          host: string;
+          id: string;
+          language: string | null;
+          org_id: string;
+          published_at: string | null;
+          score: number | null;
+          score_parts: Json | null;
+          scored_at: string | null;
+          title: string;
+          topic_id: string;
+          updated_at: string;
+          url: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          canonical_url?: never;
+          collector?: string;
+          content_hash?: never;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          excerpt?: string;
+          host?: never;
+          id?: string;
+          language?: string | null;
+          org_id?: string;
+          published_at?: string | null;
+          score?: number | null;
+          score_parts?: Json | null;
+          scored_at?: string | null;
+          title?: string;
+          topic_id: string;
+          updated_at?: string;
+          url: string;
+        };
+        Update: {
+          canonical_url?: never;
+          collector?: string;
+          content_hash?: never;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          excerpt?: string;
+          host?: never;
+          id?: string;
+          language?: string | null;
+          org_id?: string;
+          published_at?: string | null;
+          score?: number | null;
+          score_parts?: Json | null;
+          scored_at?: string | null;
+          title?: string;
+          topic_id?: string;
+          updated_at?: string;
+          url?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'research_sources_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'research_sources_org_id_topic_id_fkey';
+            columns: ['org_id', 'topic_id'];
+            isOneToOne: false;
+            referencedRelation: 'topics';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
       secrets: {
         Row: {
           created_at: string;
@@ -3820,6 +4321,81 @@ export type Database = {
           },
         ];
       };
+      topics: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string;
+          id: string;
+          keywords: string[];
+          language: string;
+          org_id: string;
+          origin: string;
+          researched_at: string | null;
+          score: number | null;
+          score_parts: Json | null;
+          scored_at: string | null;
+          source_count: number;
+          status: 'discovered' | 'researched' | 'written';
+          title: string;
+          title_key: string;
+          updated_at: string;
+          written_at: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string;
+          id?: string;
+          keywords?: string[];
+          language?: string;
+          org_id?: string;
+          origin?: string;
+          researched_at?: string | null;
+          score?: number | null;
+          score_parts?: Json | null;
+          scored_at?: string | null;
+          source_count?: number;
+          status?: 'discovered' | 'researched' | 'written';
+          title: string;
+          title_key?: never;
+          updated_at?: string;
+          written_at?: string | null;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string;
+          id?: string;
+          keywords?: string[];
+          language?: string;
+          org_id?: string;
+          origin?: string;
+          researched_at?: string | null;
+          score?: number | null;
+          score_parts?: Json | null;
+          scored_at?: string | null;
+          source_count?: number;
+          status?: 'discovered' | 'researched' | 'written';
+          title?: string;
+          title_key?: never;
+          updated_at?: string;
+          written_at?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'topics_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       usage_meters: {
         Row: {
           amount_field: string | null;
@@ -4317,6 +4893,36 @@ export type Database = {
         };
         Returns: string;
       };
+      add_research_source: {
+        Args: { excerpt?: string; language?: string | null; published_at?: string | null; title?: string; topic_id: string; url: string };
+        Returns: {
+          canonical_url: string;
+          collector: string;
+          content_hash: string | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          excerpt: string;
+          host: string;
+          id: string;
+          language: string | null;
+          org_id: string;
+          published_at: string | null;
+          score: number | null;
+          score_parts: Json | null;
+          scored_at: string | null;
+          title: string;
+          topic_id: string;
+          updated_at: string;
+          url: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'research_sources';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       approve_change: {
         Args: { approval_id: string; reason?: string | null };
         Returns: {
@@ -4520,6 +5126,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      compare_post_revisions: { Args: { from_revision: number; post_id: string; to_revision: number }; Returns: Json };
       compare_prompt_versions: {
         Args: { from_version: number; path: string; since?: string | null; to_version: number; until?: string | null };
         Returns: Json;
@@ -4554,6 +5161,16 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      content_cost_report: {
+        Args: { group_by?: string; n?: number; since?: string | null; until?: string | null };
+        Returns: {
+          cost_microusd: number;
+          cost_usd: number;
+          entries: number;
+          id: string | null;
+          title: string | null;
+        }[];
       };
       create_api_key: {
         Args: {
@@ -4594,8 +5211,52 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      create_post: {
+        Args: { fields?: Json; locale?: string; title: string; topic_id?: string | null; translation_of?: string | null };
+        Returns: {
+          approval_status: 'none' | 'submitted' | 'approved' | 'rejected';
+          author_name: string | null;
+          canonical_url: string | null;
+          content_group_id: string;
+          content_hash: string;
+          content_html: string | null;
+          content_html_hash: string | null;
+          content_markdown: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          locale: string;
+          meta_description: string | null;
+          meta_title: string | null;
+          noindex: boolean;
+          og_description: string | null;
+          og_title: string | null;
+          org_id: string;
+          published_at: string | null;
+          published_revision: number | null;
+          reading_minutes: number;
+          revision: number;
+          scheduled_at: string | null;
+          slug: string;
+          status: 'draft' | 'ready' | 'scheduled' | 'published';
+          summary: string;
+          tags: string[];
+          title: string;
+          topic_id: string | null;
+          updated_at: string;
+          word_count: number;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'blog_posts';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       decline_invitation: { Args: { token: string }; Returns: undefined };
       delete_account: { Args: Record<PropertyKey, never>; Returns: undefined };
+      delete_post: { Args: { post_id: string }; Returns: undefined };
       delete_project_file: {
         Args: { file_id: string };
         Returns: {
@@ -4789,6 +5450,7 @@ export type Database = {
         };
       };
       has_role: { Args: { org: string; role: string }; Returns: boolean };
+      import_research: { Args: { document: Json; dry_run?: boolean }; Returns: Json };
       import_skills: {
         Args: { document: Json; on_conflict?: string };
         Returns: {
@@ -4956,6 +5618,36 @@ export type Database = {
           user_agent: string | null;
         }[];
       };
+      list_topics: {
+        Args: { n?: number; query?: string | null; skip?: number; status?: string | null };
+        Returns: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string;
+          id: string;
+          keywords: string[];
+          language: string;
+          org_id: string;
+          origin: string;
+          researched_at: string | null;
+          score: number | null;
+          score_parts: Json | null;
+          scored_at: string | null;
+          source_count: number;
+          status: 'discovered' | 'researched' | 'written';
+          title: string;
+          title_key: string;
+          updated_at: string;
+          written_at: string | null;
+        }[];
+        SetofOptions: {
+          from: '*';
+          to: 'topics';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       list_webhook_attempts: {
         Args: { delivery_id: string };
         Returns: Database['public']['CompositeTypes']['webhook_attempt'][];
@@ -5082,6 +5774,7 @@ export type Database = {
           wildcard: string | null;
         }[];
       };
+      post_seo: { Args: { post_id: string }; Returns: Json };
       preview_cron: { Args: { expression: string; n?: number; timezone?: string }; Returns: string[] };
       preview_habit: {
         Args: { habit_id: string; n?: number };
@@ -5132,6 +5825,65 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      publish_post: {
+        Args: { post_id: string; revision: number };
+        Returns: {
+          approval_status: 'none' | 'submitted' | 'approved' | 'rejected';
+          author_name: string | null;
+          canonical_url: string | null;
+          content_group_id: string;
+          content_hash: string;
+          content_html: string | null;
+          content_html_hash: string | null;
+          content_markdown: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          locale: string;
+          meta_description: string | null;
+          meta_title: string | null;
+          noindex: boolean;
+          og_description: string | null;
+          og_title: string | null;
+          org_id: string;
+          published_at: string | null;
+          published_revision: number | null;
+          reading_minutes: number;
+          revision: number;
+          scheduled_at: string | null;
+          slug: string;
+          status: 'draft' | 'ready' | 'scheduled' | 'published';
+          summary: string;
+          tags: string[];
+          title: string;
+          topic_id: string | null;
+          updated_at: string;
+          word_count: number;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'blog_posts';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      published_post: { Args: { locale?: string | null; org_slug: string; slug: string }; Returns: Json };
+      published_posts: {
+        Args: { before?: string | null; n?: number; org_slug: string; post_locale?: string | null; tag?: string | null };
+        Returns: {
+          author_name: string | null;
+          locale: string;
+          modified_at: string;
+          published_at: string;
+          reading_minutes: number;
+          slug: string;
+          summary: string;
+          tags: string[];
+          title: string;
+          url: string | null;
+        }[];
       };
       push_prompt: {
         Args: {
@@ -5251,6 +6003,49 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'issued_invitation';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      restore_post_revision: {
+        Args: { from_revision: number; post_id: string; revision: number };
+        Returns: {
+          approval_status: 'none' | 'submitted' | 'approved' | 'rejected';
+          author_name: string | null;
+          canonical_url: string | null;
+          content_group_id: string;
+          content_hash: string;
+          content_html: string | null;
+          content_html_hash: string | null;
+          content_markdown: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          locale: string;
+          meta_description: string | null;
+          meta_title: string | null;
+          noindex: boolean;
+          og_description: string | null;
+          og_title: string | null;
+          org_id: string;
+          published_at: string | null;
+          published_revision: number | null;
+          reading_minutes: number;
+          revision: number;
+          scheduled_at: string | null;
+          slug: string;
+          status: 'draft' | 'ready' | 'scheduled' | 'published';
+          summary: string;
+          tags: string[];
+          title: string;
+          topic_id: string | null;
+          updated_at: string;
+          word_count: number;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'blog_posts';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -5669,6 +6464,122 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      save_post: {
+        Args: { changes: Json; message?: string | null; post_id: string; revision: number };
+        Returns: {
+          approval_status: 'none' | 'submitted' | 'approved' | 'rejected';
+          author_name: string | null;
+          canonical_url: string | null;
+          content_group_id: string;
+          content_hash: string;
+          content_html: string | null;
+          content_html_hash: string | null;
+          content_markdown: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          locale: string;
+          meta_description: string | null;
+          meta_title: string | null;
+          noindex: boolean;
+          og_description: string | null;
+          og_title: string | null;
+          org_id: string;
+          published_at: string | null;
+          published_revision: number | null;
+          reading_minutes: number;
+          revision: number;
+          scheduled_at: string | null;
+          slug: string;
+          status: 'draft' | 'ready' | 'scheduled' | 'published';
+          summary: string;
+          tags: string[];
+          title: string;
+          topic_id: string | null;
+          updated_at: string;
+          word_count: number;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'blog_posts';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      schedule_post: {
+        Args: { post_id: string; publish_at: string; revision: number };
+        Returns: {
+          approval_status: 'none' | 'submitted' | 'approved' | 'rejected';
+          author_name: string | null;
+          canonical_url: string | null;
+          content_group_id: string;
+          content_hash: string;
+          content_html: string | null;
+          content_html_hash: string | null;
+          content_markdown: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          locale: string;
+          meta_description: string | null;
+          meta_title: string | null;
+          noindex: boolean;
+          og_description: string | null;
+          og_title: string | null;
+          org_id: string;
+          published_at: string | null;
+          published_revision: number | null;
+          reading_minutes: number;
+          revision: number;
+          scheduled_at: string | null;
+          slug: string;
+          status: 'draft' | 'ready' | 'scheduled' | 'published';
+          summary: string;
+          tags: string[];
+          title: string;
+          topic_id: string | null;
+          updated_at: string;
+          word_count: number;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'blog_posts';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      score_topic: {
+        Args: { topic_id: string };
+        Returns: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string;
+          id: string;
+          keywords: string[];
+          language: string;
+          org_id: string;
+          origin: string;
+          researched_at: string | null;
+          score: number | null;
+          score_parts: Json | null;
+          scored_at: string | null;
+          source_count: number;
+          status: 'discovered' | 'researched' | 'written';
+          title: string;
+          title_key: string;
+          updated_at: string;
+          written_at: string | null;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'topics';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       search_code: {
         Args: {
           branch?: string | null;
@@ -5766,6 +6677,34 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'active_organization';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      set_blog_settings: {
+        Args: {
+          approval_days?: number | null;
+          require_approval?: boolean | null;
+          site_description?: string | null;
+          site_title?: string | null;
+          site_url?: string | null;
+        };
+        Returns: {
+          approval_days: number;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          org_id: string;
+          require_approval: boolean;
+          site_description: string;
+          site_title: string;
+          site_url: string | null;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'blog_settings';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -5871,6 +6810,49 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      submit_post: {
+        Args: { post_id: string; reason?: string | null; revision: number };
+        Returns: {
+          approval_status: 'none' | 'submitted' | 'approved' | 'rejected';
+          author_name: string | null;
+          canonical_url: string | null;
+          content_group_id: string;
+          content_hash: string;
+          content_html: string | null;
+          content_html_hash: string | null;
+          content_markdown: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          locale: string;
+          meta_description: string | null;
+          meta_title: string | null;
+          noindex: boolean;
+          og_description: string | null;
+          og_title: string | null;
+          org_id: string;
+          published_at: string | null;
+          published_revision: number | null;
+          reading_minutes: number;
+          revision: number;
+          scheduled_at: string | null;
+          slug: string;
+          status: 'draft' | 'ready' | 'scheduled' | 'published';
+          summary: string;
+          tags: string[];
+          title: string;
+          topic_id: string | null;
+          updated_at: string;
+          word_count: number;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'blog_posts';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       symbol_graph: {
         Args: {
           at_commit?: string | null;
@@ -5949,7 +6931,93 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      unpublish_post: {
+        Args: { post_id: string };
+        Returns: {
+          approval_status: 'none' | 'submitted' | 'approved' | 'rejected';
+          author_name: string | null;
+          canonical_url: string | null;
+          content_group_id: string;
+          content_hash: string;
+          content_html: string | null;
+          content_html_hash: string | null;
+          content_markdown: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          locale: string;
+          meta_description: string | null;
+          meta_title: string | null;
+          noindex: boolean;
+          og_description: string | null;
+          og_title: string | null;
+          org_id: string;
+          published_at: string | null;
+          published_revision: number | null;
+          reading_minutes: number;
+          revision: number;
+          scheduled_at: string | null;
+          slug: string;
+          status: 'draft' | 'ready' | 'scheduled' | 'published';
+          summary: string;
+          tags: string[];
+          title: string;
+          topic_id: string | null;
+          updated_at: string;
+          word_count: number;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'blog_posts';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       unread_count: { Args: Record<PropertyKey, never>; Returns: number };
+      unschedule_post: {
+        Args: { post_id: string };
+        Returns: {
+          approval_status: 'none' | 'submitted' | 'approved' | 'rejected';
+          author_name: string | null;
+          canonical_url: string | null;
+          content_group_id: string;
+          content_hash: string;
+          content_html: string | null;
+          content_html_hash: string | null;
+          content_markdown: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          locale: string;
+          meta_description: string | null;
+          meta_title: string | null;
+          noindex: boolean;
+          og_description: string | null;
+          og_title: string | null;
+          org_id: string;
+          published_at: string | null;
+          published_revision: number | null;
+          reading_minutes: number;
+          revision: number;
+          scheduled_at: string | null;
+          slug: string;
+          status: 'draft' | 'ready' | 'scheduled' | 'published';
+          summary: string;
+          tags: string[];
+          title: string;
+          topic_id: string | null;
+          updated_at: string;
+          word_count: number;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'blog_posts';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       update_issuer: {
         Args: { changes: Json; id: string };
         Returns: Database['public']['CompositeTypes']['issuer'];

@@ -6,8 +6,9 @@ pub use crate::service::SERVICE;
 use crate::{domains, login};
 
 /// The domains. A new one is a folder under `domains/` and a line here. Login is no domain of the migrations: the platform has its SQL.
-pub const DOMAINS: [FromEnv; 14] = [
+pub const DOMAINS: [FromEnv; 15] = [
     domains::billing::from_env,
+    domains::blog::from_env,
     domains::connections::from_env,
     domains::executions::from_env,
     domains::functions::from_env,
@@ -116,6 +117,7 @@ mod tests {
     async fn the_kinds_of_jobs_are_those_of_the_configured_vendors() {
         let (assembly, _) = assembly(&[("KIJKO_LLM_ECHO", "1"), ("ANTHROPIC_API_KEY", "k")]);
         let kinds = [
+            "blog_render",
             "connection_refresh",
             "execution",
             "execution.anthropic",

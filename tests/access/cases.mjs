@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { CALLERS } from './callers.mjs';
 import { BILLING_FUNCTIONS, BILLING_RELATIONS } from './cases_billing.mjs';
 import { CODE_FUNCTIONS } from './cases_code.mjs';
+import { CONTENT_FUNCTIONS, CONTENT_RELATIONS } from './cases_content.mjs';
 import { FILE_FUNCTIONS } from './cases_files.mjs';
 import { LLM_FUNCTIONS, LLM_RELATIONS } from './cases_llm.mjs';
 import { PROMPT_FUNCTIONS } from './cases_prompts.mjs';
@@ -19,6 +20,7 @@ const slug = () => `m-${randomUUID()}`;
  */
 export const RELATIONS = {
   ...BILLING_RELATIONS,
+  ...CONTENT_RELATIONS,
   ...LLM_RELATIONS,
   organizations: {
     insert: () => ({ name: 'New', slug: slug() }),
@@ -199,6 +201,7 @@ export const ENDS_PEOPLE = ['delete_account()', 'end_session(session_id)'];
 export const FUNCTIONS = {
   ...BILLING_FUNCTIONS,
   ...FILE_FUNCTIONS,
+  ...CONTENT_FUNCTIONS,
   ...LLM_FUNCTIONS,
   ...PROMPT_FUNCTIONS,
   ...CODE_FUNCTIONS,

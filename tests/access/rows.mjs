@@ -43,6 +43,10 @@ const NAMES = [
   'check',
   'override',
   'prompt',
+  'topic',
+  'source',
+  'post',
+  'comment',
   'approval',
   'ownApproval',
   'evidence',
@@ -192,6 +196,18 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.prompt_labels (org_id, prompt_id, label, version, created_by) values (${t.org}, ${t.prompt}, 'production', 1, ${owner})`,
   sql`insert into public.prompt_label_changes (org_id, prompt_id, label, to_version, created_by) values (${t.org}, ${t.prompt}, 'production', 1, ${owner})`,
   sql`insert into public.prompt_settings (org_id, protected_labels, created_by) values (${t.org}, '{guarded}', ${owner})`,
+  sql`insert into public.topics (id, org_id, title, created_by) values (${t.topic}, ${t.org}, 'Matrix', ${owner})`,
+  sql`insert into public.research_sources (id, org_id, topic_id, url, created_by)
+    values (${t.source}, ${t.org}, ${t.topic}, 'https://example.com/matrix', ${owner})`,
+  sql`insert into public.content_costs (org_id, source, source_id, topic_id, cost_microusd, created_by)
+    values (${t.org}, 'draft', ${t.topic}, ${t.topic}, 1, ${owner})`,
+  sql`insert into public.blog_settings (org_id, created_by) values (${t.org}, ${owner})`,
+  sql`insert into public.blog_posts (id, org_id, content_group_id, title, slug, content_markdown, content_html, content_html_hash, status, created_by)
+    values (${t.post}, ${t.org}, ${t.post}, 'Matrix', 'matrix', 'x', '<p>x</p>', private.topics_hash('x'), 'ready', ${owner})`,
+  sql`insert into public.blog_post_revisions (org_id, post_id, revision, fields, content_markdown, content_html, created_by)
+    select p.org_id, p.id, 1, private.blog_fields(p), p.content_markdown, p.content_html, p.created_by from public.blog_posts as p where p.id = ${t.post}`,
+  sql`insert into public.blog_post_slugs (org_id, post_id, locale, slug, created_by) values (${t.org}, ${t.post}, 'en', 'matrix', ${owner})`,
+  sql`insert into public.blog_comments (id, org_id, post_id, body, created_by) values (${t.comment}, ${t.org}, ${t.post}, 'Matrix', ${owner})`,
   // One that nobody of here has asked for, and the owner's own.
   sql`insert into public.approvals (id, org_id, kind, subject_id, subject_part, title, change, requested_by, expires_at, created_by)
     values (${t.approval}, ${t.org}, 'prompt_label', ${t.prompt}, 'live', 'Move', '{"to_version": 1}', null, now() + interval '1 day', null),

@@ -51,6 +51,13 @@ const WRITABLE = {
     change: { amount: 2 },
     keys: ['org_id,id', 'org_id,name'],
   },
+  topics: { row: () => ({ title: 'First' }), change: { title: 'Second' }, keys: ['org_id,id'] },
+  research_sources: {
+    row: ({ topic }) => ({ topic_id: topic.id, url: 'https://example.com/first' }),
+    change: { title: 'Second' },
+    keys: ['org_id,id'],
+  },
+  blog_comments: { row: ({ post }) => ({ post_id: post.id, body: 'First' }), change: { body: 'Second' }, keys: ['org_id,id'] },
   usage_meters: { row: () => ({ event_type: 'built', meter: 'own.built' }), change: { meter: 'own.made' }, keys: ['org_id,event_type'] },
 };
 
@@ -63,6 +70,8 @@ describe('upsert', () => {
     user: of.user,
     skill: await newSkill(of),
     project: await ok(of.client.from('projects').insert({ name: 'Parent' }).select().single()),
+    topic: await ok(of.client.from('topics').insert({ title: 'Parent' }).select().single()),
+    post: await ok(of.client.rpc('create_post', { title: 'Parent' })),
   });
   before(async () => {
     [person, other] = await Promise.all([newPerson(), newPerson()]);

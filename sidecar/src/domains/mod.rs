@@ -10,6 +10,7 @@
 //! [`crate::app::DOMAINS`] lists them.
 
 pub mod billing;
+pub mod blog;
 pub mod connections;
 pub mod executions;
 pub mod functions;

@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(102);
+select plan(118);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -43,12 +43,18 @@ select public.push_prompt('a', '"x"') is not null as pushed \gset
 select public.set_prompt_label('a', 'staging', 1) is not null as labelled \gset
 select public.set_prompt_settings(require_approval => true) is not null as protected \gset
 select public.set_prompt_label('a', 'production', 1) is not null as requested \gset
+insert into public.topics (title) values ('a') returning id as topic \gset
+insert into public.research_sources (topic_id, url) values (:'topic', 'https://example.com/');
+select id as post from public.create_post('a') \gset
+insert into public.blog_comments (post_id, body) values (:'post', 'a');
+select public.set_blog_settings(site_title => 'a') is not null as titled \gset
 insert into public.llm_budgets (name, scope, period, unit, amount) values ('all', 'organization', 'day', 'tokens', 100000);
 select public.authorize_llm_call('fast') ->> 'ticket' as ticket \gset
 select id as execution from public.execute_skill(:'skill', '{}', 'once') \gset
 select tests.act_as_superuser();
 select private.jobs_add_event('w', j.id, 'progress') from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo']) as j \gset
 select private.llm_settle((private.llm_open(:'ticket') ->> 'call_id')::uuid, '{"status": "failed", "prompt": "secret"}') is not null as settled \gset
+select private.topics_add_cost(tests.org('ada'), 'draft', :'topic', 1, :'topic', null, null, 'a', null) as spent \gset
 update public.executions set status = 'failed', finished_at = kijko.now(), output = '"secret"', error = 'secret' where id = :'execution';
 insert into public.execution_text_chunks (org_id, execution_id, attempt, seq, text) values (tests.org('ada'), :'execution', 1, 1, 'secret');
 
@@ -75,6 +81,7 @@ $$;
 create view tests.read_permissions (relation, permission) as values
   ('organizations', 'organization:read'), ('memberships', 'members:read'), ('custom_roles', 'roles:read'), ('secrets', 'secrets:read'), ('connections', 'connections:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('project_members', 'projects:read'), ('skills', 'skills:read'), ('repositories', 'repositories:read'),
   ('skill_versions', 'skills:read'),
+  ('topics', 'content:read'), ('research_sources', 'content:read'), ('content_costs', 'content:read'), ('blog_settings', 'content:read'), ('blog_posts', 'content:read'), ('blog_post_revisions', 'content:read'), ('blog_post_slugs', 'content:read'), ('blog_comments', 'content:read'),
   ('prompts', 'prompts:read'), ('prompt_versions', 'prompts:read'), ('prompt_labels', 'prompts:read'), ('prompt_label_changes', 'prompts:read'), ('prompt_settings', 'prompts:read'), ('approvals', 'approvals:read'),
   ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('repository_branches', 'repositories:read'), ('indexing_jobs', 'repositories:read'), ('indexing_job_events', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read'),

@@ -1,0 +1,192 @@
+-- ============================================================================
+-- Topics: sources are added once, by members, imports and collectors.
+-- ============================================================================
+
+-- Collectors call this for what they have found, as often as they like.
+create function private.topics_add_source(
+  org uuid, topic_id uuid, url text, title text default '', excerpt text default '', language text default null,
+  published_at timestamptz default null, collector text default 'manual', out source_id uuid, out outcome text
+)
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  source public.research_sources;
+  found_title constant text := left(btrim(regexp_replace(coalesce(topics_add_source.title, ''), '[[:cntrl:][:space:]]+', ' ', 'g')), 500);
+  found_excerpt constant text := left(btrim(coalesce(topics_add_source.excerpt, '')), 10000);
+begin
+  if private.topics_is_url(topics_add_source.url) is not true then
+    perform kijko.fail('invalid_input', 'url: an http or https address of at most 2,048 bytes');
+  elsif topics_add_source.language is not null and private.topics_is_language(topics_add_source.language) is not true then
+    perform kijko.fail('invalid_input', 'language: a tag such as en');
+  end if;
+  insert into public.research_sources as s (org_id, topic_id, url, title, excerpt, language, published_at, collector)
+  values (
+    org, topics_add_source.topic_id, topics_add_source.url, found_title, found_excerpt, topics_add_source.language,
+    topics_add_source.published_at, topics_add_source.collector
+  )
+  on conflict (org_id, topic_id, canonical_url) do nothing
+  returning s.id into source_id;
+  if source_id is not null then
+    outcome := 'added';
+    return;
+  end if;
+  select s.* into source from public.research_sources as s
+  where s.org_id = org and s.topic_id = topics_add_source.topic_id and s.canonical_url = private.topics_canonical_url(topics_add_source.url)
+  for update;
+  source_id := source.id;
+  -- What is known is kept: a page that says less this time must not empty it.
+  update public.research_sources as s
+  set title = coalesce(nullif(found_title, ''), s.title), excerpt = coalesce(nullif(found_excerpt, ''), s.excerpt),
+    language = coalesce(topics_add_source.language, s.language), published_at = coalesce(topics_add_source.published_at, s.published_at)
+  where s.id = source.id and (s.title, s.excerpt, s.language, s.published_at) is distinct from (
+    coalesce(nullif(found_title, ''), s.title), coalesce(nullif(found_excerpt, ''), s.excerpt),
+    coalesce(topics_add_source.language, s.language), coalesce(topics_add_source.published_at, s.published_at)
+  );
+  outcome := case when found then 'changed' else 'same' end;
+end
+$$;
+comment on function private.topics_add_source(uuid, uuid, text, text, text, text, timestamptz, text) is 'Adds a source to a topic of the organization, once by its canonical URL, and says whether it was added, changed or is the same. For collectors; the caller has checked the topic.';
+
+create function public.add_research_source(
+  topic_id uuid, url text, title text default '', excerpt text default '', language text default null, published_at timestamptz default null
+) returns public.research_sources
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  topic constant public.topics := private.topics_require(topic_id, 'content:write', for_change => true);
+  source public.research_sources;
+begin
+  select s.* into source
+  from private.topics_add_source(topic.org_id, topic.id, url, title, excerpt, language, published_at) as a
+  join public.research_sources as s on s.id = a.source_id;
+  -- The statement has its snapshot from before the function in it.
+  if source.id is null then
+    select s.* into source from public.research_sources as s
+    where s.org_id = topic.org_id and s.topic_id = topic.id and s.canonical_url = private.topics_canonical_url(url);
+  end if;
+  return source;
+end
+$$;
+comment on function public.add_research_source(uuid, text, text, text, text, timestamptz) is 'Adds a source to a topic, or completes the one with the same canonical URL. Requires content:write. Definer: it locks the topic.';
+grant execute on function public.add_research_source(uuid, text, text, text, text, timestamptz) to authenticated;
+
+-- ----------------------------------------------------------------------------
+-- The disk cache of the earlier system
+-- ----------------------------------------------------------------------------
+
+create function private.topics_parse_time(value text) returns timestamptz
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Years from 1990 on: what is not a plausible time of publication says nothing.
+  return (select t.at from (select value::timestamptz as at) as t where t.at between '1990-01-01' and kijko.now() + interval '2 days');
+exception when data_exception then
+  return null;
+end
+$$;
+comment on function private.topics_parse_time(text) is 'A time as a cache writes it; null if it cannot be read. Nullable: result.';
+
+create function private.topics_text(document jsonb, names text[], most integer) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select left(btrim(document ->> n.name), most)
+  from unnest(names) with ordinality as n (name, place)
+  where jsonb_typeof(document -> n.name) = 'string' and btrim(document ->> n.name) <> ''
+  order by n.place limit 1
+$$;
+comment on function private.topics_text(jsonb, text[], integer) is 'The first of some members of an object that is a text. Nullable: result.';
+
+create function private.topics_import(org uuid, document jsonb) returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  topic public.topics;
+  wanted constant text := coalesce(
+    private.topics_text(document, '{topic,title,query}', 300), private.topics_text(document -> 'topic', '{title,name,topic}', 300)
+  );
+  sources constant jsonb := coalesce(nullif(document -> 'sources', 'null'), '[]');
+  source jsonb;
+  url text;
+  outcome text;
+  counts jsonb := '{"added": 0, "changed": 0, "same": 0, "unreadable": 0}'::jsonb;
+  seen text[] := array[]::text[];
+  is_new boolean := false;
+begin
+  if wanted is null then
+    perform kijko.fail('invalid_input', 'document: needs topic or title');
+  elsif jsonb_typeof(sources) <> 'array' or jsonb_array_length(sources) > 200 then
+    perform kijko.fail('invalid_input', 'sources: a list of at most 200');
+  end if;
+  select t.* into topic from public.topics as t where t.org_id = org and t.title_key = private.topics_title_key(wanted) for update;
+  if topic.id is null then
+    is_new := true;
+    insert into public.topics as t (org_id, title, description, origin)
+    values (org, wanted, coalesce(private.topics_text(document, '{description,summary}', 5000), ''), 'import')
+    returning t.* into topic;
+  end if;
+  for source in select s.value from jsonb_array_elements(sources) as s loop
+    url := private.topics_text(source, '{url,link,href}', 4096);
+    if private.topics_is_url(url) is not true then
+      outcome := 'unreadable';
+    elsif private.topics_canonical_url(url) = any (seen) then
+      continue; -- The same page twice in a file counts once.
+    else
+      seen := seen || private.topics_canonical_url(url);
+      select a.outcome into outcome
+      from private.topics_add_source(
+        org, topic.id, url, private.topics_text(source, '{title,name}', 500),
+        private.topics_text(source, '{content,summary,excerpt,snippet,description}', 10000), null,
+        private.topics_parse_time(private.topics_text(source, '{published,published_at,date,published_date}', 100)), 'import'
+      ) as a;
+    end if;
+    counts := jsonb_set(counts, array[outcome], to_jsonb((counts ->> outcome)::integer + 1));
+  end loop;
+  if (counts ->> 'added')::integer + (counts ->> 'changed')::integer > 0 then
+    perform private.topics_score(topic);
+  end if;
+  return counts || jsonb_build_object(
+    'topic', topic.title, 'topic_id', topic.id, 'created', is_new,
+    'only_in_database', (
+      select coalesce(jsonb_agg(s.url order by s.url), '[]')
+      from public.research_sources as s where s.org_id = org and s.topic_id = topic.id and s.canonical_url <> all (seen)
+    )
+  );
+end
+$$;
+comment on function private.topics_import(uuid, jsonb) is 'Takes over a file of research, and returns what it found: counts of sources, and those that the file lacks.';
+
+create function public.import_research(document jsonb, dry_run boolean default false) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  org uuid;
+  report jsonb;
+begin
+  perform private.tenancy_require_caller();
+  org := private.tenancy_require_org_with('content:write');
+  if jsonb_typeof(document) is distinct from 'object' or octet_length(document::text) > 4194304 then
+    perform kijko.fail('invalid_input', 'document: an object of at most 4 MiB');
+  end if;
+  perform private.limit_rate('topics_import:' || org, 600, interval '1 minute', 'an organization imports at most %s files a minute');
+  perform 1 from public.organizations as o where o.id = org for key share;
+  begin
+    report := private.topics_import(org, document);
+    if dry_run then
+      perform kijko.fail('conflict', 'a dry run writes nothing');
+    end if;
+  exception when others then
+    if report is null then
+      raise;
+    end if;
+    -- What the dry run wrote is rolled back; the variable stays.
+    report := report || case when (report ->> 'created')::boolean then '{"topic_id": null}' else '{}' end::jsonb;
+  end;
+  return report;
+end
+$$;
+comment on function public.import_research(jsonb, boolean) is 'Takes over a file of the earlier system''s cache, {topic, sources: [{url, title, content, published}]}: adds what is missing, completes what is there, and reports {topic, topic_id, created, added, changed, same, unreadable, only_in_database}. The same file again changes nothing; dry_run only reports. Requires content:write. Definer: it scores the topic.';
+grant execute on function public.import_research(jsonb, boolean) to authenticated;

@@ -1,0 +1,223 @@
+-- ============================================================================
+-- Blog: a post is approved, scheduled and published.
+-- ============================================================================
+
+create function private.blog_require_publishable(post public.blog_posts) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if post.status not in ('ready', 'published') then
+    perform kijko.fail('conflict', format('the post is %s', post.status), 'Say that it is ready: submit_post().');
+  elsif post.approval_status <> 'approved'
+    and (select s.require_approval from public.blog_settings as s where s.org_id = post.org_id)
+  then
+    perform kijko.fail('conflict', 'this revision of the post is not approved', 'Ask for it: submit_post().');
+  elsif post.content_markdown !~ '[^[:space:]]' then
+    perform kijko.fail('conflict', 'the post has no text');
+  end if;
+end
+$$;
+comment on function private.blog_require_publishable(public.blog_posts) is 'Fails with conflict unless the newest revision of a post may be published.';
+
+create function private.blog_publish(post public.blog_posts) returns public.blog_posts
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update public.blog_posts as p
+  set status = 'published', scheduled_at = null, published_revision = p.revision, published_at = coalesce(p.published_at, kijko.now())
+  where p.id = post.id
+  returning p.* into post;
+  return post;
+end
+$$;
+comment on function private.blog_publish(public.blog_posts) is 'Makes the newest revision of a locked post public.';
+
+create function private.blog_publish_due(post public.blog_posts) returns public.blog_posts
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if post.status = 'scheduled' and post.scheduled_at <= kijko.now() and post.content_html is not null then
+    return private.blog_publish(post);
+  end if;
+  return post;
+end
+$$;
+comment on function private.blog_publish_due(public.blog_posts) is 'Publishes a locked post if it is due and rendered.';
+
+create function public.submit_post(post_id uuid, revision integer, reason text default null) returns public.blog_posts
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post public.blog_posts := private.blog_require(submit_post.post_id, 'content:write', for_change => true);
+  settings public.blog_settings;
+begin
+  perform private.blog_require_revision(post, submit_post.revision);
+  if post.status = 'scheduled' or post.published_revision = post.revision then
+    perform kijko.fail('conflict', format('the post is %s', post.status));
+  elsif post.content_markdown !~ '[^[:space:]]' then
+    perform kijko.fail('conflict', 'the post has no text');
+  end if;
+  select s.* into settings from public.blog_settings as s where s.org_id = post.org_id;
+  if settings.require_approval and post.approval_status <> 'approved' then
+    if post.approval_status <> 'submitted' then
+      perform private.blog_withdraw_approval(post); -- One of an older revision that was being decided when it changed.
+    end if;
+    perform private.approvals_request(
+      post.org_id, 'blog_post', post.id, '', 'Publish ' || left(post.title, 280),
+      jsonb_build_object('revision', post.revision, 'content_hash', post.content_hash), submit_post.reason,
+      make_interval(days => settings.approval_days)
+    );
+    update public.blog_posts as p set approval_status = 'submitted' where p.id = post.id;
+  end if;
+  update public.blog_posts as p set status = case p.status when 'draft' then 'ready' else p.status end where p.id = post.id returning p.* into post;
+  return post;
+end
+$$;
+comment on function public.submit_post(uuid, integer, text) is 'Says that a revision is ready to be published, and asks for its approval where the organization requires one. Fails with conflict if the post has a newer revision, or if an approval is waiting. Requires content:write. Definer: users do not write the table.';
+grant execute on function public.submit_post(uuid, integer, text) to authenticated;
+
+create function public.schedule_post(post_id uuid, revision integer, publish_at timestamptz) returns public.blog_posts
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post public.blog_posts := private.blog_require(schedule_post.post_id, 'content:publish', for_change => true);
+begin
+  perform private.blog_require_revision(post, schedule_post.revision);
+  if (schedule_post.publish_at between kijko.now() and kijko.now() + interval '2 years') is not true then
+    perform kijko.fail('invalid_input', 'publish_at: a time in the next two years');
+  end if;
+  perform private.blog_require_publishable(post);
+  update public.blog_posts as p set status = 'scheduled', scheduled_at = schedule_post.publish_at where p.id = post.id returning p.* into post;
+  perform private.blog_queue_render(post);
+  return post;
+end
+$$;
+comment on function public.schedule_post(uuid, integer, timestamptz) is 'Has a revision published at a time, within a minute; until then it cannot be edited. Fails with conflict if the post has a newer revision, or is not ready and approved. Requires content:publish. Definer: users do not write the table.';
+grant execute on function public.schedule_post(uuid, integer, timestamptz) to authenticated;
+
+create function public.publish_post(post_id uuid, revision integer) returns public.blog_posts
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post public.blog_posts := private.blog_require(publish_post.post_id, 'content:publish', for_change => true);
+begin
+  perform private.blog_require_revision(post, publish_post.revision);
+  if post.published_revision = post.revision and post.status = 'published' then
+    return post;
+  end if;
+  if post.status <> 'scheduled' then
+    perform private.blog_require_publishable(post);
+  end if;
+  -- Scheduled for now: the end of its rendering publishes it, or this.
+  update public.blog_posts as p set status = 'scheduled', scheduled_at = kijko.now() where p.id = post.id returning p.* into post;
+  perform private.blog_queue_render(post);
+  return private.blog_publish_due(post);
+end
+$$;
+comment on function public.publish_post(uuid, integer) is 'Publishes a revision now, or as soon as it is rendered: its status is scheduled for these moments. The same again changes nothing. Fails with conflict if the post has a newer revision, or is not ready and approved. Requires content:publish. Definer: users do not write the table.';
+grant execute on function public.publish_post(uuid, integer) to authenticated;
+
+create function public.unschedule_post(post_id uuid) returns public.blog_posts
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post public.blog_posts := private.blog_require(unschedule_post.post_id, 'content:publish', for_change => true);
+begin
+  if post.status <> 'scheduled' then
+    perform kijko.fail('conflict', format('the post is %s', post.status));
+  end if;
+  update public.blog_posts as p
+  set status = case when p.published_revision is null then 'ready' else 'published' end, scheduled_at = null
+  where p.id = post.id
+  returning p.* into post;
+  return post;
+end
+$$;
+comment on function public.unschedule_post(uuid) is 'Takes a scheduled post back: it is ready, or published as it was. Requires content:publish. Definer: users do not write the table.';
+grant execute on function public.unschedule_post(uuid) to authenticated;
+
+create function public.unpublish_post(post_id uuid) returns public.blog_posts
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post public.blog_posts := private.blog_require(unpublish_post.post_id, 'content:publish', for_change => true);
+begin
+  if post.published_revision is null then
+    perform kijko.fail('conflict', 'the post is not published');
+  end if;
+  update public.blog_posts as p set status = 'draft', scheduled_at = null, published_revision = null where p.id = post.id returning p.* into post;
+  return post;
+end
+$$;
+comment on function public.unpublish_post(uuid) is 'Withdraws a post from its readers; it is a draft again. Requires content:publish. Definer: users do not write the table.';
+grant execute on function public.unpublish_post(uuid) to authenticated;
+
+-- ----------------------------------------------------------------------------
+-- Approvals
+-- ----------------------------------------------------------------------------
+
+create function private.blog_apply_approval(approval public.approvals) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post public.blog_posts;
+begin
+  select p.* into post from public.blog_posts as p where p.org_id = approval.org_id and p.id = approval.subject_id for update;
+  if post.id is null then
+    perform kijko.fail('conflict', 'the post was deleted');
+  elsif post.revision <> (approval.change ->> 'revision')::integer then
+    perform kijko.fail('conflict', 'the post has changed since', 'Reject this request; a new one is of the newest revision.');
+  end if;
+  update public.blog_posts as p set approval_status = 'approved' where p.id = post.id;
+end
+$$;
+comment on function private.blog_apply_approval(public.approvals) is 'Approves the revision that a request names; fails with conflict if the post has changed since.';
+insert into private.approval_kinds (kind, permission, apply_function, description)
+values ('blog_post', 'content:approve', 'blog_apply_approval', 'A revision of a blog post is published');
+
+create function private.blog_end_approval() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update public.blog_posts as p
+  set approval_status = case new.status when 'rejected' then 'rejected' else 'none' end
+  where p.org_id = new.org_id and p.id = new.subject_id and p.approval_status = 'submitted' and p.revision = (new.change ->> 'revision')::integer;
+  return null;
+end
+$$;
+comment on function private.blog_end_approval() is 'Trigger: a request for the approval of a post was rejected or withdrawn, or has expired. Definer: who decides may not write posts.';
+create trigger approvals_blog_post after update of status on public.approvals
+  for each row when (new.kind = 'blog_post' and old.status = 'pending' and new.status in ('rejected', 'withdrawn', 'expired'))
+  execute function private.blog_end_approval();
+
+-- ----------------------------------------------------------------------------
+-- The clock
+-- ----------------------------------------------------------------------------
+
+create function private.blog_maintain() returns integer
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post public.blog_posts;
+  published integer := 0;
+begin
+  for post in
+    select p.* from public.blog_posts as p
+    where p.status = 'scheduled' and p.scheduled_at <= kijko.now()
+    order by p.scheduled_at limit 500
+    -- One that is being changed waits for the next minute.
+    for update skip locked
+  loop
+    post := private.blog_publish_due(post);
+    if post.status = 'published' then
+      published := published + 1;
+    else
+      -- Its rendering may have failed.
+      perform private.blog_queue_render(post);
+    end if;
+  end loop;
+  return published;
+end
+$$;
+comment on function private.blog_maintain() is 'Publishes the posts that are due, and returns how many. Called by pg_cron each minute.';
+select cron.schedule('kijko-blog-maintain', '* * * * *', 'select private.blog_maintain()');

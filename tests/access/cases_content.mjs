@@ -1,0 +1,45 @@
+// The cases of topics and blog posts, in the form of cases.mjs. Both are the organization's: no project hides them.
+import { randomUUID } from 'node:crypto';
+
+export const CONTENT_RELATIONS = {
+  topics: { insert: (t) => ({ org_id: t.org, title: `New ${randomUUID()}` }), update: () => ({ description: 'Changed' }) },
+  research_sources: {
+    insert: (t) => ({ org_id: t.org, topic_id: t.topic, url: `https://example.com/${randomUUID()}` }),
+    update: () => ({ title: 'Changed' }),
+  },
+  blog_comments: {
+    insert: (t) => ({ org_id: t.org, post_id: t.post, body: 'New' }),
+    update: () => ({ resolved: true }),
+    more: { 'update:body': { method: 'PATCH', body: () => ({ body: 'Changed' }) } },
+  },
+};
+
+export const CONTENT_FUNCTIONS = {
+  'list_topics(status,query,n,skip)': { call: () => ({}) },
+  'score_topic(topic_id)': { call: (w) => ({ topic_id: w.topic }) },
+  'add_research_source(topic_id,url,title,excerpt,language,published_at)': {
+    call: (w) => ({ topic_id: w.topic, url: 'https://example.com/new' }),
+  },
+  'import_research(document,dry_run)': { call: () => ({ document: { topic: 'New', sources: [] } }) },
+  'content_cost_report(group_by,since,until,n)': { call: () => ({ group_by: 'topic' }) },
+  'set_blog_settings(site_url,site_title,site_description,require_approval,approval_days)': { call: () => ({ site_title: 'New' }) },
+  'create_post(title,fields,topic_id,locale,translation_of)': {
+    call: (w) => ({ title: 'New', topic_id: w.topic }),
+    'call:translation': (w) => ({ title: 'New', locale: 'nl', translation_of: w.post }),
+  },
+  'save_post(post_id,revision,changes,message)': { call: (w) => ({ post_id: w.post, revision: 1, changes: { title: 'Changed' } }) },
+  'restore_post_revision(post_id,revision,from_revision)': { call: (w) => ({ post_id: w.post, revision: 1, from_revision: 1 }) },
+  'compare_post_revisions(post_id,from_revision,to_revision)': { call: (w) => ({ post_id: w.post, from_revision: 1, to_revision: 1 }) },
+  'delete_post(post_id)': { call: (w) => ({ post_id: w.post }) },
+  'submit_post(post_id,revision,reason)': { call: (w) => ({ post_id: w.post, revision: 1 }) },
+  'schedule_post(post_id,revision,publish_at)': {
+    call: (w) => ({ post_id: w.post, revision: 1, publish_at: new Date(Date.now() + 86_400_000).toISOString() }),
+  },
+  'publish_post(post_id,revision)': { call: (w) => ({ post_id: w.post, revision: 1 }) },
+  'post_seo(post_id)': { call: (w) => ({ post_id: w.post }) },
+  // The post of the matrix is neither scheduled nor published: who may, is told so.
+  'unschedule_post(post_id)': { call: (w) => ({ post_id: w.post }) },
+  'unpublish_post(post_id)': { call: (w) => ({ post_id: w.post }) },
+  'published_posts(org_slug,post_locale,tag,before,n)': { call: () => ({ org_slug: 'no-such-organization' }) },
+  'published_post(org_slug,slug,locale)': { call: () => ({ org_slug: 'no-such-organization', slug: 'matrix' }) },
+};
