@@ -5005,6 +5005,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      blog_feed: { Args: { format?: string; org_slug: string; post_locale?: string | null }; Returns: unknown };
       can: { Args: { org: string; permission: string }; Returns: boolean };
       cancel_execution: {
         Args: { id: string };

@@ -40,6 +40,7 @@ export const CONTENT_FUNCTIONS = {
   // The post of the matrix is neither scheduled nor published: who may, is told so.
   'unschedule_post(post_id)': { call: (w) => ({ post_id: w.post }) },
   'unpublish_post(post_id)': { call: (w) => ({ post_id: w.post }) },
+  'blog_feed(org_slug,format,post_locale)': { call: () => ({ org_slug: 'no-such-organization' }) },
   'published_posts(org_slug,post_locale,tag,before,n)': { call: () => ({ org_slug: 'no-such-organization' }) },
   'published_post(org_slug,slug,locale)': { call: () => ({ org_slug: 'no-such-organization', slug: 'matrix' }) },
 };

@@ -51,7 +51,7 @@ create function pg_temp.callable(role text) returns setof text language sql stab
 $$;
 select results_eq(
   $$select pg_temp.callable('anon')$$,
-  array['authorize_function(text)', 'before_request()', 'private.requests_admit()', 'private.requests_admit_issuer_caller()',
+  array['authorize_function(text)', 'before_request()', 'blog_feed(text,text,text)', 'private.requests_admit()', 'private.requests_admit_issuer_caller()',
     'private.requests_admit_unknown()', 'private.storage_list_roots(text)', 'published_post(text,text,text)',
     'published_posts(text,text,text,timestamp with time zone,integer)'],
   'what anon may call'
@@ -70,6 +70,7 @@ select results_eq(
     'authorize_llm_call(text,text,bigint,bigint,integer,integer,uuid,uuid,text[],text,uuid)',
     'before_request()',
     'begin_connection(text,text[],text,uuid)',
+    'blog_feed(text,text,text)',
     'can(uuid,text)',
     'cancel_execution(uuid)',
     'cancel_executions(uuid[])',

@@ -12,6 +12,7 @@ $$;
 create function tests.approval(post uuid) returns uuid language sql security definer as $$
   select a.id from public.approvals as a where a.subject_id = approval.post and a.status = 'pending'
 $$;
+create function tests.feed(format text) returns text language sql as $$ select convert_from(public.blog_feed('tests-blog', feed.format), 'UTF8') $$;
 create function tests.queued(post uuid) returns bigint language sql security definer as $$
   select count(*) from public.jobs as j where j.kind = 'blog_render' and j.payload ->> 'post_id' = queued.post::text
 $$;
@@ -127,6 +128,16 @@ select is(strpos(public.published_post('tests-blog', 'hallo') #>> '{seo,json_ld}
 select is((public.published_post('tests-blog', 'moved') #>> '{seo,json_ld}')::jsonb ->> 'headline', 'Unseen', 'which is JSON');
 select tests.act_as('vic', tests.org('ada'));
 select is((select array_agg(w ->> 'code') from jsonb_array_elements(public.post_seo(:'dutch') -> 'warnings') as w), '{description_missing}'::text[], 'editors are warned');
+
+-- ---- feeds
+select tests.act_as_anon();
+select is((xpath('count(//item)', tests.feed('rss')::xml))[1]::text, '2', 'RSS has the posts');
+select is((xpath('//channel/title/text()', tests.feed('rss')::xml))[1]::text, 'Tests &amp; &lt;more&gt;', 'and is XML, whatever their titles say');
+select is((xpath('count(//*[local-name()="entry"]/*[local-name()="content"])', tests.feed('atom')::xml))[1]::text, '2', 'Atom has their HTML');
+select is(tests.feed('json')::jsonb #>> '{items,0,url}', 'https://blog.example.com/hallo', 'JSON Feed has the newest first');
+select is((xpath('count(//*[local-name()="loc"])', tests.feed('sitemap')::xml))[1]::text, '2', 'the sitemap has them');
+select tests.refuses($$select tests.feed('x')$$, 'invalid_input', 'there is no other format');
+select tests.refuses($$select public.blog_feed('no-such-org')$$, 'not_found', 'nor a feed of an organization that is not there');
 
 -- ---- approvals
 select tests.act_as('mem', tests.org('ada'));
