@@ -63,7 +63,8 @@ create table private.code_symbols (
   primary key (organization, blob_id, ordinal)
 );
 create index code_symbols_name_idx on private.code_symbols (organization, lower_name);
-create index code_symbols_grams_idx on private.code_symbols using gin (kijko.name_grams(name, organization));
+-- Without a list of pending entries, which each search would read.
+create index code_symbols_grams_idx on private.code_symbols using gin (kijko.name_grams(name, organization)) with (fastupdate = off);
 comment on table private.code_symbols is 'Definitions in blobs.';
 comment on column private.code_symbols.organization is 'Organization of the blob.';
 comment on column private.code_symbols.blob_id is 'The blob.';

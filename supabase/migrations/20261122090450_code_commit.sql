@@ -112,6 +112,8 @@ begin
     ) then 'indexing' else 'ready' end,
     indexed_at = kijko.now(), last_error_code = null, last_error = null
   where r.id = indexing.repository_id and indexing.branch = private.code_indexed_branch(r);
+  -- New texts enter the index in batches; each search reads what waits.
+  perform gin_clean_pending_list('private.code_blobs_grams_idx');
   perform private.jobs_finish(queue_job, 'succeeded', jsonb_build_object('status', 'succeeded', 'commit_sha', commit_sha), null, null);
   return 'succeeded';
 end

@@ -93,62 +93,71 @@ return (
 )::real;
 comment on function private.code_rank_symbol(text, text, text, text, boolean, text) is 'How well a symbol matches: by its tier, the share of the name that was asked for, its kind, and its file.';
 
--- One tier after the other, each by its own index, until there are enough. Of a tier at most 500 symbols are ranked.
+-- One tier after the other, each by its own index, until there are enough; infix only if there is nothing better. Of a tier at most
+-- 200 symbols are ranked. Six keys of the n-gram index leave few symbols, and each key costs a descent, so more are compared by name
+-- only. The settings keep the plan independent of statistics: always from symbols to the paths of their blobs.
 create function private.code_find_symbols(
   org uuid, branches uuid[], q text, kinds text[], languages text[], path text, min_score real, n integer
 ) returns setof public.symbol_match
-language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
+language plpgsql stable set search_path = pg_catalog, pg_temp
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_variable
 declare
   wanted constant text := lower(q) collate "C";
   beyond constant text := wanted || chr(1114111);
+  word_keys constant integer[] := kijko.name_grams(wanted, org);
+  part_keys constant integer[] := kijko.text_grams(wanted, org);
   tier text;
   found_rows integer := 0;
   added integer;
 begin
   foreach tier in array array['exact', 'prefix', 'word', 'infix'] loop
-    exit when found_rows >= n or (tier = 'infix' and octet_length(q) < 3)
+    exit when found_rows >= n or (tier = 'infix' and (found_rows > 0 or cardinality(part_keys) = 0))
       or private.code_rank_symbol(tier, q, q, 'function', true, '') < min_score;
+    continue when tier = 'word' and cardinality(word_keys) = 0;
     return query
-    select x.*
+    select x.score, tier, b.repository_id, b.name, x.path::text, o.language, x.name, x.kind, p.name, x.signature, x.documentation, x.exported,
+      x.name_line, x.name_column, x.end_line
     from (
-      select private.code_rank_symbol(tier, q, s.name, s.kind, s.exported, t.path) as score, tier as match, b.repository_id, b.name as branch,
-        t.path::text, o.language, s.name, s.kind, p.name as parent, s.signature, s.documentation, s.exported, s.name_line, s.name_column, s.end_line
+      select private.code_rank_symbol(tier, q, s.name, s.kind, s.exported, t.path) as score, t.path, t.branch_id, s.*
       from (
-        (select e.* from private.code_symbols as e where tier = 'exact' and e.organization = org and e.lower_name = wanted limit 500)
+        (select e.* from private.code_symbols as e where tier = 'exact' and e.organization = org and e.lower_name = wanted limit 200)
         union all
         (
           select e.* from private.code_symbols as e
           where tier = 'prefix' and e.organization = org and e.lower_name > wanted and e.lower_name < beyond
-          order by e.lower_name limit 500
+          order by e.lower_name limit 200
         )
         union all
         (
           select e.* from private.code_symbols as e
-          where tier = 'word' and kijko.name_grams(e.name, e.organization) @> kijko.name_grams(wanted, org) and e.organization = org
+          where tier = 'word' and kijko.name_grams(e.name, e.organization) @> word_keys[:6] and e.organization = org
             and strpos(e.lower_name, wanted) > 0 and not starts_with(e.lower_name, wanted)
-          limit 500
+            and kijko.name_grams(e.name, e.organization) @> word_keys
+          limit 200
         )
         union all
         (
           select e.* from private.code_symbols as e
-          where tier = 'infix' and kijko.name_grams(e.name, e.organization) @> kijko.text_grams(wanted, org) and e.organization = org
+          where tier = 'infix' and kijko.name_grams(e.name, e.organization) @> part_keys[:6] and e.organization = org
             and strpos(e.lower_name, wanted) > 0 and not starts_with(e.lower_name, wanted)
-            and not kijko.name_grams(e.name, e.organization) @> kijko.name_grams(wanted, org)
-          limit 500
+          limit 200
         )
       ) as s
       join private.code_tree_entries as t on t.organization = org and t.blob_id = s.blob_id and t.branch_id = any (branches)
-      join public.repository_branches as b on b.id = t.branch_id
-      join private.code_blobs as o on o.organization = org and o.id = s.blob_id
-      left join private.code_symbols as p on p.organization = org and p.blob_id = s.blob_id and p.ordinal = s.parent
-      where (kinds is null or s.kind = any (kinds)) and (languages is null or o.language = any (languages))
-        and (path is null or starts_with(t.path, path))
+      where (kinds is null or s.kind = any (kinds)) and (path is null or starts_with(t.path, path))
+        and (languages is null or exists (
+          select 1 from private.code_blobs as o where o.organization = org and o.id = s.blob_id and o.language = any (languages)
+        ))
+        and private.code_rank_symbol(tier, q, s.name, s.kind, s.exported, t.path) >= min_score
+      order by 1 desc, s.name, t.path, s.name_line
+      limit n - found_rows
     ) as x
-    where x.score >= min_score
-    order by x.score desc, x.name, x.path, x.name_line
-    limit n - found_rows;
+    join public.repository_branches as b on b.id = x.branch_id
+    join private.code_blobs as o on o.organization = org and o.id = x.blob_id
+    left join private.code_symbols as p on p.organization = org and p.blob_id = x.blob_id and p.ordinal = x.parent
+    order by x.score desc, x.name, x.path, x.name_line;
     get diagnostics added = row_count;
     found_rows := found_rows + added;
   end loop;

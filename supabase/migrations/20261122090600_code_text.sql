@@ -10,9 +10,13 @@ comment on type public.code_match is 'Result of search_code(): a line that has t
 create function private.code_find_lines(
   org uuid, branches uuid[], q text, match_case boolean, whole_word boolean, context integer, languages text[], path text, n integer
 ) returns setof public.code_match
-language plpgsql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan
+language plpgsql stable set search_path = pg_catalog, pg_temp
+-- Always from the blobs that may have the text to their paths.
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_variable
+declare
+  keys constant integer[] := kijko.text_grams(q, org);
 begin
   return query
   select x.repository_id, x.branch, x.path::text, x.language, x.line, x."column", x.content, x.before, x.after
@@ -22,7 +26,7 @@ begin
     join private.code_tree_entries as t on t.organization = org and t.blob_id = o.id and t.branch_id = any (branches)
     join public.repository_branches as b on b.id = t.branch_id
     cross join lateral kijko.find_lines(o.content, q, match_case, whole_word, context, 20) as l
-    where kijko.text_grams(o.content, o.organization) @> kijko.text_grams(q, org) and o.organization = org
+    where kijko.text_grams(o.content, o.organization) @> keys[:12] and o.organization = org
       and o.content is not null
       and (languages is null or o.language = any (languages)) and (path is null or starts_with(t.path, path))
     -- A common text: enough files to fill the page, and not all.
