@@ -876,6 +876,70 @@ export type Database = {
           },
         ];
       };
+      documents: {
+        Row: {
+          content: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          metadata: NonNullable<Json>;
+          org_id: string;
+          path: string;
+          project_id: string | null;
+          size_bytes: number;
+          tags: string[];
+          title: string | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          content?: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          metadata?: NonNullable<Json>;
+          org_id?: string;
+          path: string;
+          project_id?: string | null;
+          size_bytes?: never;
+          tags?: string[];
+          title?: string | null;
+          updated_at?: string;
+        };
+        Update: {
+          content?: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          metadata?: NonNullable<Json>;
+          org_id?: string;
+          path?: string;
+          project_id?: string | null;
+          size_bytes?: never;
+          tags?: string[];
+          title?: string | null;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'documents_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'documents_org_id_project_id_fkey';
+            columns: ['org_id', 'project_id'];
+            isOneToOne: false;
+            referencedRelation: 'projects';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
       execution_text_chunks: {
         Row: {
           attempt: number;
@@ -5098,6 +5162,16 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      cancel_ingestion: {
+        Args: { project_id: string };
+        Returns: Database['public']['CompositeTypes']['ingestion_status'];
+        SetofOptions: {
+          from: '*';
+          to: 'ingestion_status';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       check_prompt: { Args: { label?: string | null; path?: string | null; version?: number | null }; Returns: Json };
       check_skill: { Args: { model?: string | null; parameters?: Json | null; skill_id?: string | null }; Returns: Json };
       check_vat_number: {
@@ -5498,6 +5572,16 @@ export type Database = {
         };
       };
       ingest_usage: { Args: { events: Json }; Returns: Json } | { Args: { events: Json; org_id: string }; Returns: Json };
+      ingestion_status: {
+        Args: { project_id: string };
+        Returns: Database['public']['CompositeTypes']['ingestion_status'];
+        SetofOptions: {
+          from: '*';
+          to: 'ingestion_status';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       invite_member: {
         Args: { custom_role_id?: string | null; email: string; role?: string };
         Returns: Database['public']['CompositeTypes']['issued_invitation'];
@@ -6601,6 +6685,16 @@ export type Database = {
           isSetofReturn: true;
         };
       };
+      search_documents: {
+        Args: { n?: number; path?: string | null; project_id?: string | null; q?: string | null; skip?: number; tags?: string[] | null };
+        Returns: Database['public']['CompositeTypes']['document_match'][];
+        SetofOptions: {
+          from: '*';
+          to: 'document_match';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       search_skills: {
         Args: {
           enabled?: boolean | null;
@@ -6807,6 +6901,16 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'execution_summary';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      start_ingestion: {
+        Args: { project_id: string };
+        Returns: Database['public']['CompositeTypes']['ingestion_status'];
+        SetofOptions: {
+          from: '*';
+          to: 'ingestion_status';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -7210,6 +7314,18 @@ export type Database = {
         provider: string | null;
         scopes: string[] | null;
       };
+      document_match: {
+        id: string | null;
+        project_id: string | null;
+        path: string | null;
+        title: string | null;
+        tags: string[] | null;
+        metadata: Json | null;
+        size_bytes: number | null;
+        updated_at: string | null;
+        rank: number | null;
+        excerpt: string | null;
+      };
       execution_summary: {
         runs: number | null;
         succeeded: number | null;
@@ -7223,6 +7339,20 @@ export type Database = {
         input_tokens: number | null;
         output_tokens: number | null;
         last_run_at: string | null;
+      };
+      ingestion_status: {
+        project_id: string | null;
+        status: string | null;
+        repositories: number | null;
+        queued: number | null;
+        running: number | null;
+        succeeded: number | null;
+        failed: number | null;
+        cancelled: number | null;
+        files_done: number | null;
+        files_total: number | null;
+        started_at: string | null;
+        finished_at: string | null;
       };
       issued_api_key: {
         id: string | null;

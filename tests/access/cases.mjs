@@ -146,6 +146,10 @@ export const RELATIONS = {
     insert: (t) => ({ org_id: t.org, project_id: t.project, clone_url: 'https://github.com/matrix/new' }),
     update: () => ({ default_branch: 'changed' }),
   },
+  documents: {
+    insert: (t) => ({ org_id: t.org, project_id: t.project, path: 'matrix/new.md' }),
+    update: () => ({ content: 'changed' }),
+  },
   skills: {
     insert: (t) => ({ org_id: t.org, project_id: t.project, name: 'New', prompt_template: 'Say {{ n }}' }),
     update: () => ({ name: 'Changed' }),

@@ -1,6 +1,13 @@
-// The cases of the index of repositories, in the form of cases.mjs.
+// The cases of the index of repositories and of documents, in the form of cases.mjs.
 
 export const CODE_FUNCTIONS = {
+  'start_ingestion(project_id)': { call: (w) => ({ project_id: w.project }), 'call:private': (w) => ({ project_id: w.secretProject }) },
+  'ingestion_status(project_id)': { call: (w) => ({ project_id: w.project }), 'call:private': (w) => ({ project_id: w.secretProject }) },
+  'cancel_ingestion(project_id)': { call: (w) => ({ project_id: w.project }), 'call:private': (w) => ({ project_id: w.secretProject }) },
+  'search_documents(q,tags,path,project_id,n,skip)': {
+    call: () => ({ q: 'matrix' }),
+    'call:private': (w) => ({ q: 'matrix', project_id: w.secretProject }),
+  },
   'search_symbols(q,kinds,languages,path,repository_id,branch,min_score,n)': {
     call: () => ({ q: 'matrix' }),
     'call:private': (w) => ({ q: 'matrix', repository_id: w.secretRepository }),

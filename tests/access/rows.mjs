@@ -56,6 +56,8 @@ const NAMES = [
   'secretIndexing',
   'indexingEvent',
   'secretIndexingEvent',
+  'document',
+  'secretDocument',
 ];
 const STRIPE = ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices'];
 
@@ -83,6 +85,7 @@ export function newIds() {
       ids.secretBranch,
       ids.secretIndexing,
       ids.secretIndexingEvent,
+      ids.secretDocument,
     ]),
   };
 }
@@ -121,6 +124,9 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.indexing_jobs (id, org_id, repository_id, branch, trigger, status, error_code, finished_at)
     values (${t.indexing}, ${t.org}, ${t.repository}, 'main', 'manual', 'failed', 'fetch_failed', now()),
       (${t.secretIndexing}, ${t.org}, ${t.secretRepository}, 'main', 'manual', 'failed', 'fetch_failed', now())`,
+  sql`insert into public.documents (id, org_id, project_id, path, content, created_by)
+    values (${t.document}, ${t.org}, ${t.project}, 'matrix/shared.md', 'matrix', ${owner}),
+      (${t.secretDocument}, ${t.org}, ${t.secretProject}, 'matrix/secret.md', 'matrix', ${owner})`,
   sql`with blob as (
       insert into private.code_blobs (organization, oid, bytes, lines, language, content)
       values (${t.org}, repeat('a', 40), 22, 1, 'rust', 'fn matrix_symbol() {}') returning id

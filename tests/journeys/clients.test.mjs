@@ -20,6 +20,7 @@ const WRITABLE = {
     keys: ['org_id,project_id,user_id'],
   },
   reflexes: { row: ({ skill }) => ({ skill_id: skill.id, name: 'First' }), change: { name: 'Second' }, keys: ['org_id,id'] },
+  documents: { row: () => ({ path: 'first.md' }), change: { content: 'Second' }, keys: ['org_id,id', 'org_id,project_id,path'] },
   repositories: {
     row: ({ project }) => ({ project_id: project.id, clone_url: 'https://github.com/acme/app.git' }),
     change: { default_branch: 'second' },

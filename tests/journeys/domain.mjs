@@ -62,6 +62,7 @@ export const TENANT_TABLES = [
   'blog_post_slugs',
   'blog_comments',
   'vat_evidence',
+  'documents',
   'repository_branches',
   'indexing_jobs',
   'indexing_job_events',

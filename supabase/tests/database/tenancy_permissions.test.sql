@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(118);
+select plan(120);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -24,6 +24,7 @@ select p.org_id, p.id, 'a.txt', 1, 1, 'a', 0 from public.projects as p where p.o
 insert into public.project_file_versions (org_id, project_id, file_id, version, object_name, bytes)
 select f.org_id, f.project_id, f.id, 1, 'a', 0 from public.project_files as f where f.org_id = tests.org('ada');
 insert into public.webhook_deliveries (org_id, repository_id, event) select r.org_id, r.id, 'push' from public.repositories as r;
+insert into public.documents (org_id, path) select r.org_id, 'x' from public.repositories as r;
 insert into public.repository_branches (org_id, repository_id, name, commit_sha, indexing_seq) select r.org_id, r.id, 'main', repeat('1', 40), 0 from public.repositories as r;
 insert into public.indexing_jobs (org_id, repository_id, branch, trigger) select r.org_id, r.id, 'main', 'manual' from public.repositories as r;
 select tests.act_as('ada');
@@ -83,7 +84,7 @@ create view tests.read_permissions (relation, permission) as values
   ('skill_versions', 'skills:read'),
   ('topics', 'content:read'), ('research_sources', 'content:read'), ('content_costs', 'content:read'), ('blog_settings', 'content:read'), ('blog_posts', 'content:read'), ('blog_post_revisions', 'content:read'), ('blog_post_slugs', 'content:read'), ('blog_comments', 'content:read'),
   ('prompts', 'prompts:read'), ('prompt_versions', 'prompts:read'), ('prompt_labels', 'prompts:read'), ('prompt_label_changes', 'prompts:read'), ('prompt_settings', 'prompts:read'), ('approvals', 'approvals:read'),
-  ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('repository_branches', 'repositories:read'), ('indexing_jobs', 'repositories:read'), ('indexing_job_events', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
+  ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('documents', 'files:read'), ('repository_branches', 'repositories:read'), ('indexing_jobs', 'repositories:read'), ('indexing_job_events', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read'),
   ('notification_types', 'notifications:read'), ('notifications', 'notifications:read'),
   ('webhook_endpoints', 'webhooks:read'), ('webhook_messages', 'webhooks:read'), ('audit_log', 'audit:read'),
