@@ -93,9 +93,43 @@ return (
 )::real;
 comment on function private.code_rank_symbol(text, text, text, text, boolean, text) is 'How well a symbol matches: by its tier, the share of the name that was asked for, its kind, and its file.';
 
--- One tier after the other, each by its own index, until there are enough; infix only if there is nothing better. Of a tier at most
--- 200 symbols are ranked. Six keys of the n-gram index leave few symbols, and each key costs a descent, so more are compared by name
--- only. The settings keep the plan independent of statistics: always from symbols to the paths of their blobs.
+-- The settings keep the plans independent of statistics. Four keys of the n-gram index leave few symbols, and each key costs a
+-- descent, so the others are compared by name only.
+create function private.code_candidates(org uuid, tier text, wanted text) returns setof private.code_symbols
+language plpgsql stable rows 20 set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  keys integer[];
+begin
+  if tier = 'exact' then
+    return query select e.* from private.code_symbols as e where e.organization = org and e.lower_name = wanted collate "C" limit 200;
+  elsif tier = 'prefix' then
+    return query
+    select e.* from private.code_symbols as e
+    where e.organization = org and e.lower_name > wanted collate "C" and e.lower_name < (wanted || chr(1114111)) collate "C"
+    order by e.lower_name
+    limit 200;
+  elsif tier = 'word' then
+    keys := kijko.name_grams(wanted, org);
+    return query
+    select e.* from private.code_symbols as e
+    where cardinality(keys) > 0 and kijko.name_grams(e.name, e.organization) @> keys[:4] and e.organization = org
+      and strpos(e.lower_name, wanted) > 0 and not starts_with(e.lower_name, wanted) and kijko.name_grams(e.name, e.organization) @> keys
+    limit 200;
+  else
+    keys := kijko.text_grams(wanted, org);
+    return query
+    select e.* from private.code_symbols as e
+    where cardinality(keys) > 0 and kijko.name_grams(e.name, e.organization) @> keys[:4] and e.organization = org
+      and strpos(e.lower_name, wanted) > 0 and not starts_with(e.lower_name, wanted)
+    limit 200;
+  end if;
+end
+$$;
+comment on function private.code_candidates(uuid, text, text) is 'Up to 200 symbols of an organization that match a name in small letters: exactly, as a prefix, as a word, or anywhere. Called by private.code_find_symbols(), under its settings.';
+
+-- One tier after the other, each by its own index, until there are enough; infix only if there is nothing better.
 create function private.code_find_symbols(
   org uuid, branches uuid[], q text, kinds text[], languages text[], path text, min_score real, n integer
 ) returns setof public.symbol_match
@@ -104,47 +138,20 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off se
 as $$
 #variable_conflict use_variable
 declare
-  wanted constant text := lower(q) collate "C";
-  beyond constant text := wanted || chr(1114111);
-  word_keys constant integer[] := kijko.name_grams(wanted, org);
-  part_keys constant integer[] := kijko.text_grams(wanted, org);
+  wanted constant text := lower(q);
   tier text;
   found_rows integer := 0;
   added integer;
 begin
   foreach tier in array array['exact', 'prefix', 'word', 'infix'] loop
-    exit when found_rows >= n or (tier = 'infix' and (found_rows > 0 or cardinality(part_keys) = 0))
+    exit when found_rows >= n or (tier = 'infix' and found_rows > 0)
       or private.code_rank_symbol(tier, q, q, 'function', true, '') < min_score;
-    continue when tier = 'word' and cardinality(word_keys) = 0;
     return query
     select x.score, tier, b.repository_id, b.name, x.path::text, o.language, x.name, x.kind, p.name, x.signature, x.documentation, x.exported,
       x.name_line, x.name_column, x.end_line
     from (
       select private.code_rank_symbol(tier, q, s.name, s.kind, s.exported, t.path) as score, t.path, t.branch_id, s.*
-      from (
-        (select e.* from private.code_symbols as e where tier = 'exact' and e.organization = org and e.lower_name = wanted limit 200)
-        union all
-        (
-          select e.* from private.code_symbols as e
-          where tier = 'prefix' and e.organization = org and e.lower_name > wanted and e.lower_name < beyond
-          order by e.lower_name limit 200
-        )
-        union all
-        (
-          select e.* from private.code_symbols as e
-          where tier = 'word' and kijko.name_grams(e.name, e.organization) @> word_keys[:6] and e.organization = org
-            and strpos(e.lower_name, wanted) > 0 and not starts_with(e.lower_name, wanted)
-            and kijko.name_grams(e.name, e.organization) @> word_keys
-          limit 200
-        )
-        union all
-        (
-          select e.* from private.code_symbols as e
-          where tier = 'infix' and kijko.name_grams(e.name, e.organization) @> part_keys[:6] and e.organization = org
-            and strpos(e.lower_name, wanted) > 0 and not starts_with(e.lower_name, wanted)
-          limit 200
-        )
-      ) as s
+      from private.code_candidates(org, tier, wanted) as s
       join private.code_tree_entries as t on t.organization = org and t.blob_id = s.blob_id and t.branch_id = any (branches)
       where (kinds is null or s.kind = any (kinds)) and (path is null or starts_with(t.path, path))
         and (languages is null or exists (
