@@ -396,6 +396,97 @@ export type Database = {
           },
         ];
       };
+      blog_drafts: {
+        Row: {
+          applied_revision: number | null;
+          base_revision: number;
+          call_ids: string[];
+          citations: NonNullable<Json>;
+          content_markdown: string | null;
+          cost_microusd: number;
+          cost_usd: number;
+          costs_pending: boolean;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          id: string;
+          instructions: string;
+          kind: 'outline' | 'draft';
+          model: string;
+          org_id: string;
+          post_id: string;
+          status: 'queued' | 'running' | 'succeeded' | 'failed';
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          applied_revision?: number | null;
+          base_revision: number;
+          call_ids?: string[];
+          citations?: NonNullable<Json>;
+          content_markdown?: string | null;
+          cost_microusd?: number;
+          cost_usd?: never;
+          costs_pending?: boolean;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          error?: string | null;
+          error_code?: string | null;
+          finished_at?: string | null;
+          id?: string;
+          instructions?: string;
+          kind: 'outline' | 'draft';
+          model: string;
+          org_id?: string;
+          post_id: string;
+          status?: 'queued' | 'running' | 'succeeded' | 'failed';
+          updated_at?: string;
+        };
+        Update: {
+          applied_revision?: number | null;
+          base_revision?: number;
+          call_ids?: string[];
+          citations?: NonNullable<Json>;
+          content_markdown?: string | null;
+          cost_microusd?: number;
+          cost_usd?: never;
+          costs_pending?: boolean;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          error?: string | null;
+          error_code?: string | null;
+          finished_at?: string | null;
+          id?: string;
+          instructions?: string;
+          kind?: 'outline' | 'draft';
+          model?: string;
+          org_id?: string;
+          post_id?: string;
+          status?: 'queued' | 'running' | 'succeeded' | 'failed';
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'blog_drafts_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'blog_drafts_org_id_post_id_fkey';
+            columns: ['org_id', 'post_id'];
+            isOneToOne: false;
+            referencedRelation: 'blog_posts';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
       blog_post_revisions: {
         Row: {
           content_hash: string;
@@ -5376,6 +5467,39 @@ export type Database = {
           before: Json;
           field: string;
         }[];
+      };
+      draft_post: {
+        Args: { instructions?: string; kind?: string; model: string; post_id: string; revision: number };
+        Returns: {
+          applied_revision: number | null;
+          base_revision: number;
+          call_ids: string[];
+          citations: NonNullable<Json>;
+          content_markdown: string | null;
+          cost_microusd: number;
+          cost_usd: number;
+          costs_pending: boolean;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          id: string;
+          instructions: string;
+          kind: 'outline' | 'draft';
+          model: string;
+          org_id: string;
+          post_id: string;
+          status: 'queued' | 'running' | 'succeeded' | 'failed';
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'blog_drafts';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
       };
       duplicate_skill: {
         Args: { name?: string | null; skill_id: string };

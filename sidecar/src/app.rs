@@ -117,6 +117,7 @@ mod tests {
     async fn the_kinds_of_jobs_are_those_of_the_configured_vendors() {
         let (assembly, _) = assembly(&[("KIJKO_LLM_ECHO", "1"), ("ANTHROPIC_API_KEY", "k")]);
         let kinds = [
+            "blog_draft",
             "blog_render",
             "connection_refresh",
             "execution",

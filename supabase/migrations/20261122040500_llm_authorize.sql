@@ -112,6 +112,74 @@ end
 $$;
 comment on function private.llm_require_place(uuid, uuid, uuid) is 'The project of a call, by its skill if it names one. Fails if the caller does not see them, or may change nothing there. Nullable: result.';
 
+create function private.llm_reserve_call(
+  org uuid, member uuid, key uuid, wanted jsonb, place uuid default null, skill_id uuid default null, fields text[] default '{}',
+  prompt_id uuid default null, prompt_version integer default null
+) returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  route public.llm_routes;
+  settings public.llm_settings;
+  call jsonb;
+  targets jsonb;
+  attempt jsonb;
+  attributes jsonb;
+  holds jsonb;
+  made public.llm_calls;
+  open_until timestamptz;
+begin
+  if (
+    select count(*) >= 64 from private.llm_open_calls as c
+    where c.organization = org and c.status = 'reserved'
+      and case when member is not null then c.attributes ->> 'member' = member::text else c.attributes ->> 'key' = key::text end
+  ) then
+    perform private.refuse_rate(1, 'at most 64 calls of a caller wait to be sent');
+  end if;
+  select s.* into settings from public.llm_settings as s where s.org_id = org;
+  route := private.llm_find_route(org, wanted ->> 'model', settings.routes_only);
+  if (wanted ->> 'max_output_tokens')::bigint > route.max_output_tokens then
+    perform kijko.fail('bad_request', format('max_tokens: at most %s on this route', route.max_output_tokens));
+  end if;
+  call := wanted || jsonb_build_object(
+    'route', route.name, 'retries', route.retries, 'time_budget_seconds', route.time_budget_seconds,
+    'first_token_seconds', route.first_token_seconds, 'idle_seconds', route.idle_seconds,
+    'record_content', coalesce(settings.record_content, false), 'content_days', settings.content_days
+  );
+  targets := private.llm_targets(org, call, route, fields);
+  call := call || jsonb_build_object('targets', targets);
+  attempt := private.llm_attempt(call, targets -> 0);
+  attributes := coalesce(nullif(current_setting('kijko.usage_attributes', true), '')::jsonb, '{}')
+    || private.executions_usage_attributes(member, key, place, skill_id, null);
+  -- Longer than the call lasts. It is settled all the same if the holds expire.
+  holds := private.llm_hold(
+    '[]', private.llm_wants(org, attributes, route.name, targets -> 0, attempt), attempt,
+    make_interval(secs => route.time_budget_seconds) + interval '1 hour'
+  );
+
+  insert into public.llm_calls (
+    org_id, kind, route, requested_model, provider, model, own_key, held_tokens, held_microusd, member_id, key_id, project_id, skill_id, prompt_id,
+    prompt_version, trace_id, created_by
+  )
+  values (
+    org, wanted ->> 'kind', route.name, wanted ->> 'model', targets -> 0 ->> 'provider', targets -> 0 ->> 'name', (targets -> 0 ->> 'own_key')::boolean,
+    private.llm_amount('llm_tokens', attempt), private.llm_amount('llm_cost_microusd', attempt),
+    member, key, place, skill_id, prompt_id, prompt_version, wanted ->> 'trace_id', member
+  )
+  returning * into made;
+  open_until := clock_timestamp() + interval '60 seconds';
+  insert into private.llm_open_calls (call_id, organization, called_at, ends_at, call, attributes, holds, attempt)
+  values (made.id, org, made.created_at, open_until, call, attributes, holds, attempt);
+  -- The vendor is called after private.llm_open() has committed, which waits for the disk. Without that, nothing was used.
+  perform set_config('synchronous_commit', 'off', true);
+  return jsonb_build_object('call_id', made.id, 'ticket', kijko.seal(
+    jsonb_build_object('call_id', made.id, 'expires_at', extract(epoch from open_until))::text, 'llm/ticket'
+  ));
+end
+$$;
+comment on function private.llm_reserve_call(uuid, uuid, uuid, jsonb, uuid, uuid, text[], uuid, integer) is 'Holds what a call can use at most, of a member or key, and returns {call_id, ticket}. wanted: kind, model, input_tokens, max_output_tokens, choices, images, trace_id. The caller has checked who calls and where. Fails as authorize_llm_call() does.';
+
 create function public.authorize_llm_call(
   model text, kind text default 'chat', input_tokens bigint default 0, max_output_tokens bigint default null, choices integer default 1,
   images integer default 0, project_id uuid default null, skill_id uuid default null, fields text[] default '{}', trace_id text default null,
@@ -124,15 +192,6 @@ declare
   caller constant kijko.caller := kijko.actor();
   org uuid;
   place uuid;
-  route public.llm_routes;
-  settings public.llm_settings;
-  call jsonb;
-  targets jsonb;
-  attempt jsonb;
-  attributes jsonb;
-  holds jsonb;
-  made public.llm_calls;
-  open_until timestamptz;
   prompt record; -- The table comes later.
 begin
   perform private.tenancy_require_caller();
@@ -155,54 +214,14 @@ begin
   if prompt_version_id is not null and prompt.prompt_id is null then
     perform kijko.fail('not_found', 'no such version of a prompt');
   end if;
-  if (
-    select count(*) >= 64 from private.llm_open_calls as c
-    where c.organization = org and c.status = 'reserved'
-      and case when caller.user_id is not null then c.attributes ->> 'member' = caller.user_id::text
-        else c.attributes ->> 'key' = caller.api_key_id::text end
-  ) then
-    perform private.refuse_rate(1, 'at most 64 calls of a caller wait to be sent');
-  end if;
-  select s.* into settings from public.llm_settings as s where s.org_id = org;
-  route := private.llm_find_route(org, model, settings.routes_only);
-  if max_output_tokens > route.max_output_tokens then
-    perform kijko.fail('bad_request', format('max_tokens: at most %s on this route', route.max_output_tokens));
-  end if;
-  call := jsonb_build_object(
-    'kind', kind, 'model', model, 'route', route.name, 'input_tokens', input_tokens, 'max_output_tokens', max_output_tokens,
-    'choices', choices, 'images', images, 'retries', route.retries, 'time_budget_seconds', route.time_budget_seconds,
-    'first_token_seconds', route.first_token_seconds, 'idle_seconds', route.idle_seconds,
-    'record_content', coalesce(settings.record_content, false), 'content_days', settings.content_days, 'trace_id', trace_id
-  );
-  targets := private.llm_targets(org, call, route, fields);
-  call := call || jsonb_build_object('targets', targets);
-  attempt := private.llm_attempt(call, targets -> 0);
-  attributes := coalesce(nullif(current_setting('kijko.usage_attributes', true), '')::jsonb, '{}')
-    || private.executions_usage_attributes(caller.user_id, caller.api_key_id, place, skill_id, null);
-  -- Longer than the call lasts. It is settled all the same if the holds expire.
-  holds := private.llm_hold(
-    '[]', private.llm_wants(org, attributes, route.name, targets -> 0, attempt), attempt,
-    make_interval(secs => route.time_budget_seconds) + interval '1 hour'
-  );
-
-  insert into public.llm_calls (
-    org_id, kind, route, requested_model, provider, model, own_key, held_tokens, held_microusd, member_id, key_id, project_id, skill_id, prompt_id,
-    prompt_version, trace_id
-  )
-  values (
-    org, kind, route.name, model, targets -> 0 ->> 'provider', targets -> 0 ->> 'name', (targets -> 0 ->> 'own_key')::boolean,
-    private.llm_amount('llm_tokens', attempt), private.llm_amount('llm_cost_microusd', attempt),
-    caller.user_id, caller.api_key_id, place, skill_id, prompt.prompt_id, prompt.version, trace_id
-  )
-  returning * into made;
-  open_until := clock_timestamp() + interval '60 seconds';
-  insert into private.llm_open_calls (call_id, organization, called_at, ends_at, call, attributes, holds, attempt)
-  values (made.id, org, made.created_at, open_until, call, attributes, holds, attempt);
-  -- The vendor is called after private.llm_open() has committed, which waits for the disk. Without that, nothing was used.
-  perform set_config('synchronous_commit', 'off', true);
-  return jsonb_build_object('ticket', kijko.seal(
-    jsonb_build_object('call_id', made.id, 'expires_at', extract(epoch from open_until))::text, 'llm/ticket'
-  ));
+  return private.llm_reserve_call(
+    org, caller.user_id, caller.api_key_id,
+    jsonb_build_object(
+      'kind', kind, 'model', model, 'input_tokens', input_tokens, 'max_output_tokens', max_output_tokens, 'choices', choices, 'images', images,
+      'trace_id', trace_id
+    ),
+    place, skill_id, fields, prompt.prompt_id, prompt.version
+  ) - 'call_id';
 end
 $$;
 comment on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text, uuid) is 'Whether the caller may make this call of a model now; the gateway asks it for each request to /llm/v1. Holds what the call can use at most against every budget and meter, and returns {ticket}, which is of use to the sidecar only. images: how many are wanted; of a chat, how many its prompt has, which input_tokens includes. Requires llm:call. Fails with budget_exceeded, quota_exceeded, model_not_found, model_not_allowed, model_not_priced or bad_request, among others. Definer: holds and calls are written by functions.';

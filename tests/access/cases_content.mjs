@@ -31,6 +31,8 @@ export const CONTENT_FUNCTIONS = {
   'restore_post_revision(post_id,revision,from_revision)': { call: (w) => ({ post_id: w.post, revision: 1, from_revision: 1 }) },
   'compare_post_revisions(post_id,from_revision,to_revision)': { call: (w) => ({ post_id: w.post, from_revision: 1, to_revision: 1 }) },
   'delete_post(post_id)': { call: (w) => ({ post_id: w.post }) },
+  // Its topic has no sources of the matrix: who may ask is told so.
+  'draft_post(post_id,revision,model,kind,instructions)': { call: (w) => ({ post_id: w.post, revision: 1, model: 'echo/echo' }) },
   'submit_post(post_id,revision,reason)': { call: (w) => ({ post_id: w.post, revision: 1 }) },
   'schedule_post(post_id,revision,publish_at)': {
     call: (w) => ({ post_id: w.post, revision: 1, publish_at: new Date(Date.now() + 86_400_000).toISOString() }),

@@ -214,6 +214,8 @@ export const fill = (t, { owner, colleague, invitee }) => [
     select p.org_id, p.id, 1, private.blog_fields(p), p.content_markdown, p.content_html, p.created_by from public.blog_posts as p where p.id = ${t.post}`,
   sql`insert into public.blog_post_slugs (org_id, post_id, locale, slug, created_by) values (${t.org}, ${t.post}, 'en', 'matrix', ${owner})`,
   sql`insert into public.blog_comments (id, org_id, post_id, body, created_by) values (${t.comment}, ${t.org}, ${t.post}, 'Matrix', ${owner})`,
+  sql`insert into public.blog_drafts (org_id, post_id, kind, model, base_revision, status, finished_at, created_by)
+    values (${t.org}, ${t.post}, 'draft', 'echo/echo', 1, 'failed', now(), ${owner})`,
   // One that nobody of here has asked for, and the owner's own.
   sql`insert into public.approvals (id, org_id, kind, subject_id, subject_part, title, change, requested_by, expires_at, created_by)
     values (${t.approval}, ${t.org}, 'prompt_label', ${t.prompt}, 'live', 'Move', '{"to_version": 1}', null, now() + interval '1 day', null),

@@ -137,6 +137,48 @@ describe('blog', () => {
     assert.deepEqual([await told(team.viewer), await told(team.nonMember), await told(team.member)], [1, 0, 0]);
   });
 
+  test('a model writes a draft within the budgets of the member, and cites what it was given', async () => {
+    const topic = await ok(team.member.client.from('topics').insert({ org_id: team.orgId, title: 'Safety' }).select().single());
+    await ok(
+      rpc(team.member, 'add_research_source', {
+        topic_id: topic.id,
+        url: 'https://example.com/safe',
+        title: 'Safe',
+        excerpt: 'Rust is safe.',
+      }),
+    );
+    const post = await ok(rpc(team.member, 'create_post', { title: 'Safety', topic_id: topic.id }));
+    const ended = async (revision) => {
+      const { id } = await ok(rpc(team.member, 'draft_post', { post_id: post.id, revision, model: 'echo/echo' }));
+      return until('the draft has ended', async () => {
+        const draft = await ok(team.viewer.client.from('blog_drafts').select().eq('org_id', team.orgId).eq('id', id).single());
+        return ['succeeded', 'failed'].includes(draft.status) && !draft.costs_pending && draft;
+      });
+    };
+    const draft = await ended(1);
+    assert.deepEqual(
+      [draft.status, draft.applied_revision, draft.citations.map(({ url }) => url)],
+      ['succeeded', 2, ['https://example.com/safe']],
+      JSON.stringify(draft),
+    );
+    const [call] = await ok(
+      team.owner.client.from('llm_calls').select('status, member_id, kind').eq('org_id', team.orgId).eq('id', draft.call_ids[0]),
+    );
+    assert.deepEqual(call, { status: 'succeeded', member_id: team.member.user.id, kind: 'chat' });
+    // The echo of the question has a footnote for its one source.
+    assert.match((await rendered(team.member, post.id)).content_html, /<a href="https:\/\/example.com\/safe"/);
+    const [cost] = await ok(rpc(team.viewer, 'content_cost_report', { group_by: 'post' }));
+    assert.deepEqual([cost.id, cost.entries], [post.id, 1]);
+    await ok(
+      team.owner.client
+        .from('llm_budgets')
+        .insert({ org_id: team.orgId, name: 'None', scope: 'organization', period: 'day', unit: 'tokens', amount: 1 }),
+    );
+    const refusedDraft = await ended(2);
+    assert.deepEqual([refusedDraft.status, refusedDraft.error_code, refusedDraft.call_ids], ['failed', 'budget_exceeded', []]);
+    await ok(team.owner.client.from('llm_budgets').delete().eq('org_id', team.orgId).eq('name', 'None'));
+  });
+
   test('nothing in a text runs in a browser', async () => {
     const post = await ok(rpc(team.member, 'create_post', { title: 'Hostile', fields: { content_markdown: ATTEMPTS.join('\n\n') } }));
     const { content_html: html } = await rendered(team.member, post.id);

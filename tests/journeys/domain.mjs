@@ -61,6 +61,7 @@ export const TENANT_TABLES = [
   'blog_post_revisions',
   'blog_post_slugs',
   'blog_comments',
+  'blog_drafts',
   'vat_evidence',
   'documents',
   'repository_branches',

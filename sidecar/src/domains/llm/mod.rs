@@ -9,7 +9,8 @@
 //! 4. [`reader`] with `read_*`: each vendor's stream as pieces of OpenAI's ([`delta`]); [`assemble`]: a whole answer of them.
 //!    What names a tenant's users is replaced on the platform's keys: [`pseudonym`].
 //! 5. [`output`], [`answer`]: what the client gets. [`error`]: in OpenAI's shape.
-//! 6. [`record`], [`settlement`]: what was used, once for each call, whatever becomes of it. [`span`]: its span.
+//! 6. [`job_calls`]: calls that jobs of other domains make.
+//! 7. [`record`], [`settlement`]: what was used, once for each call, whatever becomes of it. [`span`]: its span.
 
 mod answer;
 mod assemble;
@@ -31,6 +32,7 @@ mod hold;
 mod identity;
 mod images;
 mod intake;
+mod job_calls;
 mod metrics;
 mod output;
 mod pauses;
@@ -59,6 +61,7 @@ use std::sync::Arc;
 
 use config::GatewayConfig;
 use gateway::Gateway;
+pub(crate) use job_calls::{JobCalls, JobCallsConfig};
 use kijko_core::{Context, Domain, Setup, SetupError, config::Reader, outbound::Url};
 use store::Store;
 

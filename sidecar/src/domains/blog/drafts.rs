@@ -1,0 +1,74 @@
+//! Jobs of the kind `blog_draft`: a model writes an outline or a text.
+
+use kijko_core::{
+    db::{DbError, retry_transient},
+    jobs::{Handler, HandlerError, Job, JobKind, Queue},
+    telemetry::canonical,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::store::{Started, Store};
+use crate::domains::llm::JobCalls;
+
+/// The payload of a draft.
+#[derive(Debug, Deserialize)]
+pub struct DraftJob {
+    /// The draft.
+    pub draft_id: Uuid,
+}
+
+impl JobKind for DraftJob {
+    const KIND: &'static str = "blog_draft";
+}
+
+/// Has models write. The gateway has tried again and elsewhere before it says no, so a refusal ends the draft. After a lost worker
+/// the job runs again, with a call of its own.
+pub(super) struct DraftHandler {
+    store: Store,
+    models: JobCalls,
+}
+
+impl DraftHandler {
+    pub(super) fn new(store: Store, models: JobCalls) -> Self {
+        Self { store, models }
+    }
+}
+
+impl Handler for DraftHandler {
+    type Payload = DraftJob;
+
+    async fn run(&self, queue: &Queue, job: &Job, draft: DraftJob) -> Result<Value, HandlerError> {
+        canonical::add("draft_id", draft.draft_id.to_string());
+        let started = retry_transient(queue.retry_limit(), || self.store.start_draft(queue, job));
+        let answer = match started.await?.ok_or(HandlerError::Superseded)? {
+            Started::Refused { refused, message } => Err((refused, message)),
+            Started::Ready {
+                org_id,
+                ticket,
+                request,
+            } => {
+                let answer = self.models.chat(org_id, ticket, &request).await;
+                answer.map_err(|refused| (refused.code, refused.message))
+            }
+        };
+        Ok(match answer {
+            Ok(text) => json!({ "text": text }),
+            Err((code, message)) => {
+                canonical::add("error_code", code.as_str());
+                json!({ "failed": code, "message": message })
+            }
+        })
+    }
+
+    /// The text, and the end of the job, in one transaction.
+    async fn record_success(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        result: &Value,
+    ) -> Result<bool, DbError> {
+        self.store.finish_draft(queue, job, result).await
+    }
+}
