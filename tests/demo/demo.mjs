@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { programCallsWithItsKey } from './api_key.mjs';
+import { postIsPublished } from './blog.mjs';
 import { nonMemberSeesNothing } from './isolation.mjs';
 import { promptMovesByApproval } from './prompts.mjs';
 import { pushRunsSkill } from './reflex.mjs';
@@ -236,6 +237,10 @@ async function demo() {
 
   await story.step('A prompt moves to production when Cleo approves', async (say) => {
     await promptMovesByApproval(say, { ada, cleo, project });
+  });
+
+  await story.step('A topic becomes a post that Cleo approves and everyone reads', async (say) => {
+    await postIsPublished(say, { ada, cleo });
   });
 
   await story.step('Ada gives a program an API key with a limit of its own', async (say) => {
