@@ -26,7 +26,10 @@ begin
   if (kijko.actor()).kind in ('none', 'service') then
     return new;
   end if;
-  if new.connection_id is not null then
+  if new.connection_id is not null
+    -- An upsert writes columns that it does not change.
+    and (tg_op = 'INSERT' or (new.connection_id, new.clone_url) is distinct from (old.connection_id, old.clone_url))
+  then
     select c.* into connection from public.connections as c where c.org_id = new.org_id and c.id = new.connection_id;
     -- A key acts for its maker in a repository that the maker chose, and chooses none itself.
     if connection.authorized_by is distinct from kijko.user_id() or kijko.api_key_id() is not null then

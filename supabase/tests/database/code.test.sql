@@ -1,7 +1,7 @@
 -- The index of repositories: who asks for it and sees it, how jobs run, and what the indexer may do.
 begin;
 \ir 000_helpers.sql
-select plan(93);
+select plan(94);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -192,6 +192,7 @@ select tests.act_as('ada');
 update public.repositories set connection_id = :'connection' where id = :'app';
 select tests.act_as('mem', tests.org('ada'));
 select tests.refuses(format('update public.repositories set clone_url = %L where id = %L', 'https://github.com/acme/other', :'app'), 'permission_denied', 'a colleague does not choose what the token reads');
+select is(tests.changed(format('update public.repositories set connection_id = connection_id, clone_url = clone_url, exclude_paths = %L where id = %L', '{docs/**}', :'app')), 1::bigint, 'but changes the rest');
 select tests.act_as_superuser();
 select isnt(tests.delivers('repository', '{"action": "transferred", "repository": {"full_name": "evil/app"}}'), null, 'a transfer');
 select is((select full_name from public.repositories where id = :'app'), 'acme/moved', 'does not move a token');
