@@ -274,7 +274,7 @@ const ENDPOINTS = {
   Projects:
     'list, create, get, update, delete, archive, restore, list repositories, add a repository, remove a repository, ' +
     'upload a file, list files, download a file, delete a file, ' +
-    "list members, add a member, change a member's role, remove a member, validate",
+    "list members, add a member, change a member's role, remove a member, start ingestion, ingestion status, cancel ingestion, validate",
   Skills:
     'list, create, get, update, delete, execute, test, bulk update, bulk delete, export, import, duplicate, ' +
     'list versions, restore a version, statistics',
