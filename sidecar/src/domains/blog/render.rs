@@ -157,7 +157,7 @@ fn is_too_deep(markdown: &str) -> bool {
             .is_some_and(|first| marks.all(|other| other == first))
     };
     markdown.lines().any(|line| {
-        marks(line) > MAX_DEPTH && !(is_rule(line) && !line.trim_start().starts_with('>'))
+        marks(line) > MAX_DEPTH && (!is_rule(line) || line.trim_start().starts_with('>'))
     })
 }
 
