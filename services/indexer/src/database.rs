@@ -87,8 +87,15 @@ impl Attempt<'_> {
 
     /// Stores blobs; false when the lease is lost.
     pub async fn put(&self, blobs: &[Blob]) -> Result<bool, DbError> {
-        let sql = "select private.code_index_put($1, $2, $3, $4)";
-        let stored: Option<bool> = self.scalar(sql, &[&Json(blobs)]).await?;
+        let mut json = String::from("[");
+        for (n, blob) in blobs.iter().enumerate() {
+            json.push_str(if n == 0 { "" } else { "," });
+            let written = blob.write_json(&mut json);
+            written.map_err(|error| DbError::Unexpected(error.to_string()))?;
+        }
+        json.push(']');
+        let sql = "select private.code_index_put($1, $2, $3, $4::text::jsonb)";
+        let stored: Option<bool> = self.scalar(sql, &[&json]).await?;
         Ok(stored.unwrap_or(false))
     }
 

@@ -26,6 +26,7 @@ use crate::{
     database::{self, Attempt, Task},
     fetch::{Fetcher, Source, Token},
     metrics::IndexerSeries,
+    problem::{Problem, go_on, internal, over_limit},
 };
 
 /// Bytes of content in one call.
@@ -161,9 +162,9 @@ impl Index {
                 folder.clear().map_err(internal)?;
                 self.index_in(&folder, attempt, task)
                     .await
-                    .map_err(|problem| self.reported(problem))
+                    .map_err(|problem| problem.reported(&self.series))
             }
-            done => done.map_err(|problem| self.reported(problem)),
+            done => done.map_err(|problem| problem.reported(&self.series)),
         }
     }
 
@@ -194,12 +195,14 @@ impl Index {
             .await?;
         folder.remember(&commit).map_err(internal)?;
         let mut done = 0;
+        go_on(attempt.progress("parsing", done, listed.files).await?)?;
         loop {
             let page = child.page().await?;
             if page.is_empty() {
                 break;
             }
-            self.store(&mut child, attempt, &page).await?;
+            self.store(&mut child, attempt, &page, (done, listed.files))
+                .await?;
             let staged = attempt.stage(listed.full, &page).await;
             go_on(staged.map_err(|error| over_limit(error, "too_many_files"))?)?;
             done += page.len();
@@ -260,6 +263,7 @@ impl Index {
         child: &mut Child,
         attempt: Attempt<'_>,
         page: &[Entry],
+        (done, total): (usize, usize),
     ) -> Result<(), Problem> {
         let mut oids: Vec<&str> = page
             .iter()
@@ -283,7 +287,12 @@ impl Index {
                 Some(File { oid, path })
             })
             .collect();
-        for files in files.chunks(BATCH_FILES) {
+        let known = done + page.len() - files.len();
+        for (n, files) in files.chunks(BATCH_FILES).enumerate() {
+            if n > 0 {
+                let done = known + n * BATCH_FILES;
+                go_on(attempt.progress("parsing", done, total).await?)?;
+            }
             child.parse(files).await?;
             let (mut blobs, mut bytes) = (Vec::new(), 0);
             for file in files {
@@ -313,79 +322,6 @@ impl Index {
             blobs.clear();
         }
         Ok(())
-    }
-
-    fn reported(&self, problem: Problem) -> HandlerError {
-        match problem {
-            Problem::Handler(error) => error,
-            Problem::Child(ChildError::Failed { code, message }) => {
-                Failure::permanent(code, message).into()
-            }
-            Problem::Child(ChildError::Io(error)) => internal(error),
-            Problem::Child(error) => {
-                self.series.child_failures.inc();
-                tracing::warn!(%error, "a child failed");
-                let text = "the repository cannot be read within the limits of memory and time";
-                Failure::permanent("parse_failed", text).into()
-            }
-        }
-    }
-}
-
-/// Why an attempt ends before its commit.
-enum Problem {
-    Handler(HandlerError),
-    Child(ChildError),
-}
-
-impl From<HandlerError> for Problem {
-    fn from(error: HandlerError) -> Self {
-        Self::Handler(error)
-    }
-}
-
-impl From<Failure> for Problem {
-    fn from(failure: Failure) -> Self {
-        Self::Handler(failure.into())
-    }
-}
-
-impl From<DbError> for Problem {
-    fn from(error: DbError) -> Self {
-        Self::Handler(error.into())
-    }
-}
-
-impl From<ChildError> for Problem {
-    fn from(error: ChildError) -> Self {
-        Self::Child(error)
-    }
-}
-
-/// The lease is lost, or the job is cancelled or superseded.
-fn go_on(yes: bool) -> Result<(), HandlerError> {
-    match yes {
-        true => Ok(()),
-        false => Err(HandlerError::Superseded),
-    }
-}
-
-fn internal(error: std::io::Error) -> HandlerError {
-    tracing::error!(%error, "the cache or the child cannot be used");
-    Failure::internal().into()
-}
-
-/// `quota_exceeded` of the database says that the plan's limit is reached.
-fn over_limit(error: DbError, code: &'static str) -> HandlerError {
-    match &error {
-        DbError::Refused { code: state, .. } if state == "KJ429" => {
-            let text = match code {
-                "too_many_files" => "the branch has more files than the plan allows",
-                _ => "the files of the branch are larger than the plan allows",
-            };
-            Failure::permanent(code, text).into()
-        }
-        _ => error.into(),
     }
 }
 

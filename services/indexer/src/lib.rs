@@ -5,7 +5,8 @@
 //! - [`fetch`]: git's smart HTTP, over the guarded client: the commit of a branch, and the pack that the cache lacks.
 //! - [`cache`]: packs of each repository, bounded, and made again when they are gone.
 //! - [`child`]: a process for each job, without network, database or other files, that reads packs and parses.
-//! - [`database`]: what the indexer may call; [`handler`]: the steps of one job; [`domain`]: putting them together.
+//! - [`database`]: what the indexer may call; [`handler`]: the steps of one job, and
+//!   [`problem`]: how it ends otherwise; [`domain`]: putting them together.
 #![warn(missing_docs)]
 
 pub mod cache;
@@ -16,6 +17,7 @@ pub mod domain;
 pub mod fetch;
 pub mod handler;
 pub mod metrics;
+pub mod problem;
 pub mod service;
 
 /// The version of this build.

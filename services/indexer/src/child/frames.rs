@@ -5,8 +5,10 @@ use std::{
     path::PathBuf,
 };
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 /// Bytes of a frame. A file of 4 MiB can be six times as long in JSON, and has symbols.
 pub const MAX_FRAME: usize = 96 << 20;
@@ -117,18 +119,18 @@ pub struct Blob {
     pub content: Option<String>,
     /// Why it was skipped.
     pub skipped: Option<String>,
-    /// Declarations.
-    pub symbols: Value,
-    /// Uses of names.
-    pub references: Value,
-    /// Names from elsewhere.
-    pub imports: Value,
+    /// Declarations, as JSON: the parent passes them on and need not read them.
+    pub symbols: String,
+    /// Uses of names, as JSON.
+    pub references: String,
+    /// Names from elsewhere, as JSON.
+    pub imports: String,
 }
 
 impl Blob {
     /// A file without a text, or of which nothing was parsed.
     pub fn bare(oid: String, bytes: u64, skipped: Option<&str>) -> Self {
-        let none = || Value::Array(Vec::new());
+        let none = || "[]".to_owned();
         Self {
             oid,
             bytes,
@@ -141,6 +143,51 @@ impl Blob {
             imports: none(),
         }
     }
+}
+
+impl Blob {
+    /// Whether its parts are arrays of JSON, each by itself: otherwise one could add fields to the whole.
+    pub fn has_arrays(&self) -> bool {
+        [&self.symbols, &self.references, &self.imports]
+            .iter()
+            .all(|part| serde_json::from_str::<Vec<IgnoredAny>>(part).is_ok())
+    }
+
+    /// The file as the database takes it.
+    pub fn write_json(&self, json: &mut String) -> serde_json::Result<()> {
+        let head = Head {
+            oid: &self.oid,
+            bytes: self.bytes,
+            lines: self.lines,
+            language: self.language.as_deref(),
+            content: self.content.as_deref(),
+            skipped: self.skipped.as_deref(),
+        };
+        let head = serde_json::to_string(&head)?;
+        json.push_str(head.strip_suffix('}').unwrap_or(&head));
+        for (name, part) in [
+            ("symbols", &self.symbols),
+            ("references", &self.references),
+            ("imports", &self.imports),
+        ] {
+            json.push_str(",\"");
+            json.push_str(name);
+            json.push_str("\":");
+            json.push_str(part);
+        }
+        json.push('}');
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Head<'a> {
+    oid: &'a str,
+    bytes: u64,
+    lines: u64,
+    language: Option<&'a str>,
+    content: Option<&'a str>,
+    skipped: Option<&'a str>,
 }
 
 /// A frame with its length.

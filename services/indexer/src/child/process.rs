@@ -16,6 +16,8 @@ use super::{
 
 /// This program, also after its file was replaced by a newer one.
 pub const SELF: &str = "/proc/self/exe";
+/// The child's exit status after an error of input or output.
+const FAILURE: i32 = 1;
 /// Bytes of what the child says in its own words.
 const MAX_WORDS: u64 = 2_000;
 
@@ -143,9 +145,15 @@ impl Child {
         let read = read.read_to_end(&mut words);
         // What is left of a child that wrote nothing is nothing.
         let _ = tokio::time::timeout(Duration::from_secs(5), read).await;
-        let status = self.process.wait().await;
-        let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         let words = String::from_utf8_lossy(&words);
+        let status = match self.process.wait().await {
+            // It could not read or write: a fault of this machine, not of the repository.
+            Ok(status) if status.code() == Some(FAILURE) => {
+                return io::Error::other(words.trim().to_owned()).into();
+            }
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
         ChildError::Ended(format!("{status} {}", words.trim()))
     }
 }
@@ -163,5 +171,5 @@ fn is_of(blob: &Blob, file: &File) -> bool {
         (None, Some(why)) => skips.contains(why.as_str()),
         _ => false,
     };
-    fits && blob.oid == file.oid
+    fits && blob.oid == file.oid && blob.has_arrays()
 }

@@ -9,7 +9,6 @@ use gix_hash::ObjectId;
 use gix_object::Kind;
 use kijko_grammars::{Language, Limits, Parser};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{
     classify,
@@ -200,6 +199,6 @@ impl Work {
     }
 }
 
-fn json(part: &impl Serialize) -> Result<Value, Stop> {
-    Ok(serde_json::to_value(part).map_err(io::Error::from)?)
+fn json(part: &impl Serialize) -> Result<String, Stop> {
+    Ok(serde_json::to_string(part).map_err(io::Error::from)?)
 }

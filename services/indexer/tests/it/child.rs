@@ -20,6 +20,10 @@ pub fn start() -> Child {
     Child::start(program, MEMORY, Duration::from_secs(60)).unwrap()
 }
 
+pub fn json(part: &str) -> serde_json::Value {
+    serde_json::from_str(part).unwrap()
+}
+
 /// A cache with one folder.
 pub struct Place {
     pub folder: Folder,
@@ -131,9 +135,12 @@ async fn a_push_costs_what_it_changes() {
         (blob.bytes, blob.lines, blob.language.as_deref()),
         (20, 1, Some("rust"))
     );
-    assert_eq!(blob.symbols[0]["name"], "a");
+    assert_eq!(json(&blob.symbols)[0]["name"], "a");
     assert_eq!(
-        (&blob.references[0]["name"], &blob.references[0]["symbol"]),
+        (
+            &json(&blob.references)[0]["name"],
+            &json(&blob.references)[0]["symbol"]
+        ),
         (&"b".into(), &0.into())
     );
 
@@ -248,6 +255,12 @@ async fn the_kernel_bounds_the_child() {
         "{limits}"
     );
     assert!(limit("Max cpu time").contains("60"), "{limits}");
+    let elsewhere = Some("/etc/hostname".to_owned());
+    let error = start()
+        .open(open(&place, &"a".repeat(40), None, elsewhere))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("denied"), "{error}");
     drop(child);
     let gone = async {
         while Path::new(&format!("/proc/{pid}/exe")).exists() {

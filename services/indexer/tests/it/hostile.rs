@@ -8,7 +8,7 @@ use std::{
 use kijko_indexer::child::ChildError;
 
 use crate::{
-    child::{list, parse, paths, place},
+    child::{json, list, parse, paths, place},
     server::GitServer,
 };
 
@@ -152,7 +152,7 @@ async fn large_binary_and_nested_files_are_stored_without_harm() {
             ("good.rs", None, 1),
         ] {
             let blob = parse(&mut child, &entries, path).await.unwrap();
-            let found = blob.symbols.as_array().unwrap().len();
+            let found = json(&blob.symbols).as_array().unwrap().len();
             assert_eq!(
                 (blob.skipped.as_deref(), found),
                 (skipped, symbols),
