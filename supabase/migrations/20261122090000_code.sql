@@ -56,6 +56,19 @@ comment on function private.code_guard_repository() is 'Trigger: only the member
 create trigger repositories_connection before insert or update of connection_id, provider, full_name, clone_url on public.repositories
   for each row when (pg_trigger_depth() = 0) execute function private.code_guard_repository();
 
+create function private.code_forget_commits() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update public.repository_branches as b set commit_sha = repeat('0', 40) where b.org_id = new.org_id and b.repository_id = new.id;
+  return null;
+end
+$$;
+comment on function private.code_forget_commits() is 'Trigger: other path filters select other files of the same commit, so the next indexing reads all files and not only those that differ. Definer: users only read branches.';
+create trigger repositories_filters after update of include_paths, exclude_paths on public.repositories
+  for each row when (new.include_paths is distinct from old.include_paths or new.exclude_paths is distinct from old.exclude_paths)
+  execute function private.code_forget_commits();
+
 -- ----------------------------------------------------------------------------
 -- repository_branches
 -- ----------------------------------------------------------------------------
@@ -84,7 +97,7 @@ comment on column public.repository_branches.id is 'Identity of the row.';
 comment on column public.repository_branches.org_id is 'Organization of the repository.';
 comment on column public.repository_branches.repository_id is 'The repository.';
 comment on column public.repository_branches.name is 'Name of the branch, without refs/heads/.';
-comment on column public.repository_branches.commit_sha is 'Commit whose files are indexed, in hexadecimal.';
+comment on column public.repository_branches.commit_sha is 'Commit whose files are indexed, in hexadecimal; zeros after the path filters changed, until it is indexed again.';
 comment on column public.repository_branches.committed_at is 'When that commit was made, as it says itself.';
 comment on column public.repository_branches.indexed_at is 'When it was indexed.';
 comment on column public.repository_branches.indexing_seq is 'Number of the indexing job that moved it last: an older job does not move it back.';

@@ -1,11 +1,11 @@
 // A whole index: a git host, the indexer, and what is found afterwards. Alone, since it runs the indexing jobs of everybody.
 import assert from 'node:assert/strict';
-import { randomUUID } from 'node:crypto';
+import { createHmac, randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { GitServer } from '../git_server.mjs';
 import { killIndexers, startIndexer } from '../indexer_service.mjs';
 import { newTeam, ok, refused, setPlan, until } from './domain.mjs';
-import { sql } from './support.mjs';
+import { env, sql } from './support.mjs';
 
 const FILES = {
   'src/lib.rs': '/// Adds two numbers.\npub fn add(a: u8, b: u8) -> u8 {\n    check(a);\n    a + b\n}\n\nfn check(_: u8) {}\n',
@@ -131,10 +131,76 @@ describe('a repository is indexed', () => {
     assert.deepEqual([missing.status, missing.error_code], ['failed', 'branch_not_found']);
   });
 
-  test('path filters leave files out', async () => {
+  test('path filters leave files out, and other ones bring them back', async () => {
     const filtered = await link(FILES, { include_paths: ['src'], exclude_paths: ['**/*.ts'] });
     assert.equal((await indexed(filtered)).status, 'succeeded');
     assert.deepEqual(Object.keys(await treeOf(filtered)), ['src/lib.rs']);
+    await ok(
+      team.owner.client
+        .from('repositories')
+        .update({ include_paths: [], exclude_paths: ['src/**'] })
+        .eq('id', filtered.id)
+        .select(),
+    );
+    assert.equal((await indexed(filtered)).status, 'succeeded');
+    assert.deepEqual(Object.keys(await treeOf(filtered)).sort(), ['docs/readme.txt', 'logo.bin', 'node_modules/x/index.js']);
+  });
+});
+
+describe('a push that GitHub delivers', () => {
+  let repository, secret;
+  before(async () => {
+    repository = await link(FILES);
+    await indexed(repository);
+    secret = (await ok(team.owner.client.rpc('rotate_repository_secret', { repository_id: repository.id }))).secret;
+  });
+
+  const find = (person, q) =>
+    ok(person.client.rpc('search_symbols', { q, repository_id: repository.id }).setHeader('x-org-id', team.orgId));
+
+  async function deliver(payload, signedWith = secret) {
+    const body = JSON.stringify(payload);
+    return fetch(`${env.API_URL}/webhooks/github/${repository.id}`, {
+      method: 'POST',
+      headers: {
+        'Content-Type': 'application/json',
+        'X-GitHub-Event': 'push',
+        'X-GitHub-Delivery': randomUUID(),
+        'X-Hub-Signature-256': `sha256=${createHmac('sha256', signedWith).update(body).digest('hex')}`,
+      },
+      body,
+    });
+  }
+
+  test('is found within seconds, by members; its list of files is not used', async () => {
+    assert.deepEqual(await find(team.owner, 'multiply'), []);
+    const commit = repository.remote.push({ 'src/new.rs': 'pub fn multiply() {}\n' });
+    const push = { ref: 'refs/heads/main', after: commit, commits: [{ added: ['src/other.rs'], removed: ['src/lib.rs'], modified: [] }] };
+    assert.equal((await deliver(push, 'another secret')).status, 400);
+    const started = Date.now();
+    assert.equal((await deliver(push)).status, 202);
+    const found = await until('the new symbol', async () => {
+      const rows = await find(team.owner, 'multiply');
+      return rows.length > 0 ? rows : null;
+    });
+    assert.ok(Date.now() - started < 10_000, `${Date.now() - started} ms`);
+    assert.deepEqual(
+      found.map(({ name, kind, path, line, match }) => ({ name, kind, path, line, match })),
+      [{ name: 'multiply', kind: 'function', path: 'src/new.rs', line: 1, match: 'exact' }],
+    );
+    assert.equal((await find(team.viewer, 'add')).length, 1);
+    await refused(team.nonMember.client.rpc('search_symbols', { q: 'add' }).setHeader('x-org-id', team.orgId), 403, 'not_a_member');
+  });
+
+  test('an old push, delivered late, does not move the branch back', async () => {
+    const tree = await treeOf(repository);
+    assert.equal((await deliver({ ref: 'refs/heads/main', after: repository.remote.commit, commits: [] })).status, 202);
+    const jobs = () => sql(`select status from public.indexing_jobs where repository_id = $1 order by seq`, [repository.id]);
+    await until('the job of the late push', async () => {
+      const all = await jobs();
+      return all.length === 3 && all.every(({ status }) => status === 'succeeded');
+    });
+    assert.deepEqual(await treeOf(repository), tree);
   });
 });
 
@@ -149,7 +215,7 @@ describe('what cannot be indexed says why', () => {
   });
 
   test('a host that is not public is never asked', async () => {
-    const row = { clone_url: 'https://metadata.internal/acme/app' };
+    const row = { clone_url: 'https://metadata.internal/team/inner' };
     const inner = await ok(team.owner.client.from('repositories').insert(row).select().single());
     const job = await indexed(inner);
     assert.deepEqual([job.status, job.error_code], ['failed', 'host_not_allowed']);
