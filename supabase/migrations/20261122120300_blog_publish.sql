@@ -6,8 +6,8 @@ create function private.blog_require_publishable(post public.blog_posts) returns
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if post.status not in ('ready', 'published') then
-    perform kijko.fail('conflict', format('the post is %s', post.status), 'Say that it is ready: submit_post().');
+  if post.status = 'draft' then
+    perform kijko.fail('conflict', 'the post is a draft', 'Say that it is ready: submit_post().');
   elsif post.approval_status <> 'approved'
     and (select s.require_approval from public.blog_settings as s where s.org_id = post.org_id)
   then
@@ -36,10 +36,17 @@ create function private.blog_publish_due(post public.blog_posts) returns public.
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if post.status = 'scheduled' and post.scheduled_at <= kijko.now() and post.content_html is not null then
-    return private.blog_publish(post);
+  if (post.status = 'scheduled' and post.scheduled_at <= kijko.now() and post.content_html is not null) is not true then
+    return post;
+  elsif post.approval_status <> 'approved' and (select s.require_approval from public.blog_settings as s where s.org_id = post.org_id) then
+    -- It was scheduled before the organization required approvals.
+    update public.blog_posts as p
+    set status = case when p.published_revision is null then 'ready' else 'published' end, scheduled_at = null
+    where p.id = post.id
+    returning p.* into post;
+    return post;
   end if;
-  return post;
+  return private.blog_publish(post);
 end
 $$;
 comment on function private.blog_publish_due(public.blog_posts) is 'Publishes a locked post if it is due and rendered.';
@@ -105,9 +112,7 @@ begin
   if post.published_revision = post.revision and post.status = 'published' then
     return post;
   end if;
-  if post.status <> 'scheduled' then
-    perform private.blog_require_publishable(post);
-  end if;
+  perform private.blog_require_publishable(post);
   -- Scheduled for now: the end of its rendering publishes it, or this.
   update public.blog_posts as p set status = 'scheduled', scheduled_at = kijko.now() where p.id = post.id returning p.* into post;
   perform private.blog_queue_render(post);

@@ -181,6 +181,20 @@ select is((select (status, published_revision)::text from public.unpublish_post(
 select tests.act_as_anon();
 select tests.refuses($$select public.published_post('tests-blog', 'second')$$, 'not_found', 'and nobody reads it');
 
+-- ---- what was scheduled before approvals were required
+select tests.act_as('ada', tests.org('ada'));
+select require_approval as required from public.set_blog_settings(require_approval => false) \gset
+select id as third from public.create_post('Third', '{"content_markdown": "text"}') \gset
+select tests.render(:'third');
+select status as ready from public.submit_post(:'third', 1) \gset
+select is((select status from public.schedule_post(:'third', 1, kijko.now() + interval '1 hour')), 'scheduled', 'a post is scheduled without an approval');
+select is((select status from public.schedule_post(:'third', 1, kijko.now() + interval '2 hours')), 'scheduled', 'and again, for another time');
+select require_approval as required from public.set_blog_settings(require_approval => true) \gset
+select tests.refuses(format('select public.publish_post(%L, 1)', :'third'), 'conflict', 'which is needed now');
+select tests.act_as_superuser();
+select is(tests.publish_due(:'third'), 'ready', 'the clock takes it back');
+select is((select published_revision from public.blog_posts where id = :'third'), null, 'and publishes nothing');
+
 -- ---- comments
 select tests.act_as('mem', tests.org('ada'));
 insert into public.blog_comments (post_id, body, mentions) values (:'post', 'Look at this', array[tests.id('vic'), tests.id('bob')]) returning id as comment \gset
