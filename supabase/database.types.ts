@@ -5292,6 +5292,19 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      code_candidates: {
+        Args: {
+          after?: string | null;
+          branch?: string | null;
+          languages?: string[] | null;
+          literals?: Json;
+          max_bytes?: number;
+          path?: string | null;
+          repository_id?: string | null;
+        };
+        Returns: Json;
+      };
+      code_overview: { Args: { branch?: string | null; repository_id?: string | null }; Returns: Json };
       compare_post_revisions: { Args: { from_revision: number; post_id: string; to_revision: number }; Returns: Json };
       compare_prompt_versions: {
         Args: { from_version: number; path: string; since?: string | null; to_version: number; until?: string | null };

@@ -44,4 +44,12 @@ export const CODE_FUNCTIONS = {
     call: (w) => ({ indexing_job_id: w.indexing }),
     'call:private': (w) => ({ indexing_job_id: w.secretIndexing }),
   },
+  'code_overview(repository_id,branch)': {
+    call: (w) => ({ repository_id: w.repository }),
+    'call:private': (w) => ({ repository_id: w.secretRepository }),
+  },
+  'code_candidates(literals,languages,path,repository_id,branch,max_bytes,after)': {
+    call: (w) => ({ repository_id: w.repository }),
+    'call:private': (w) => ({ repository_id: w.secretRepository }),
+  },
 };
