@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use kijko_core::{
     config::Reader,
     error::Error,
-    outbound::{Client, Limits, OutboundError, Url},
+    outbound::{Client, Limits, OutboundError, RequestBuilder, Url},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -74,6 +74,17 @@ pub(crate) enum NotGranted {
     Failed(Error),
 }
 
+impl NotGranted {
+    /// A refusal that we say in the API's place.
+    pub(crate) fn refused(status: StatusCode, body: &Value) -> Self {
+        refusal(
+            status.as_u16(),
+            body.to_string().into_bytes(),
+            HeaderMap::new(),
+        )
+    }
+}
+
 impl From<Error> for NotGranted {
     fn from(error: Error) -> Self {
         Self::Failed(error)
@@ -117,6 +128,15 @@ impl Api {
             .map_err(|error| format!("the client of the API: {error}"))
     }
 
+    /// For answers that may be larger than a skill.
+    pub(crate) fn with_max_bytes(self, max_bytes: usize) -> Self {
+        let client = self.client.with(Limits {
+            max_bytes,
+            ..LIMITS
+        });
+        Self { client, ..self }
+    }
+
     /// For a route that cannot answer without it.
     pub(crate) fn configured(api: Option<&Self>) -> Result<&Self, Error> {
         api.ok_or(Error::NotConfigured("KIJKO_REST_URL is not set"))
@@ -130,10 +150,57 @@ impl Api {
         headers: &HeaderMap,
         arguments: &Value,
     ) -> Result<(T, HeaderMap), NotGranted> {
+        let request = self
+            .client
+            .post(self.at_path(&format!("rpc/{function}"), &[]));
+        self.ask(function, headers, request.json(arguments)).await
+    }
+
+    /// Reads rows of a table as the sender of these headers: filters, order and limit as PostgREST has them.
+    pub(crate) async fn read<T: DeserializeOwned>(
+        &self,
+        table: &str,
+        headers: &HeaderMap,
+        query: &[(&str, &str)],
+    ) -> Result<(T, HeaderMap), NotGranted> {
+        let request = self.client.request(Method::GET, self.at_path(table, query));
+        self.ask(table, headers, request).await
+    }
+
+    /// Inserts a row as the sender of these headers. `key` are the columns of a unique key: `merge` updates a row that has the same,
+    /// otherwise nothing is done and no row returned.
+    pub(crate) async fn insert<T: DeserializeOwned>(
+        &self,
+        table: &str,
+        headers: &HeaderMap,
+        row: &Value,
+        key: &str,
+        merge: bool,
+    ) -> Result<(T, HeaderMap), NotGranted> {
+        let resolution = if merge { "merge" } else { "ignore" };
+        let prefer = format!("return=representation, resolution={resolution}-duplicates");
+        let url = self.at_path(table, &[("on_conflict", key)]);
+        let request = self.client.post(url).header("prefer", prefer).json(row);
+        self.ask(table, headers, request).await
+    }
+
+    fn at_path(&self, path: &str, query: &[(&str, &str)]) -> Url {
         let mut url = self.url.clone();
-        let path = url.path().trim_end_matches('/');
-        url.set_path(&format!("{path}/rpc/{function}"));
-        let mut request = self.client.post(url).json(arguments);
+        let base = url.path().trim_end_matches('/');
+        url.set_path(&format!("{base}/{path}"));
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        url
+    }
+
+    /// `subject` is the function or table, for the log.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        headers: &HeaderMap,
+        mut request: RequestBuilder,
+    ) -> Result<(T, HeaderMap), NotGranted> {
         for name in IDENTITY {
             for value in headers.get_all(name) {
                 request = request.header(name, value.as_bytes());
@@ -145,7 +212,7 @@ impl Api {
         match status {
             200..=299 => {
                 let granted = serde_json::from_slice(&body).map_err(|error| Error::Internal {
-                    cause: format!("{function} answered something unexpected: {error}"),
+                    cause: format!("{subject} answered something unexpected: {error}"),
                 })?;
                 Ok((granted, limits))
             }

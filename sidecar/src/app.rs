@@ -6,9 +6,10 @@ pub use crate::service::SERVICE;
 use crate::{domains, login};
 
 /// The domains. A new one is a folder under `domains/` and a line here. Login is no domain of the migrations: the platform has its SQL.
-pub const DOMAINS: [FromEnv; 15] = [
+pub const DOMAINS: [FromEnv; 16] = [
     domains::billing::from_env,
     domains::blog::from_env,
+    domains::code::from_env,
     domains::connections::from_env,
     domains::executions::from_env,
     domains::functions::from_env,

@@ -6,7 +6,7 @@
 //! - [`app`]: the one list of domains; [`service`]: the name of the service.
 //! - [`domains`]: one folder each.
 //! - [`login`]: sign-in through outside providers.
-//! - `api`, [`input_files`], [`llm`], `oauth`, `problems`, `rendering`, [`sandbox`], `slots`, `turns`, `upstream`: libraries that
+//! - `api`, [`input_files`], [`llm`], `oauth`, `problems`, `query`, `rendering`, [`sandbox`], `slots`, `turns`, `upstream`: libraries that
 //!   domains use.
 //!
 //! What every service needs (database, worker, HTTP server, telemetry) is in `kijko_core`. This is a library with a thin
@@ -21,6 +21,7 @@ pub mod llm;
 pub mod login;
 mod oauth;
 mod problems;
+mod query;
 mod rendering;
 pub mod sandbox;
 pub mod service;

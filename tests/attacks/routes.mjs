@@ -13,6 +13,7 @@ const parameters = ({ world, objects, own, rows }, path) => ({
   repository_id: [world.repository],
   '*id': [rows['public.llm_routes'][0].name, `${rows['public.llm_providers'][0].name}/gpt-5`, 'echo/echo'],
   '*name': [rows['public.prompts'][0].path],
+  symbol: ['kanary', 'main'],
   ...(path.startsWith('/llm/v1/prompts') && { '*path': [`${rows['public.prompts'][0].path}/call`] }),
   ...(path.startsWith('/functions/v1') && { '*path': ['matrix', `matrix/${world.org}`, world.project] }),
 });
@@ -29,6 +30,26 @@ function llmBodies({ world, rows }) {
     metadata: { org_id: world.org, project_id: world.project },
     stream: model !== names[0],
     n: 1,
+  }));
+}
+
+/** Messages of agents, and searches: of the victim's repositories. */
+function codeBodies({ world }) {
+  const repository = { repository_id: world.repository, branch: 'main' };
+  const secret = { repository_id: world.secretRepository };
+  const tools = [
+    ['search_code', { q: 'kanary', regex: true, ...repository }],
+    ['read_code_file', { path: 'src/main.rs', ...secret }],
+    ['list_code_files', repository],
+    ['search_symbols', { q: 'kanary', ...secret }],
+    ['symbol_graph', { symbol: 'kanary', ...repository }],
+    ['code_overview', secret],
+    ['index_repository', { repository_id: world.repository }],
+    ['get_indexing_job', { indexing_job_id: world.indexing }],
+  ];
+  return tools.map(([name, args], id) => ({
+    ...{ jsonrpc: '2.0', id, method: 'tools/call', params: { name, arguments: args } },
+    ...{ query: 'kanary', pattern: 'kanary', q: 'kanary', ...args },
   }));
 }
 
@@ -101,6 +122,11 @@ const QUERIES = ({ world, objects }) => [
   `?grant_type=pkce&download=&token=${world.org}&state=${world.org}&code=${world.org}&scope=others`,
 ];
 
+const CODE_QUERIES = ({ world }) => [
+  `?query=kanary&repository_id=${world.repository}`,
+  `?pattern=kanary&job_id=${world.indexing}&repository_id=${world.secretRepository}`,
+];
+
 /** Requests to one route. Each of its parameters takes each value once; bodies and queries go along with them. */
 export function* routeAttacks(context, { method, path }) {
   const random = new Random('route', method, path);
@@ -108,12 +134,13 @@ export function* routeAttacks(context, { method, path }) {
   const names = [...path.matchAll(/\{([^}]+)\}/g)].map(([, name]) => name);
   const widest = Math.max(1, ...names.map((name) => values[name]?.length ?? 1));
   const isLlm = path.startsWith('/llm/v1');
+  const isCode = path === '/mcp' || path.startsWith('/api/v1');
   const [said, asked, headers] = [
-    isLlm ? llmBodies(context) : bodies(context),
-    QUERIES(context),
+    isLlm ? llmBodies(context) : isCode ? codeBodies(context) : bodies(context),
+    isCode ? CODE_QUERIES(context) : QUERIES(context),
     isLlm ? llmHeaders(context) : [undefined],
   ];
-  for (let at = 0; at < Math.max(widest, headers.length, DEPTH); at += 1) {
+  for (let at = 0; at < Math.max(widest, headers.length, isCode ? said.length : DEPTH); at += 1) {
     const filled = path.replaceAll(/\{([^}]+)\}/g, (_, name) =>
       encodePath(values[name] ? values[name][at % values[name].length] : context.world.org),
     );

@@ -11,6 +11,7 @@
 
 pub mod billing;
 pub mod blog;
+pub mod code;
 pub mod connections;
 pub mod executions;
 pub mod functions;

@@ -14,7 +14,10 @@ use kijko_core::{error::Error, http::Accepted};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::{Api, NotGranted};
+use crate::{
+    api::{Api, NotGranted},
+    query::Query,
+};
 
 /// A refusal of the API is small.
 const MAX_REFUSAL: usize = 64 << 10;
@@ -46,7 +49,7 @@ async fn one(
     let query = Query::read(query.as_deref());
     let version = match query.number("version", 1, i32::MAX as u64) {
         Ok(version) => version,
-        Err(refusal) => return *refusal,
+        Err(message) => return refuse(StatusCode::BAD_REQUEST, &message),
     };
     let arguments = json!({"path": name, "label": query.text("label"), "version": version});
     match prompts
@@ -69,7 +72,7 @@ async fn list(
         query.number("limit", 1, 100),
     ) {
         (Ok(page), Ok(limit)) => (page.unwrap_or(1), limit.unwrap_or(50)),
-        (Err(refusal), _) | (_, Err(refusal)) => return *refusal,
+        (Err(message), _) | (_, Err(message)) => return refuse(StatusCode::BAD_REQUEST, &message),
     };
     let arguments = json!({
         "path": query.text("name"), "label": query.text("label"), "tag": query.text("tag"), "n": limit, "skip": (page - 1) * limit,
@@ -213,40 +216,6 @@ fn refuse(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({"message": message, "error": error}))).into_response()
 }
 
-/// The parameters of an address.
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn read(query: Option<&str>) -> Self {
-        let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-        Self(pairs.into_owned().collect())
-    }
-
-    fn text(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(known, _)| known == name);
-        found
-            .map(|(_, value)| value.as_str())
-            .filter(|value| !value.is_empty())
-    }
-
-    fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>, Box<Response>> {
-        let Some(text) = self.text(name) else {
-            return Ok(None);
-        };
-        let number = text
-            .parse()
-            .ok()
-            .filter(|number| (least..=most).contains(number));
-        match number {
-            Some(number) => Ok(Some(number)),
-            None => {
-                let message = format!("{name}: {least} to {most}");
-                Err(Box::new(refuse(StatusCode::BAD_REQUEST, &message)))
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,17 +265,5 @@ mod tests {
             json!({"temperature": 0, "model": "openai/gpt-4o"})
         );
         assert_eq!(listed(&prompt)["name"], "a/b");
-    }
-
-    #[test]
-    fn numbers_of_an_address_are_bounded() {
-        let query = Query::read(Some("page=0&limit=5&name=a%2Fb&label="));
-        assert!(query.number("page", 1, 1_000).is_err());
-        assert_eq!(query.number("limit", 1, 100).unwrap(), Some(5));
-        assert_eq!(query.number("version", 1, 9).unwrap(), None);
-        assert_eq!(
-            (query.text("name"), query.text("label")),
-            (Some("a/b"), None)
-        );
     }
 }
