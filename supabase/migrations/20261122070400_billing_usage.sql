@@ -348,6 +348,8 @@ begin
   loop
     perform private.billing_check_report(report);
   end loop;
+  -- Former periods first: of a meter one report is on its way at a time, and the period that runs has one again and again.
+  n := private.billing_settle_periods();
   for org in
     select distinct s.org_id from public.stripe_subscriptions as s
     where s.org_id is not null and s.status in ('active', 'trialing', 'past_due') and private.billing_has_overage(s.items)
@@ -365,7 +367,7 @@ begin
       raise warning 'billing, use of %: %', org, sqlerrm;
     end;
   end loop;
-  return n + private.billing_settle_periods(max_organizations);
+  return n;
 end
 $$;
 comment on function private.billing_report_use(integer) is 'Tells Stripe of the use beyond what plans include. Returns how many reports it made.';

@@ -78,7 +78,16 @@ declare
   price public.prices;
   next_period record;
   used bigint;
+  made boolean;
 begin
+  -- While another report of the meter is on its way, or was refused a moment ago, it stays due.
+  if exists (
+    select from private.billing_reports as r
+    where r.organization_id = term.organization_id and r.meter = term.meter
+      and (r.state in ('open', 'unknown') or (r.state = 'failed' and r.ended_at > clock_timestamp() - interval '10 minutes'))
+  ) then
+    return false;
+  end if;
   -- The ledger is read by days, which are those of the calendar of now.
   select p.starts_at, p.ends_at into next_period from kijko.period_at(term.organization_id, term.meter, term.period_end, 'month') as p;
   if month is null or private.billing_month(next_period.starts_at, next_period.ends_at) is null then
@@ -89,16 +98,17 @@ begin
   select c.* into price from public.prices as c where c.lookup_key = term.lookup_key;
   select coalesce(sum(d.amount), 0) into used
   from kijko.usage_by_day(term.organization_id, term.meter, month, (month + interval '1 month')::date - 1) as d;
-  -- Again after 5 minutes, 10, 20, … at most a day, as entries come late.
-  update private.billing_terms as t
-  set check_at = case when kijko.now() < t.period_end + interval '10 days' then
-    kijko.now() + least(greatest(kijko.now() - t.period_end, interval '5 minutes'), interval '1 day')
-  end
-  where (t.organization_id, t.meter, t.period_end) = (term.organization_id, term.meter, term.period_end);
-  return private.billing_report(
+  made := private.billing_report(
     term.organization_id, row(term.subscription_id, term.customer_id, term.livemode, price)::private.billing_metered_item,
     term.period_end, used, term.included, is_over => true
   );
+  -- Again after 5 minutes, 10, 20, … at most a day, as entries come late.
+  update private.billing_terms as t
+  set check_at = case when made then t.check_at when kijko.now() < t.period_end + interval '10 days' then
+    kijko.now() + least(greatest(kijko.now() - t.period_end, interval '5 minutes'), interval '1 day')
+  end
+  where (t.organization_id, t.meter, t.period_end) = (term.organization_id, term.meter, term.period_end);
+  return made;
 end
 $$;
 comment on function private.billing_settle_period(private.billing_terms) is 'Bills or credits, as an invoice item, what of the use of a period that is over differs from what was reported within it. Whether there was something.';

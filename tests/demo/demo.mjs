@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { programCallsWithItsKey } from './api_key.mjs';
+import { subscriptionLives } from './billing.mjs';
 import { postIsPublished } from './blog.mjs';
 import { nonMemberSeesNothing } from './isolation.mjs';
 import { promptMovesByApproval } from './prompts.mjs';
@@ -249,6 +250,10 @@ async function demo() {
 
   await story.step('A push to GitHub runs the skill', async (say) => {
     await pushRunsSkill(say, { ada, skill });
+  });
+
+  await story.step('Dana buys PRO, changes it, uses more, fails to pay, recovers and stops', async (say) => {
+    if (!(await subscriptionLives(say))) say('not run: this stack has an account at Stripe (STRIPE_API_KEY), which the demo leaves alone');
   });
 
   await story.step('Bob, a non-member, and unauthenticated callers see none of it', async (say) => {

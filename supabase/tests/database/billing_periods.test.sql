@@ -1,7 +1,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(13);
+select plan(14);
 
 select tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('ada');
 delete from public.stripe_subscriptions;
@@ -42,16 +42,23 @@ select tests.travel(:'period_end'::interval + interval '1 minute');
 update public.stripe_subscriptions set items = '[{"id": "si_1", "price": "price_teams_monthly", "lookup_key": "teams_monthly"}, {"id": "si_2", "price": "price_teams_executions_monthly", "lookup_key": "teams_executions_monthly"}]' where id = 'sub_bob';
 select private.stripe_refresh_plan(tests.org('bob'));
 select is(tests.plan('bob'), 'TEAMS active', 'and changes the plan');
+-- The new period has something to report, too.
+select kijko.consume(tests.org('bob'), 'executions', 30000);
 select private.billing_report_use();
 select is((select i.amount_cents from tests.items() as i), 15::bigint, 'the last minute is billed, at the price of then');
 select private.billing_report_use();
 select is((select count(*) from tests.items()), 1::bigint, 'once');
 select is((select e.max_attempts from kijko.http_requests as e join private.billing_effects as b on b.request_id = e.id where b.kind = 'invoice_item'), 1, 'by one attempt: a second one could count twice');
--- It arrives; then a part is taken back.
+-- It arrives; then a part is taken back, while a report of the new period is on its way.
 update private.billing_effects set state = 'done', ended_at = now() where kind = 'invoice_item';
 select private.billing_settle_report(e, 'done', '{}') from private.billing_effects as e where e.kind = 'invoice_item';
+select private.billing_report_use();
+select is((select count(*) from private.billing_effects where kind = 'meter_event' and state = 'open'), 1::bigint, 'then the new period is reported');
 select kijko.correct_usage(tests.org('bob'), 'executions', -2, 'a mistake', (now() + :'period_end'::interval - interval '30 seconds')::timestamptz);
 select tests.travel(:'period_end'::interval + interval '10 minutes');
+select private.billing_report_use();
+update private.billing_effects set state = 'done', ended_at = now() where kind = 'meter_event';
+select private.billing_settle_report(e, 'done', '{}') from private.billing_effects as e where e.kind = 'meter_event';
 select private.billing_report_use();
 select is((select i.amount_cents from tests.items() as i order by i.amount_cents limit 1), -10::bigint, 'what is taken back is credited at that price');
 -- What has ended has no next invoice.
