@@ -369,7 +369,6 @@ select is_empty(
     where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_billing', 'authorize_function', 'authorize_llm_call', 'connections_seal', 'set_llm_provider_key', 'files_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
   'every function that seals is listed here, once its column is registered'
 );
-
 -- An empty search_path finds temporary types before those of Postgres.
 select is_empty(
   $$select r.rolname from pg_roles as r
@@ -377,7 +376,6 @@ select is_empty(
       and has_database_privilege(r.oid, current_database(), 'temporary')$$,
   'the roles of requests and of the sidecar cannot make temporary types'
 );
-
 -- ---- every rule finds its offender
 \ir schema_offenders.sql
 select is_empty(
@@ -395,6 +393,5 @@ select is_empty(
     except select rule from pg_temp.offences$$,
   'each rule finds an offender'
 );
-
 select * from finish();
 rollback;
