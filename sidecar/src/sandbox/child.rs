@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::Serialize;
 
 use super::{
-    chat, mapping, plain,
+    chat, documents, mapping, plain,
     prompt::{Engine, PromptError, PromptRequest},
     request::Request,
     schema, template,
@@ -54,6 +54,12 @@ fn serve(requests: impl BufRead, mut answers: impl Write) -> io::Result<()> {
                 answer(&mut answers, &Ok::<_, PromptError>(plain::check(&template)))?;
             }
             Ok(Request::Schema(schema)) => answer(&mut answers, &schema::check_schema(&schema))?,
+            Ok(Request::Feed(request)) => answer(&mut answers, &documents::feed(&request))?,
+            Ok(Request::Page(request)) => answer(&mut answers, &documents::page(&request))?,
+            Ok(Request::Robots(request)) => answer(&mut answers, &documents::robots(&request))?,
+            Ok(Request::Items(items)) => {
+                answer(&mut answers, &Ok::<_, PromptError>(documents::items(items)))?;
+            }
             Err(error) => {
                 let reason = format!("the request is malformed: {error}");
                 answer(&mut answers, &Err::<(), _>(PromptError::Sandbox(reason)))?;

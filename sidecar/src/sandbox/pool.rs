@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     chat::{ChatRequest, Message},
+    documents::{DocumentRequest, Feed, Item, Robots, RobotsRequest},
     mapping::{Mapped, MappingRequest},
     prompt::{ARGUMENT, Engine, PromptError, PromptRequest},
     request::RequestRef,
@@ -93,6 +94,26 @@ impl Sandbox {
     pub async fn check_schema(&self, schema: &Value) -> Result<(), PromptError> {
         let checked = self.ask(RequestRef::Schema(schema)).await;
         checked.map_err(PromptError::of_schema)
+    }
+
+    /// Reads a feed. If the caller drops the future, the child is killed.
+    pub async fn read_feed(&self, request: &DocumentRequest) -> Result<Feed, PromptError> {
+        self.ask(RequestRef::Feed(request)).await
+    }
+
+    /// Reads a page. If the caller drops the future, the child is killed.
+    pub async fn read_page(&self, request: &DocumentRequest) -> Result<Item, PromptError> {
+        self.ask(RequestRef::Page(request)).await
+    }
+
+    /// Reads robots.txt.
+    pub async fn read_robots(&self, request: &RobotsRequest) -> Result<Robots, PromptError> {
+        self.ask(RequestRef::Robots(request)).await
+    }
+
+    /// Items whose markup is gone, with their languages and fingerprints.
+    pub async fn read_items(&self, items: &[Item]) -> Result<Vec<Item>, PromptError> {
+        self.ask(RequestRef::Items(items)).await
     }
 
     async fn ask<T: DeserializeOwned>(&self, request: RequestRef<'_>) -> Result<T, PromptError> {

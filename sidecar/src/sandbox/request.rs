@@ -3,7 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{chat::ChatRequest, mapping::MappingRequest, prompt::PromptRequest};
+use super::{
+    chat::ChatRequest,
+    documents::{DocumentRequest, Item, RobotsRequest},
+    mapping::MappingRequest,
+    prompt::PromptRequest,
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -17,6 +22,14 @@ pub(super) enum Request {
     Plain(String),
     /// Whether this is a JSON schema.
     Schema(Value),
+    /// A feed.
+    Feed(DocumentRequest),
+    /// A page.
+    Page(DocumentRequest),
+    /// What robots.txt says of an address.
+    Robots(RobotsRequest),
+    /// Items whose titles and texts are still markup.
+    Items(Vec<Item>),
 }
 
 /// The same, borrowed by who asks.
@@ -29,4 +42,8 @@ pub(super) enum RequestRef<'a> {
     Template(&'a str),
     Plain(&'a str),
     Schema(&'a Value),
+    Feed(&'a DocumentRequest),
+    Page(&'a DocumentRequest),
+    Robots(&'a RobotsRequest),
+    Items(&'a [Item]),
 }

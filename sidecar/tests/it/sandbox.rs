@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use kijko_sidecar::sandbox::{Engine, PromptError, PromptRequest, Sandbox};
+use kijko_sidecar::sandbox::{DocumentRequest, Engine, PromptError, PromptRequest, Sandbox};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -46,6 +46,48 @@ async fn it_checks_and_renders() {
         sandbox.make_prompt(&bad).await.unwrap_err().code(),
         "invalid_input"
     );
+}
+
+#[tokio::test]
+async fn hostile_documents_fail_alone() {
+    let sandbox = sandbox();
+    let document = |text: &str| {
+        let mut request = DocumentRequest::new(text.as_bytes(), "https://a.example/", None);
+        request.most = 50;
+        request
+    };
+    let deep = "<item><title>".repeat(300_000);
+    let wide = format!(
+        "<rss version=\"2.0\"><channel>{}</channel></rss>",
+        "<item><title>x</title><link>https://a.example/</link></item>".repeat(60_000)
+    );
+    let bomb = "<!DOCTYPE r [<!ENTITY a \"aaaaaaaaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;&a;&a;&a;&a;&a;\">]><rss><channel><title>&b;</title></channel></rss>";
+    for text in [
+        format!("<rss version=\"2.0\"><channel>{deep}"),
+        wide,
+        bomb.to_owned(),
+        "[".repeat(4 << 20),
+        "{".repeat(4 << 20),
+    ] {
+        let start = Instant::now();
+        if let Ok(feed) = sandbox.read_feed(&document(&text)).await {
+            assert!(feed.items.len() <= 50);
+        }
+        assert!(start.elapsed().as_secs() < 30, "{}", &text[..40]);
+        assert_still_renders(&sandbox).await;
+    }
+    let nested = format!("<html><body>{}", "<div>".repeat(400_000));
+    let crossed = format!(
+        "<html><body>{}",
+        "<table><tr><td><a><b><i><p>".repeat(60_000)
+    );
+    for text in [nested, crossed, "&#0;<!--".repeat(300_000)] {
+        let start = Instant::now();
+        let read = sandbox.read_page(&document(&text)).await;
+        assert!(!matches!(read, Err(PromptError::Sandbox(_))), "{read:?}");
+        assert!(start.elapsed().as_secs() < 30, "{}", &text[..40]);
+        assert_still_renders(&sandbox).await;
+    }
 }
 
 #[tokio::test]
