@@ -181,7 +181,7 @@ start_sidecar() {
 # What only the sidecar may see.
 sidecar_secrets() {
   local name
-  for name in OPENAI_API_KEY ANTHROPIC_API_KEY GEMINI_API_KEY STRIPE_API_KEY STRIPE_WEBHOOK_SECRET SMTP_URL "${!KIJKO_OAUTH_@}"; do printf '%s\n' -u "$name"; done
+  for name in OPENAI_API_KEY ANTHROPIC_API_KEY GEMINI_API_KEY TAVILY_API_KEY STRIPE_API_KEY STRIPE_WEBHOOK_SECRET SMTP_URL "${!KIJKO_OAUTH_@}"; do printf '%s\n' -u "$name"; done
 }
 
 # What only the storage service may see.

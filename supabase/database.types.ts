@@ -967,6 +967,197 @@ export type Database = {
           },
         ];
       };
+      discoveries: {
+        Row: {
+          category: 'general' | 'news';
+          collector: 'feed' | 'searxng' | 'tavily' | 'gemini';
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          cron: string;
+          enabled: boolean;
+          etag: string | null;
+          failures: number;
+          id: string;
+          language: string;
+          last_error: string | null;
+          last_error_code: string | null;
+          last_modified: string | null;
+          last_run_at: string | null;
+          max_items: number;
+          name: string;
+          next_run_at: string | null;
+          org_id: string;
+          query: string | null;
+          read_pages: boolean;
+          schedule: 'daily' | 'weekly' | 'custom';
+          timezone: string;
+          topic_id: string | null;
+          updated_at: string;
+          url: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          category?: 'general' | 'news';
+          collector: 'feed' | 'searxng' | 'tavily' | 'gemini';
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          cron?: string;
+          enabled?: boolean;
+          etag?: string | null;
+          failures?: number;
+          id?: string;
+          language?: string;
+          last_error?: string | null;
+          last_error_code?: string | null;
+          last_modified?: string | null;
+          last_run_at?: string | null;
+          max_items?: number;
+          name: string;
+          next_run_at?: string | null;
+          org_id?: string;
+          query?: string | null;
+          read_pages?: boolean;
+          schedule?: 'daily' | 'weekly' | 'custom';
+          timezone?: string;
+          topic_id?: string | null;
+          updated_at?: string;
+          url?: string | null;
+        };
+        Update: {
+          category?: 'general' | 'news';
+          collector?: 'feed' | 'searxng' | 'tavily' | 'gemini';
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          cron?: string;
+          enabled?: boolean;
+          etag?: string | null;
+          failures?: number;
+          id?: string;
+          language?: string;
+          last_error?: string | null;
+          last_error_code?: string | null;
+          last_modified?: string | null;
+          last_run_at?: string | null;
+          max_items?: number;
+          name?: string;
+          next_run_at?: string | null;
+          org_id?: string;
+          query?: string | null;
+          read_pages?: boolean;
+          schedule?: 'daily' | 'weekly' | 'custom';
+          timezone?: string;
+          topic_id?: string | null;
+          updated_at?: string;
+          url?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'discoveries_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'discoveries_org_id_topic_id_fkey';
+            columns: ['org_id', 'topic_id'];
+            isOneToOne: false;
+            referencedRelation: 'topics';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      discovery_runs: {
+        Row: {
+          added_sources: number;
+          added_topics: number;
+          cost_microusd: number;
+          cost_usd: number;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          discovery_id: string;
+          duplicates: number;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          found: number;
+          id: string;
+          job_id: string | null;
+          org_id: string;
+          scheduled_for: string | null;
+          started_at: string | null;
+          status: 'queued' | 'running' | 'succeeded' | 'failed';
+          trigger: 'schedule' | 'manual';
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          added_sources?: number;
+          added_topics?: number;
+          cost_microusd?: number;
+          cost_usd?: never;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          discovery_id: string;
+          duplicates?: number;
+          error?: string | null;
+          error_code?: string | null;
+          finished_at?: string | null;
+          found?: number;
+          id?: string;
+          job_id?: string | null;
+          org_id?: string;
+          scheduled_for?: string | null;
+          started_at?: string | null;
+          status?: 'queued' | 'running' | 'succeeded' | 'failed';
+          trigger: 'schedule' | 'manual';
+          updated_at?: string;
+        };
+        Update: {
+          added_sources?: number;
+          added_topics?: number;
+          cost_microusd?: number;
+          cost_usd?: never;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          discovery_id?: string;
+          duplicates?: number;
+          error?: string | null;
+          error_code?: string | null;
+          finished_at?: string | null;
+          found?: number;
+          id?: string;
+          job_id?: string | null;
+          org_id?: string;
+          scheduled_for?: string | null;
+          started_at?: string | null;
+          status?: 'queued' | 'running' | 'succeeded' | 'failed';
+          trigger?: 'schedule' | 'manual';
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'discovery_runs_org_id_discovery_id_fkey';
+            columns: ['org_id', 'discovery_id'];
+            isOneToOne: false;
+            referencedRelation: 'discoveries';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'discovery_runs_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       documents: {
         Row: {
           content: string;
@@ -6633,6 +6824,38 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'issued_webhook_secret';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      run_discovery: {
+        Args: { discovery_id: string };
+        Returns: {
+          added_sources: number;
+          added_topics: number;
+          cost_microusd: number;
+          cost_usd: number;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          discovery_id: string;
+          duplicates: number;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          found: number;
+          id: string;
+          job_id: string | null;
+          org_id: string;
+          scheduled_for: string | null;
+          started_at: string | null;
+          status: 'queued' | 'running' | 'succeeded' | 'failed';
+          trigger: 'schedule' | 'manual';
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'discovery_runs';
           isOneToOne: true;
           isSetofReturn: false;
         };

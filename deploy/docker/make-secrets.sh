@@ -44,7 +44,7 @@ main() {
   # Empty: objects are in the folder.
   [ -e "$FOLDER/storage_s3_secret_access_key" ] || : > "$FOLDER/storage_s3_secret_access_key"
   # Empty: no vendor. Write the key into it and restart the sidecar.
-  for vendor in openai anthropic gemini; do
+  for vendor in openai anthropic gemini tavily; do
     [ -e "$FOLDER/${vendor}_api_key" ] || : > "$FOLDER/${vendor}_api_key"
   done
   [ -e "$FOLDER/stripe_api_key" ] || : > "$FOLDER/stripe_api_key"

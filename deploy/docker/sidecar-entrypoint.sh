@@ -18,6 +18,7 @@ from_file DATABASE_URL
 from_file OPENAI_API_KEY
 from_file ANTHROPIC_API_KEY
 from_file GEMINI_API_KEY
+from_file TAVILY_API_KEY
 from_file STRIPE_API_KEY
 from_file STRIPE_WEBHOOK_SECRET
 from_file SMTP_URL

@@ -21,6 +21,7 @@ pub const DOMAINS: [FromEnv; 16] = [
     domains::reflexes::from_env,
     domains::skills::from_env,
     domains::stripe::from_env,
+    domains::topics::from_env,
     domains::webhooks::from_env,
     login::from_env,
 ];
@@ -128,6 +129,7 @@ mod tests {
             "reflex_delivery",
             "skill_check",
             "skill_test",
+            "topic_discovery",
         ];
         assert_eq!(assembly.kinds, kinds);
     }

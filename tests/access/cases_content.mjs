@@ -1,4 +1,4 @@
-// The cases of topics and blog posts, in the form of cases.mjs. Both are the organization's: no project hides them.
+// The cases of topics, discoveries and blog posts, in the form of cases.mjs. All are the organization's: no project hides them.
 import { randomUUID } from 'node:crypto';
 
 export const CONTENT_RELATIONS = {
@@ -6,6 +6,10 @@ export const CONTENT_RELATIONS = {
   research_sources: {
     insert: (t) => ({ org_id: t.org, topic_id: t.topic, url: `https://example.com/${randomUUID()}` }),
     update: () => ({ title: 'Changed' }),
+  },
+  discoveries: {
+    insert: (t) => ({ org_id: t.org, name: 'New', collector: 'searxng', query: 'New', enabled: false }),
+    update: () => ({ name: 'Changed' }),
   },
   blog_comments: {
     insert: (t) => ({ org_id: t.org, post_id: t.post, body: 'New' }),
@@ -21,6 +25,7 @@ export const CONTENT_FUNCTIONS = {
     call: (w) => ({ topic_id: w.topic, url: 'https://example.com/new' }),
   },
   'import_research(document,dry_run)': { call: () => ({ document: { topic: 'New', sources: [] } }) },
+  'run_discovery(discovery_id)': { call: (w) => ({ discovery_id: w.discovery }) },
   'content_cost_report(group_by,since,until,n)': { call: () => ({ group_by: 'topic' }) },
   'set_blog_settings(site_url,site_title,site_description,require_approval,approval_days)': { call: () => ({ site_title: 'New' }) },
   'create_post(title,fields,topic_id,locale,translation_of)': {

@@ -58,6 +58,8 @@ const NAMES = [
   'secretIndexingEvent',
   'document',
   'secretDocument',
+  'discovery',
+  'discoveryRun',
 ];
 const STRIPE = ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices'];
 
@@ -220,6 +222,11 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.approvals (id, org_id, kind, subject_id, subject_part, title, change, requested_by, expires_at, created_by)
     values (${t.approval}, ${t.org}, 'prompt_label', ${t.prompt}, 'live', 'Move', '{"to_version": 1}', null, now() + interval '1 day', null),
       (${t.ownApproval}, ${t.org}, 'prompt_label', ${t.prompt}, 'beta', 'Move', '{"to_version": 1}', ${owner}, now() + interval '1 day', ${owner})`,
+  // A run is under way, so run_discovery() queues none.
+  sql`insert into public.discoveries (id, org_id, name, collector, query, enabled, created_by)
+    values (${t.discovery}, ${t.org}, 'Matrix', 'searxng', 'matrix', false, ${owner})`,
+  sql`insert into public.discovery_runs (id, org_id, discovery_id, trigger, created_by)
+    values (${t.discoveryRun}, ${t.org}, ${t.discovery}, 'manual', ${owner})`,
   // Nobody checks the prompt or is told about the approvals meanwhile.
   sql`delete from public.jobs where org_id = ${t.org} and kind = 'prompt_check'`,
   sql`delete from public.notifications where org_id = ${t.org} and type = 'approval.requested'`,

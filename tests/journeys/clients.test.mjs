@@ -59,6 +59,11 @@ const WRITABLE = {
     keys: ['org_id,id'],
   },
   blog_comments: { row: ({ post }) => ({ post_id: post.id, body: 'First' }), change: { body: 'Second' }, keys: ['org_id,id'] },
+  discoveries: {
+    row: () => ({ name: 'First', collector: 'searxng', query: 'first', enabled: false }),
+    change: { name: 'Second', collector: 'feed', url: 'https://feeds.example.com/', query: null },
+    keys: ['org_id,id'],
+  },
   usage_meters: { row: () => ({ event_type: 'built', meter: 'own.built' }), change: { meter: 'own.made' }, keys: ['org_id,event_type'] },
 };
 

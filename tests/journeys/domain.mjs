@@ -67,6 +67,8 @@ export const TENANT_TABLES = [
   'repository_branches',
   'indexing_jobs',
   'indexing_job_events',
+  'discoveries',
+  'discovery_runs',
   'audit_log',
 ];
 

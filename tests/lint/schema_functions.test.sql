@@ -212,6 +212,7 @@ select results_eq(
     'rotate_reflex_secret(uuid,text,interval)',
     'rotate_repository_secret(uuid,interval)',
     'rotate_webhook_secret(uuid,interval)',
+    'run_discovery(uuid)',
     'run_habit(uuid)',
     'save_post(uuid,integer,jsonb,text)',
     'schedule_post(uuid,integer,timestamp with time zone)',
@@ -327,6 +328,8 @@ select results_eq(
     'private.skills_start_check(uuid)',
     'private.stripe_backlog()',
     'private.stripe_ingest_event(jsonb)',
+    'private.topics_finish_run(text,uuid,integer,jsonb)',
+    'private.topics_start_run(text,uuid,integer)',
     'private.webhooks_outbox_backlog()'
   ],
   'what the sidecar may call'

@@ -23,4 +23,5 @@ pub mod prompts;
 pub mod reflexes;
 pub mod skills;
 pub mod stripe;
+pub mod topics;
 pub mod webhooks;

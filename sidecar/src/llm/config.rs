@@ -90,7 +90,7 @@ impl VendorConfig {
 }
 
 /// A vendor's base URL. Credentials in it are refused, because URLs end up in logs and keys must not.
-fn vendor_url(env: &mut Reader<'_>, name: &str, value: &str) -> Option<Url> {
+pub(crate) fn vendor_url(env: &mut Reader<'_>, name: &str, value: &str) -> Option<Url> {
     match Url::parse(value.trim_end_matches('/')) {
         Ok(url) if !matches!(url.scheme(), "http" | "https") => {
             env.problem(name, "must start with http:// or https://")

@@ -27,6 +27,7 @@ mod vendor;
 mod weight;
 
 pub use client::VendorClient;
+pub(crate) use config::vendor_url;
 pub use config::{LlmConfig, VendorConfig};
 pub use echo::Echo;
 pub use error::{LlmError, LlmFault};
