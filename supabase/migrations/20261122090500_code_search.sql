@@ -94,7 +94,7 @@ return (
 comment on function private.code_rank_symbol(text, text, text, text, boolean, text) is 'How well a symbol matches: by its tier, the share of the name that was asked for, its kind, and its file.';
 
 -- The settings keep the plans independent of statistics. Four keys of the n-gram index leave few symbols, and each key costs a
--- descent, so the others are compared by name only.
+-- descent, so the others are compared by name only. No index serves "is not distinct from", so that the n-gram index is used.
 create function private.code_candidates(org uuid, tier text, wanted text) returns setof private.code_symbols
 language plpgsql stable rows 20 set search_path = pg_catalog, pg_temp
 as $$
@@ -114,14 +114,14 @@ begin
     keys := kijko.name_grams(wanted, org);
     return query
     select e.* from private.code_symbols as e
-    where cardinality(keys) > 0 and kijko.name_grams(e.name, e.organization) @> keys[:4] and e.organization = org
+    where cardinality(keys) > 0 and kijko.name_grams(e.name, e.organization) @> keys[:4] and e.organization is not distinct from org
       and strpos(e.lower_name, wanted) > 0 and not starts_with(e.lower_name, wanted) and kijko.name_grams(e.name, e.organization) @> keys
     limit 200;
   else
     keys := kijko.text_grams(wanted, org);
     return query
     select e.* from private.code_symbols as e
-    where cardinality(keys) > 0 and kijko.name_grams(e.name, e.organization) @> keys[:4] and e.organization = org
+    where cardinality(keys) > 0 and kijko.name_grams(e.name, e.organization) @> keys[:4] and e.organization is not distinct from org
       and strpos(e.lower_name, wanted) > 0 and not starts_with(e.lower_name, wanted)
     limit 200;
   end if;
