@@ -15,6 +15,15 @@ const RESERVED: [&str; 5] = ["email", "phone", "anonymous_users", "sso", "web3"]
 const SIGN_IN: &str = "KIJKO_OAUTH_PROVIDERS";
 /// The providers of connections, which need not be among those.
 const CONNECTIONS: &str = "KIJKO_CONNECTION_PROVIDERS";
+const KINDS: [&str; 7] = [
+    "github",
+    "gitlab",
+    "oidc",
+    "linkedin",
+    "facebook",
+    "instagram",
+    "twitter",
+];
 const SCOPES: &str = "must be scopes, separated by blanks";
 
 /// What a provider speaks.
@@ -26,6 +35,21 @@ pub(crate) enum Kind {
     GitLab,
     /// OpenID Connect with discovery.
     Oidc,
+    /// Of connections only, as the three below.
+    LinkedIn,
+    /// A page of Facebook.
+    Facebook,
+    /// A professional account of Instagram.
+    Instagram,
+    /// X.
+    Twitter,
+}
+
+impl Kind {
+    /// Whether nobody signs in by it.
+    pub(crate) fn is_social(self) -> bool {
+        !matches!(self, Self::GitHub | Self::GitLab | Self::Oidc)
+    }
 }
 
 /// One provider.
@@ -86,6 +110,12 @@ impl OAuthConfig {
                 let mut config = provider(env, name, &allowed)?;
                 config.verifying = verifying.contains(name);
                 config.signs_in = names.contains(name);
+                if config.signs_in && config.kind.is_social() {
+                    env.problem(
+                        SIGN_IN,
+                        format_args!("has {name}, which is for connections only"),
+                    );
+                }
                 config.connection_scopes = connecting
                     .contains(name)
                     .then(|| connection_scopes(env, name));
@@ -115,13 +145,20 @@ fn kind(env: &mut Reader<'_>, name: &str) -> (Kind, Option<&'static str>, &'stat
     const OIDC_SCOPES: &str = "openid email profile";
     let variable = variable(name, "KIND");
     let stated = env.text(&variable);
-    let is_known = |kind: &&str| ["github", "gitlab", "oidc"].contains(kind);
+    let is_known = |kind: &&str| KINDS.contains(kind);
     if stated.as_deref().is_some_and(|kind| !is_known(&kind)) {
-        env.problem(&variable, "must be github, gitlab or oidc");
+        env.problem(
+            &variable,
+            "must be github, gitlab, oidc, linkedin, facebook, instagram or twitter",
+        );
     }
     match stated.as_deref().filter(is_known).unwrap_or(name) {
         "github" => (Kind::GitHub, Some("https://github.com"), "user:email"),
         "gitlab" => (Kind::GitLab, Some("https://gitlab.com"), "read_user"),
+        "linkedin" => (Kind::LinkedIn, Some("https://www.linkedin.com"), ""),
+        "facebook" => (Kind::Facebook, Some("https://www.facebook.com"), ""),
+        "instagram" => (Kind::Instagram, Some("https://www.instagram.com"), ""),
+        "twitter" => (Kind::Twitter, Some("https://x.com"), ""),
         "google" => (Kind::Oidc, Some("https://accounts.google.com"), OIDC_SCOPES),
         _ => (Kind::Oidc, None, OIDC_SCOPES),
     }
@@ -158,7 +195,7 @@ fn provider(env: &mut Reader<'_>, name: &str, allowed: &AllowedHosts) -> Option<
     }
     let url = match kind {
         Kind::Oidc => url,
-        Kind::GitHub | Kind::GitLab => url.trim_end_matches('/').to_owned(),
+        _ => url.trim_end_matches('/').to_owned(),
     };
     let scopes = env.text(&variable("SCOPES"));
     if scopes.as_deref().is_some_and(|scopes| !are_scopes(scopes)) {

@@ -2,6 +2,7 @@
 //!
 //! - `config`: the settings; `http`: the guarded client; `discovery`: what OpenID providers say of themselves.
 //! - `provider`: what each kind of provider is asked; `profile`: whose account it is.
+//! - `social`: LinkedIn, Facebook, Instagram and X.
 //! - `revocations`: tokens that are revoked in the background.
 //! - `browser`: the state, and the secret in a cookie that binds it to a browser; `callback`: a provider's answer.
 //!
@@ -16,6 +17,7 @@ pub(crate) mod http;
 mod profile;
 pub(crate) mod provider;
 pub(crate) mod revocations;
+mod social;
 
 use kijko_core::SetupError;
 

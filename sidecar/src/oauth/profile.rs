@@ -31,6 +31,7 @@ impl Provider {
             Kind::GitHub => json!({"profile": self.github_profile(&tokens).await?}),
             Kind::GitLab => json!({"profile": self.gitlab_profile(&tokens).await?}),
             Kind::Oidc => self.identity(&tokens, browser).await?,
+            _ => return Err(Fault::Unexpected("the provider")),
         };
         found["verifying"] = self.config.verifying.into();
         found["tokens"] = tokens.for_the_database();
@@ -45,16 +46,20 @@ impl Provider {
         browser: &Secret,
     ) -> Result<Value, Fault> {
         let tokens = self.exchange(code, callback, browser).await?;
+        if self.config.kind.is_social() {
+            let (tokens, profile) = self.social_account(tokens).await?;
+            return Ok(json!({"profile": profile, "tokens": tokens.for_the_database()}));
+        }
         let account = match self.config.kind {
             Kind::GitHub => self.github_account(&tokens.access_token).await,
             Kind::GitLab => self.gitlab_profile(&tokens).await,
-            Kind::Oidc => self.identity(&tokens, browser).await,
+            _ => self.identity(&tokens, browser).await,
         };
         match account {
             Ok(found) => {
                 let mut found = match self.config.kind {
                     Kind::GitHub | Kind::GitLab => json!({"profile": found}),
-                    Kind::Oidc => found,
+                    _ => found,
                 };
                 found["tokens"] = tokens.for_the_database();
                 Ok(found)
@@ -93,6 +98,7 @@ impl Provider {
                 }
                 _ => Ok(()),
             },
+            _ => self.social_takes(access_token).await,
         };
         match asked {
             Ok(()) => Ok(true),

@@ -49,7 +49,7 @@ const MAX_PARAMETER: usize = 500;
 /// One provider.
 pub(crate) struct Provider {
     pub config: ProviderConfig,
-    http: Http,
+    pub(super) http: Http,
     pub(super) discovery: Option<Discovery>,
 }
 
@@ -143,11 +143,16 @@ impl Provider {
             Kind::GitHub => String::new(),
             Kind::GitLab => "read_user".to_owned(),
             Kind::Oidc => "openid".to_owned(),
+            _ => self.social_scopes().to_owned(),
         };
         if metadata.is_some_and(|it| it.scopes_supported.iter().any(|it| it == OFFLINE)) {
             scopes = joined(&scopes, [OFFLINE]);
         }
-        Ok(joined(&scopes, asked.iter().map(String::as_str)))
+        let scopes = joined(&scopes, asked.iter().map(String::as_str));
+        Ok(match self.config.kind {
+            Kind::Facebook | Kind::Instagram => scopes.replace(' ', ","),
+            _ => scopes,
+        })
     }
 
     /// What else a connection says: without consent OpenID providers give no token that lasts.
@@ -170,6 +175,7 @@ impl Provider {
             (Kind::GitLab, _) => format!("{}/oauth/authorize", self.config.url),
             (Kind::Oidc, Some(metadata)) => metadata.authorization_endpoint.clone(),
             (Kind::Oidc, None) => return Err(Fault::Unexpected("discovery")),
+            _ => self.social_authorize(),
         };
         let mut parameters = form_urlencoded::Serializer::new(String::new());
         parameters
@@ -228,6 +234,9 @@ impl Provider {
 
     /// Exchanges a refresh token. A provider that rotates takes it once.
     pub(crate) async fn refresh(&self, refresh_token: &Secret) -> Result<Tokens, Fault> {
+        if self.config.kind == Kind::Instagram {
+            return self.instagram_refresh(refresh_token).await;
+        }
         self.token(&[
             ("grant_type", "refresh_token"),
             ("refresh_token", refresh_token.expose()),
@@ -235,7 +244,7 @@ impl Provider {
         .await
     }
 
-    async fn token(&self, fields: &[(&str, &str)]) -> Result<Tokens, Fault> {
+    pub(super) async fn token(&self, fields: &[(&str, &str)]) -> Result<Tokens, Fault> {
         const WHAT: &str = "the token endpoint";
         let metadata = self.metadata().await?;
         let endpoint = match (self.config.kind, &metadata) {
@@ -243,6 +252,7 @@ impl Provider {
             (Kind::GitLab, _) => format!("{}/oauth/token", self.config.url),
             (Kind::Oidc, Some(metadata)) => metadata.token_endpoint.clone(),
             (Kind::Oidc, None) => return Err(Fault::Unexpected("discovery")),
+            _ => self.social_token(),
         };
         let request = self.http.request(Method::POST, &endpoint, WHAT)?;
         let request = self.authenticated(request, fields, metadata.as_deref());
@@ -267,9 +277,12 @@ impl Provider {
     ) -> RequestBuilder {
         let secret = self.config.client_secret.expose();
         let methods = metadata.map(|metadata| &metadata.token_endpoint_auth_methods_supported);
-        let basic = methods.is_some_and(|methods| {
-            methods.is_empty() || methods.iter().any(|method| method == "client_secret_basic")
-        });
+        let basic = match methods {
+            Some(methods) => {
+                methods.is_empty() || methods.iter().any(|method| method == "client_secret_basic")
+            }
+            None => self.config.kind == Kind::Twitter,
+        };
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.extend_pairs(fields);
         let request = if basic {
@@ -360,6 +373,7 @@ impl Provider {
         }
         let metadata = self.metadata().await?;
         let endpoint = match &metadata {
+            None if self.config.kind.is_social() => self.social_revoke(),
             None => Some(format!("{}/oauth/revoke", self.config.url)),
             Some(metadata) => metadata.revocation_endpoint.clone(),
         };
