@@ -136,10 +136,11 @@ TEST_STACK_NAME='test'
 TEST_PORTS_FROM=20000
 
 test_kijko() {
-  # Outside providers of login listen on the first two ports while their tests run, those of connections on the next two, and searches
-  # on the last.
+  # Outside providers of login listen on the first two ports while their tests run, those of connections on the next two, then social
+  # platforms, and searches on the last.
   local github=http://localhost:$((TEST_PORT + 2)) oidc=http://localhost:$((TEST_PORT + 3))
   local hub=http://localhost:$((TEST_PORT + 4)) work=http://localhost:$((TEST_PORT + 5))
+  local social=http://localhost:$((TEST_PORT + 6))
   env -u KIJKO_DB_PORT KIJKO_OAUTH_PROVIDERS=github,gitlab,acme,other,hub KIJKO_OAUTH_ALLOWED_HOSTS=localhost KIJKO_OAUTH_LINK_BY_ADDRESS=github \
     KIJKO_OAUTH_GITHUB_URL="$github" KIJKO_OAUTH_GITHUB_CLIENT_ID=github-client KIJKO_OAUTH_GITHUB_CLIENT_SECRET=github-secret \
     KIJKO_OAUTH_GITLAB_URL="$github/gitlab" KIJKO_OAUTH_GITLAB_CLIENT_ID=gitlab-client KIJKO_OAUTH_GITLAB_CLIENT_SECRET=gitlab-secret \
@@ -150,6 +151,8 @@ test_kijko() {
     KIJKO_OAUTH_LAB_URL="$hub/gitlab" KIJKO_OAUTH_LAB_CLIENT_ID=gitlab-client KIJKO_OAUTH_LAB_CLIENT_SECRET=gitlab-secret \
     KIJKO_OAUTH_WORK_URL="$work/acme" KIJKO_OAUTH_WORK_CLIENT_ID=acme-client KIJKO_OAUTH_WORK_CLIENT_SECRET=acme-secret \
     KIJKO_OAUTH_HUB_CONNECTION_SCOPES='repo read:org' KIJKO_OAUTH_LAB_CONNECTION_SCOPES=api KIJKO_OAUTH_WORK_CONNECTION_SCOPES='email profile' \
+    KIJKO_SOCIAL_LINKEDIN_URL="$social/linkedin" KIJKO_SOCIAL_FACEBOOK_URL="$social/facebook" \
+    KIJKO_SOCIAL_INSTAGRAM_URL="$social/instagram" KIJKO_SOCIAL_TWITTER_URL="$social/twitter" KIJKO_SOCIAL_TIMEOUT_SECONDS=2 \
     KIJKO_HOME="$TEST_HOME" KIJKO_API_PORT="$TEST_PORT" KIJKO_LLM_ECHO=1 OPENAI_API_KEY='' ANTHROPIC_API_KEY='' GEMINI_API_KEY='' \
     KIJKO_SEARXNG_URL="http://localhost:$((TEST_PORT + 9))/searxng" TAVILY_BASE_URL="http://localhost:$((TEST_PORT + 9))/tavily" \
     KIJKO_DISCOVERY_GEMINI_URL="http://localhost:$((TEST_PORT + 9))/gemini" TAVILY_API_KEY=tvly-test KIJKO_DISCOVERY_HOST_PAUSE_MS=50 \
@@ -171,7 +174,7 @@ start_test_stack() {
   eval "$(test_kijko status -o env | sed 's/^/export /')"
   export KIJKO_TEST_DATABASE_URL=$DB_URL KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL
   export TEST_HOME TEST_PORT KIJKO_TEST_GITHUB_PORT=$((TEST_PORT + 2)) KIJKO_TEST_OIDC_PORT=$((TEST_PORT + 3))
-  export KIJKO_TEST_HUB_PORT=$((TEST_PORT + 4)) KIJKO_TEST_WORK_PORT=$((TEST_PORT + 5)) KIJKO_TEST_SEARCH_PORT=$((TEST_PORT + 9))
+  export KIJKO_TEST_HUB_PORT=$((TEST_PORT + 4)) KIJKO_TEST_WORK_PORT=$((TEST_PORT + 5)) KIJKO_TEST_SEARCH_PORT=$((TEST_PORT + 9)) KIJKO_TEST_SOCIAL_PORT=$((TEST_PORT + 6))
 }
 
 stop_test_stack() {
@@ -187,7 +190,7 @@ stop_test_stack() {
 free_port_range() {
   local base offset
   for ((base = TEST_PORTS_FROM + RANDOM % 5000; base < TEST_PORTS_FROM + 6000; base += 20)); do
-    for offset in 0 1 2 3 4 5 9 10 11 12 13 14 15 16 17 18 19; do
+    for offset in 0 1 2 3 4 5 6 9 10 11 12 13 14 15 16 17 18 19; do
       ! (exec 3<> "/dev/tcp/127.0.0.1/$((base + offset))") 2> /dev/null || continue 2
     done
     echo "$base"

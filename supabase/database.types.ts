@@ -3586,6 +3586,118 @@ export type Database = {
           },
         ];
       };
+      publish_logs: {
+        Row: {
+          attempt: number;
+          cost_microusd: number;
+          cost_usd: number | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error_code: string | null;
+          event:
+            | 'started'
+            | 'prepared'
+            | 'create_started'
+            | 'published'
+            | 'refused'
+            | 'rescheduled'
+            | 'connection_paused'
+            | 'outcome_unknown'
+            | 'not_found'
+            | 'unconfirmed'
+            | 'missed'
+            | 'confirmed'
+            | 'resent';
+          http_status: number | null;
+          id: string;
+          message: string | null;
+          org_id: string;
+          platform: string;
+          platform_post_id: string | null;
+          social_post_id: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          attempt: number;
+          cost_microusd?: number;
+          cost_usd?: never;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          error_code?: string | null;
+          event:
+            | 'started'
+            | 'prepared'
+            | 'create_started'
+            | 'published'
+            | 'refused'
+            | 'rescheduled'
+            | 'connection_paused'
+            | 'outcome_unknown'
+            | 'not_found'
+            | 'unconfirmed'
+            | 'missed'
+            | 'confirmed'
+            | 'resent';
+          http_status?: number | null;
+          id?: string;
+          message?: string | null;
+          org_id?: string;
+          platform: string;
+          platform_post_id?: string | null;
+          social_post_id: string;
+          updated_at?: string;
+        };
+        Update: {
+          attempt?: number;
+          cost_microusd?: number;
+          cost_usd?: never;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          error_code?: string | null;
+          event?:
+            | 'started'
+            | 'prepared'
+            | 'create_started'
+            | 'published'
+            | 'refused'
+            | 'rescheduled'
+            | 'connection_paused'
+            | 'outcome_unknown'
+            | 'not_found'
+            | 'unconfirmed'
+            | 'missed'
+            | 'confirmed'
+            | 'resent';
+          http_status?: number | null;
+          id?: string;
+          message?: string | null;
+          org_id?: string;
+          platform?: string;
+          platform_post_id?: string | null;
+          social_post_id?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'publish_logs_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'publish_logs_org_id_social_post_id_fkey';
+            columns: ['org_id', 'social_post_id'];
+            isOneToOne: false;
+            referencedRelation: 'social_posts';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
       reflex_deliveries: {
         Row: {
           created_at: string;
@@ -4263,6 +4375,167 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: 'projects';
             referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      social_posts: {
+        Row: {
+          approval_status: 'none' | 'pending' | 'approved' | 'rejected';
+          attempts: number;
+          blog_post_id: string | null;
+          connection_id: string | null;
+          cost_microusd: number;
+          cost_usd: number | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          error_code: string | null;
+          hashtags: string[];
+          id: string;
+          media: NonNullable<Json>;
+          org_id: string;
+          platform: 'linkedin' | 'facebook' | 'instagram' | 'twitter';
+          platform_post_id: string | null;
+          platform_url: string | null;
+          publish_after: string | null;
+          published_at: string | null;
+          revision: number;
+          scheduled_at: string | null;
+          scheduled_local: string | null;
+          status: 'draft' | 'scheduled' | 'publishing' | 'published' | 'failed' | 'missed' | 'unconfirmed' | 'cancelled';
+          text: string;
+          text_hash: string | null;
+          time_zone: string | null;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          approval_status?: 'none' | 'pending' | 'approved' | 'rejected';
+          attempts?: number;
+          blog_post_id?: string | null;
+          connection_id?: string | null;
+          cost_microusd?: number;
+          cost_usd?: never;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          error?: string | null;
+          error_code?: string | null;
+          hashtags?: string[];
+          id?: string;
+          media?: NonNullable<Json>;
+          org_id?: string;
+          platform: 'linkedin' | 'facebook' | 'instagram' | 'twitter';
+          platform_post_id?: string | null;
+          platform_url?: string | null;
+          publish_after?: string | null;
+          published_at?: string | null;
+          revision?: number;
+          scheduled_at?: string | null;
+          scheduled_local?: string | null;
+          status?: 'draft' | 'scheduled' | 'publishing' | 'published' | 'failed' | 'missed' | 'unconfirmed' | 'cancelled';
+          text?: string;
+          text_hash?: never;
+          time_zone?: string | null;
+          updated_at?: string;
+        };
+        Update: {
+          approval_status?: 'none' | 'pending' | 'approved' | 'rejected';
+          attempts?: number;
+          blog_post_id?: string | null;
+          connection_id?: string | null;
+          cost_microusd?: number;
+          cost_usd?: never;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          error?: string | null;
+          error_code?: string | null;
+          hashtags?: string[];
+          id?: string;
+          media?: NonNullable<Json>;
+          org_id?: string;
+          platform?: 'linkedin' | 'facebook' | 'instagram' | 'twitter';
+          platform_post_id?: string | null;
+          platform_url?: string | null;
+          publish_after?: string | null;
+          published_at?: string | null;
+          revision?: number;
+          scheduled_at?: string | null;
+          scheduled_local?: string | null;
+          status?: 'draft' | 'scheduled' | 'publishing' | 'published' | 'failed' | 'missed' | 'unconfirmed' | 'cancelled';
+          text?: string;
+          text_hash?: never;
+          time_zone?: string | null;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'social_posts_org_id_blog_post_id_fkey';
+            columns: ['org_id', 'blog_post_id'];
+            isOneToOne: false;
+            referencedRelation: 'blog_posts';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'social_posts_org_id_connection_id_fkey';
+            columns: ['org_id', 'connection_id'];
+            isOneToOne: false;
+            referencedRelation: 'connections';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'social_posts_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      social_settings: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          missed_after_minutes: number;
+          org_id: string;
+          require_approval: boolean;
+          time_zone: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          missed_after_minutes?: number;
+          org_id?: string;
+          require_approval?: boolean;
+          time_zone?: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          missed_after_minutes?: number;
+          org_id?: string;
+          require_approval?: boolean;
+          time_zone?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'social_settings_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: true;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
         ];
       };
@@ -5454,6 +5727,45 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      cancel_social_post: {
+        Args: { post_id: string };
+        Returns: {
+          approval_status: 'none' | 'pending' | 'approved' | 'rejected';
+          attempts: number;
+          blog_post_id: string | null;
+          connection_id: string | null;
+          cost_microusd: number;
+          cost_usd: number | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          error_code: string | null;
+          hashtags: string[];
+          id: string;
+          media: NonNullable<Json>;
+          org_id: string;
+          platform: 'linkedin' | 'facebook' | 'instagram' | 'twitter';
+          platform_post_id: string | null;
+          platform_url: string | null;
+          publish_after: string | null;
+          published_at: string | null;
+          revision: number;
+          scheduled_at: string | null;
+          scheduled_local: string | null;
+          status: 'draft' | 'scheduled' | 'publishing' | 'published' | 'failed' | 'missed' | 'unconfirmed' | 'cancelled';
+          text: string;
+          text_hash: string | null;
+          time_zone: string | null;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'social_posts';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       check_prompt: { Args: { label?: string | null; path?: string | null; version?: number | null }; Returns: Json };
       check_skill: { Args: { model?: string | null; parameters?: Json | null; skill_id?: string | null }; Returns: Json };
       check_vat_number: {
@@ -5528,6 +5840,45 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'connections';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      confirm_social_post: {
+        Args: { platform_post_id?: string | null; post_id: string };
+        Returns: {
+          approval_status: 'none' | 'pending' | 'approved' | 'rejected';
+          attempts: number;
+          blog_post_id: string | null;
+          connection_id: string | null;
+          cost_microusd: number;
+          cost_usd: number | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          error_code: string | null;
+          hashtags: string[];
+          id: string;
+          media: NonNullable<Json>;
+          org_id: string;
+          platform: 'linkedin' | 'facebook' | 'instagram' | 'twitter';
+          platform_post_id: string | null;
+          platform_url: string | null;
+          publish_after: string | null;
+          published_at: string | null;
+          revision: number;
+          scheduled_at: string | null;
+          scheduled_local: string | null;
+          status: 'draft' | 'scheduled' | 'publishing' | 'published' | 'failed' | 'missed' | 'unconfirmed' | 'cancelled';
+          text: string;
+          text_hash: string | null;
+          time_zone: string | null;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'social_posts';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -6197,6 +6548,7 @@ export type Database = {
           slot: string;
         }[];
       };
+      preview_social_post: { Args: { post_id: string }; Returns: Json };
       project_stats: {
         Args: { project_id: string; since?: string | null; until?: string | null };
         Returns: Database['public']['CompositeTypes']['execution_summary'];
@@ -6416,6 +6768,45 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'issued_invitation';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      resend_social_post: {
+        Args: { post_id: string };
+        Returns: {
+          approval_status: 'none' | 'pending' | 'approved' | 'rejected';
+          attempts: number;
+          blog_post_id: string | null;
+          connection_id: string | null;
+          cost_microusd: number;
+          cost_usd: number | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          error_code: string | null;
+          hashtags: string[];
+          id: string;
+          media: NonNullable<Json>;
+          org_id: string;
+          platform: 'linkedin' | 'facebook' | 'instagram' | 'twitter';
+          platform_post_id: string | null;
+          platform_url: string | null;
+          publish_after: string | null;
+          published_at: string | null;
+          revision: number;
+          scheduled_at: string | null;
+          scheduled_local: string | null;
+          status: 'draft' | 'scheduled' | 'publishing' | 'published' | 'failed' | 'missed' | 'unconfirmed' | 'cancelled';
+          text: string;
+          text_hash: string | null;
+          time_zone: string | null;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'social_posts';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -6995,6 +7386,45 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      schedule_social_post: {
+        Args: { local_time?: string | null; post_id: string; time_zone?: string | null };
+        Returns: {
+          approval_status: 'none' | 'pending' | 'approved' | 'rejected';
+          attempts: number;
+          blog_post_id: string | null;
+          connection_id: string | null;
+          cost_microusd: number;
+          cost_usd: number | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          error_code: string | null;
+          hashtags: string[];
+          id: string;
+          media: NonNullable<Json>;
+          org_id: string;
+          platform: 'linkedin' | 'facebook' | 'instagram' | 'twitter';
+          platform_post_id: string | null;
+          platform_url: string | null;
+          publish_after: string | null;
+          published_at: string | null;
+          revision: number;
+          scheduled_at: string | null;
+          scheduled_local: string | null;
+          status: 'draft' | 'scheduled' | 'publishing' | 'published' | 'failed' | 'missed' | 'unconfirmed' | 'cancelled';
+          text: string;
+          text_hash: string | null;
+          time_zone: string | null;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'social_posts';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       score_topic: {
         Args: { topic_id: string };
         Returns: {
@@ -7251,6 +7681,26 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      set_social_settings: {
+        Args: { missed_after_minutes?: number | null; require_approval?: boolean | null; time_zone?: string | null };
+        Returns: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          missed_after_minutes: number;
+          org_id: string;
+          require_approval: boolean;
+          time_zone: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'social_settings';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       signing_secret: {
         Args: { reflex: Omit<Database['public']['Tables']['reflexes']['Row'], Database['public']['Tables']['reflexes']['ComputedFields']> };
         Returns: string | null;
@@ -7263,6 +7713,16 @@ export type Database = {
           to: 'execution_summary';
           isOneToOne: true;
           isSetofReturn: false;
+        };
+      };
+      social_calendar: {
+        Args: { first_day: string; last_day: string };
+        Returns: Database['public']['CompositeTypes']['social_calendar_entry'][];
+        SetofOptions: {
+          from: '*';
+          to: 'social_calendar_entry';
+          isOneToOne: false;
+          isSetofReturn: true;
         };
       };
       start_ingestion: {
@@ -7314,6 +7774,35 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'blog_posts';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      submit_social_post: {
+        Args: { post_id: string; reason?: string | null };
+        Returns: {
+          change: NonNullable<Json>;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          decided_at: string | null;
+          decided_by: string | null;
+          decision_reason: string | null;
+          expires_at: string;
+          id: string;
+          kind: string;
+          org_id: string;
+          reason: string | null;
+          requested_by: string | null;
+          status: 'pending' | 'approved' | 'rejected' | 'expired' | 'withdrawn';
+          subject_id: string;
+          subject_part: string;
+          title: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'approvals';
           isOneToOne: true;
           isSetofReturn: false;
         };
@@ -7824,6 +8313,18 @@ export type Database = {
         p95_ms: number | null;
         first_used_at: string | null;
         last_used_at: string | null;
+      };
+      social_calendar_entry: {
+        post_id: string | null;
+        platform: string | null;
+        status: string | null;
+        approval_status: string | null;
+        day: string | null;
+        local_time: string | null;
+        scheduled_at: string | null;
+        title: string | null;
+        conflicts_with: string[] | null;
+        duplicate_of: string[] | null;
       };
       symbol_match: {
         score: number | null;

@@ -6,7 +6,7 @@ pub use crate::service::SERVICE;
 use crate::{domains, login};
 
 /// The domains. A new one is a folder under `domains/` and a line here. Login is no domain of the migrations: the platform has its SQL.
-pub const DOMAINS: [FromEnv; 16] = [
+pub const DOMAINS: [FromEnv; 18] = [
     domains::billing::from_env,
     domains::blog::from_env,
     domains::code::from_env,
@@ -20,6 +20,7 @@ pub const DOMAINS: [FromEnv; 16] = [
     domains::prompts::from_env,
     domains::reflexes::from_env,
     domains::skills::from_env,
+    domains::social::from_env,
     domains::stripe::from_env,
     domains::topics::from_env,
     domains::webhooks::from_env,
@@ -129,6 +130,7 @@ mod tests {
             "reflex_delivery",
             "skill_check",
             "skill_test",
+            "social_publish",
             "topic_discovery",
         ];
         assert_eq!(assembly.kinds, kinds);

@@ -126,6 +126,7 @@ from (
     ('executions', 'month', 50, 2000, 20000),
     ('llm_tokens', 'month', 100000, 5000000, 50000000),
     ('llm_cost_microusd', 'month', 500000, 50000000, 500000000),
+    ('publish_cost_microusd', 'month', 500000, 20000000, 200000000),
     ('events', 'month', 100000, 5000000, 50000000),
     ('code_searches', 'month', 1000, 50000, 1000000),
     -- Gauges count what exists now. The tables of some of them do not exist yet.

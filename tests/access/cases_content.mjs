@@ -1,7 +1,9 @@
 // The cases of topics, discoveries and blog posts, in the form of cases.mjs. All are the organization's: no project hides them.
 import { randomUUID } from 'node:crypto';
+import { SOCIAL_FUNCTIONS, SOCIAL_RELATIONS } from './cases_social.mjs';
 
 export const CONTENT_RELATIONS = {
+  ...SOCIAL_RELATIONS,
   topics: { insert: (t) => ({ org_id: t.org, title: `New ${randomUUID()}` }), update: () => ({ description: 'Changed' }) },
   research_sources: {
     insert: (t) => ({ org_id: t.org, topic_id: t.topic, url: `https://example.com/${randomUUID()}` }),
@@ -19,6 +21,7 @@ export const CONTENT_RELATIONS = {
 };
 
 export const CONTENT_FUNCTIONS = {
+  ...SOCIAL_FUNCTIONS,
   'list_topics(status,query,n,skip)': { call: () => ({}) },
   'score_topic(topic_id)': { call: (w) => ({ topic_id: w.topic }) },
   'add_research_source(topic_id,url,title,excerpt,language,published_at)': {

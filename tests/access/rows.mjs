@@ -60,6 +60,9 @@ const NAMES = [
   'secretDocument',
   'discovery',
   'discoveryRun',
+  'socialConnection',
+  'socialPost',
+  'unconfirmedPost',
 ];
 const STRIPE = ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices'];
 
@@ -227,6 +230,12 @@ export const fill = (t, { owner, colleague, invitee }) => [
     values (${t.discovery}, ${t.org}, 'Matrix', 'searxng', 'matrix', false, ${owner})`,
   sql`insert into public.discovery_runs (id, org_id, discovery_id, trigger, created_by)
     values (${t.discoveryRun}, ${t.org}, ${t.discovery}, 'manual', ${owner})`,
+  sql`insert into public.social_settings (org_id, created_by) values (${t.org}, ${owner})`,
+  sql`insert into public.connections (id, org_id, provider, account_id, created_by) values (${t.socialConnection}, ${t.org}, 'twitter', 'social', ${owner})`,
+  sql`insert into public.social_posts (id, org_id, platform, connection_id, text, status, scheduled_at, time_zone, created_by)
+    values (${t.socialPost}, ${t.org}, 'twitter', ${t.socialConnection}, 'Hello', 'scheduled', now() + interval '1 day', 'UTC', ${owner}),
+      (${t.unconfirmedPost}, ${t.org}, 'twitter', ${t.socialConnection}, 'Hello?', 'unconfirmed', now(), 'UTC', ${owner})`,
+  sql`insert into public.publish_logs (org_id, social_post_id, platform, attempt, event, created_by) values (${t.org}, ${t.unconfirmedPost}, 'twitter', 1, 'unconfirmed', null)`,
   // Nobody checks the prompt or is told about the approvals meanwhile.
   sql`delete from public.jobs where org_id = ${t.org} and kind = 'prompt_check'`,
   sql`delete from public.notifications where org_id = ${t.org} and type = 'approval.requested'`,

@@ -64,6 +64,7 @@ const WRITABLE = {
     change: { name: 'Second', collector: 'feed', url: 'https://feeds.example.com/', query: null },
     keys: ['org_id,id'],
   },
+  social_posts: { row: () => ({ platform: 'twitter', text: 'First' }), change: { text: 'Second' }, keys: ['org_id,id'] },
   usage_meters: { row: () => ({ event_type: 'built', meter: 'own.built' }), change: { meter: 'own.made' }, keys: ['org_id,event_type'] },
 };
 

@@ -72,6 +72,7 @@ describe('subscriptions', () => {
       { meter: 'executions', amount: 50 },
       { meter: 'llm_cost_microusd', amount: 500_000 },
       { meter: 'llm_tokens', amount: 100_000 },
+      { meter: 'publish_cost_microusd', amount: 500_000 },
     ]);
   });
 });

@@ -68,6 +68,13 @@ test('the gauges and meters on the page exist, and each plan limits them', async
   const plansOf = (meter, period) => limits.find((l) => l.meter === meter && l.period === period)?.plans;
   for (const meter of named.values()) assert.equal(plansOf(meter, 'lifetime'), 4, meter);
   const monthly = new Set(listed.flatMap(({ bound }) => [...bound.matchAll(/`(\w+)` a month/g)].map(([, meter]) => meter)));
-  assert.deepEqual([...monthly].sort(), ['api_requests', 'events', 'executions', 'llm_cost_microusd', 'llm_tokens']);
+  assert.deepEqual([...monthly].sort(), [
+    'api_requests',
+    'events',
+    'executions',
+    'llm_cost_microusd',
+    'llm_tokens',
+    'publish_cost_microusd',
+  ]);
   for (const meter of monthly) assert.equal(plansOf(meter, 'month'), 4, meter);
 });

@@ -22,6 +22,7 @@ pub mod notifications;
 pub mod prompts;
 pub mod reflexes;
 pub mod skills;
+pub mod social;
 pub mod stripe;
 pub mod topics;
 pub mod webhooks;

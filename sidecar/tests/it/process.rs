@@ -49,7 +49,7 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
 }
 
 /// Every setting with a value that it cannot have.
-const BAD_SETTINGS: [(&str, &str); 69] = [
+const BAD_SETTINGS: [(&str, &str); 75] = [
     ("DATABASE_URL", "mysql://nobody@nowhere/db"),
     ("KIJKO_SIDECAR_BIND", "here"),
     ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1"),
@@ -88,6 +88,12 @@ const BAD_SETTINGS: [(&str, &str); 69] = [
     ("KIJKO_DISCOVERY_HOST_PAUSE_MS", "60001"),
     ("KIJKO_REST_URL", "ftp://h"),
     ("KIJKO_STORAGE_URL", "ftp://h"),
+    ("KIJKO_SOCIAL_LINKEDIN_URL", "ftp://h"),
+    ("KIJKO_SOCIAL_LINKEDIN_VERSION", "may"),
+    ("KIJKO_SOCIAL_FACEBOOK_URL", "http://u:p@h"),
+    ("KIJKO_SOCIAL_INSTAGRAM_URL", "http://h?key=1"),
+    ("KIJKO_SOCIAL_TWITTER_URL", "here"),
+    ("KIJKO_SOCIAL_TIMEOUT_SECONDS", "0"),
     ("SMTP_URL", "http://mail.example.com"),
     ("KIJKO_MAIL_FROM", "nobody"),
     ("KIJKO_SMTP_STARTTLS", "sometimes"),

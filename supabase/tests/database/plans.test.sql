@@ -45,11 +45,11 @@ select results_eq(
   'requests a minute'
 );
 select results_eq(
-  $$select * from tests.catalogue('{api_requests, executions, llm_tokens, llm_cost_microusd, events, code_searches}')$$,
-  $$values ('FREE', '{100000, 50, 100000, 500000, 100000, 1000}'::bigint[]),
-      ('PRO', '{5000000, 2000, 5000000, 50000000, 5000000, 50000}'),
-      ('TEAMS', '{50000000, 20000, 50000000, 500000000, 50000000, 1000000}'),
-      ('ENTERPRISE', '{null, null, null, null, null, null}')$$,
+  $$select * from tests.catalogue('{api_requests, executions, llm_tokens, llm_cost_microusd, publish_cost_microusd, events, code_searches}')$$,
+  $$values ('FREE', '{100000, 50, 100000, 500000, 500000, 100000, 1000}'::bigint[]),
+      ('PRO', '{5000000, 2000, 5000000, 50000000, 20000000, 5000000, 50000}'),
+      ('TEAMS', '{50000000, 20000, 50000000, 500000000, 200000000, 50000000, 1000000}'),
+      ('ENTERPRISE', '{null, null, null, null, null, null, null}')$$,
   'monthly meters'
 );
 select results_eq(
@@ -64,7 +64,7 @@ select is(
   (select jsonb_object_agg(l.period || ' ' || l.overage_policy, l.meters) from (
     select l.period, l.overage_policy, count(distinct l.meter) as meters from public.plan_limits as l group by l.period, l.overage_policy
   ) as l),
-  '{"month refuse": 6, "lifetime refuse": 10}', 'and these are all'
+  '{"month refuse": 7, "lifetime refuse": 10}', 'and these are all'
 );
 -- Three widgets that poll each second for an hour: a minute's worth at once (more than they ever ask at a time), and all of it in the month.
 select ok((select 3 * 60 <= p.rate_per_minute from public.plans as p where p.code = 'FREE'), 'three widgets stay within the rate of FREE');

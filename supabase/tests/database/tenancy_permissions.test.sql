@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(120);
+select plan(128);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -31,6 +31,9 @@ select tests.act_as('ada');
 select public.set_secret('token', 'value');
 select tests.act_as_superuser();
 insert into public.connections (org_id, provider, account_id) values (tests.org('ada'), 'github', '1');
+insert into public.social_settings (org_id) values (tests.org('ada'));
+insert into public.social_posts (org_id, platform) values (tests.org('ada'), 'twitter');
+insert into public.publish_logs (org_id, social_post_id, platform, attempt, event) select p.org_id, p.id, 'twitter', 1, 'started' from public.social_posts as p where p.org_id = tests.org('ada');
 select tests.act_as('ada');
 select public.invite_member('eve@example.test');
 insert into public.api_keys (name, permissions) values ('key', '["skills:read"]');
@@ -85,6 +88,7 @@ create view tests.read_permissions (relation, permission) as values
   ('skill_versions', 'skills:read'),
   ('topics', 'content:read'), ('research_sources', 'content:read'), ('content_costs', 'content:read'), ('blog_settings', 'content:read'), ('blog_posts', 'content:read'), ('blog_post_revisions', 'content:read'), ('blog_post_slugs', 'content:read'), ('blog_comments', 'content:read'), ('blog_drafts', 'content:read'),
   ('prompts', 'prompts:read'), ('prompt_versions', 'prompts:read'), ('prompt_labels', 'prompts:read'), ('prompt_label_changes', 'prompts:read'), ('prompt_settings', 'prompts:read'), ('approvals', 'approvals:read'),
+  ('social_settings', 'content:read'), ('social_posts', 'content:read'), ('publish_logs', 'content:read'),
   ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('documents', 'files:read'), ('repository_branches', 'repositories:read'), ('indexing_jobs', 'repositories:read'), ('indexing_job_events', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read'),
   ('notification_types', 'notifications:read'), ('notifications', 'notifications:read'),

@@ -1,0 +1,121 @@
+//! The four platforms, by one interface.
+
+use kijko_core::{outbound::Url, secret::Secret};
+use reqwest::Method;
+
+use super::{
+    config::SocialConfig,
+    facebook::Facebook,
+    failure::{Class, Failure, Refusal},
+    http::Http,
+    instagram::Instagram,
+    linkedin::LinkedIn,
+    post::{Created, Image, Media, Post, Prepared},
+    twitter::Twitter,
+};
+
+/// The platforms.
+pub(super) struct Platforms {
+    http: Http,
+    storage: Option<Url>,
+    linkedin: LinkedIn,
+    facebook: Facebook,
+    instagram: Instagram,
+    twitter: Twitter,
+}
+
+impl Platforms {
+    pub(super) fn new(config: SocialConfig, http: Http) -> Self {
+        Self {
+            storage: config.storage,
+            linkedin: LinkedIn::new(http.clone(), config.linkedin, config.linkedin_version),
+            facebook: Facebook::new(http.clone(), config.facebook),
+            instagram: Instagram::new(http.clone(), config.instagram),
+            twitter: Twitter::new(http.clone(), config.twitter),
+            http,
+        }
+    }
+
+    /// Makes one more part of a post ready; true when all is. What it adds to `prepared` is kept before the next part.
+    pub(super) async fn prepare(
+        &self,
+        post: &Post,
+        token: &Secret,
+        prepared: &mut Prepared,
+    ) -> Result<bool, Refusal> {
+        if post.platform == "instagram" {
+            // It fetches images itself.
+            return self.instagram.prepare(post, token, prepared).await;
+        }
+        let Some(media) = post.media.get(prepared.media().len()) else {
+            return Ok(true);
+        };
+        let bytes = self.read(media).await?;
+        let image = Image { media, bytes };
+        let id = match post.platform.as_str() {
+            "linkedin" => self.linkedin.upload(post, token, &image).await,
+            "facebook" => self.facebook.upload(post, token, &image).await,
+            _ => self.twitter.upload(token, &image).await,
+        };
+        prepared.add_media(id?);
+        Ok(prepared.media().len() == post.media.len())
+    }
+
+    /// The one call that creates the post.
+    pub(super) async fn create(
+        &self,
+        post: &Post,
+        token: &Secret,
+        prepared: &Prepared,
+    ) -> Result<Created, Failure> {
+        match post.platform.as_str() {
+            "linkedin" => self.linkedin.create(post, token, prepared).await,
+            "facebook" => self.facebook.create(post, token, prepared).await,
+            "instagram" => self.instagram.create(post, token, prepared).await,
+            _ => self.twitter.create(post, token, prepared).await,
+        }
+    }
+
+    /// Whether a platform shows its posts to the account that wrote them.
+    pub(super) fn can_find(platform: &str) -> bool {
+        platform != "linkedin"
+    }
+
+    /// Looks whether the post is there.
+    pub(super) async fn find(
+        &self,
+        post: &Post,
+        token: &Secret,
+        prepared: &Prepared,
+    ) -> Result<Option<Created>, Refusal> {
+        match post.platform.as_str() {
+            "linkedin" => Ok(None),
+            "facebook" => self.facebook.find(post, token).await,
+            "instagram" => self.instagram.find(post, token, prepared).await,
+            _ => self.twitter.find(post, token).await,
+        }
+    }
+
+    async fn read(&self, media: &Media) -> Result<Vec<u8>, Refusal> {
+        let unavailable = |message: String| {
+            tracing::warn!(message, "an image of a post cannot be read");
+            let message = "the storage service cannot be asked for an image";
+            Refusal::new(Class::Transient, "media_unavailable", message)
+        };
+        let Some(storage) = &self.storage else {
+            return Err(unavailable("KIJKO_STORAGE_URL is not set".to_owned()));
+        };
+        let path = format!("/object/public/social-media/{}", media.path);
+        let request = self.http.request(Method::GET, storage, &path);
+        let reply = self.http.send(request).await;
+        let reply = reply.map_err(|error| unavailable(error.to_string()))?;
+        match reply.status {
+            200 => Ok(reply.bytes),
+            400 | 404 => {
+                let message = format!("{} is not in the bucket social-media", media.path);
+                Err(Refusal::new(Class::Permanent, "media_not_found", message))
+            }
+            status => Err(unavailable(format!("it answered {status}"))),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+-- ============================================================================
+-- Social posts: media, and what a platform would refuse.
+--
+-- Problems are a list of {code, severity, message}, as of skills. A post with an error cannot be scheduled.
+-- ============================================================================
+
+create function private.social_attach_bucket() returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if to_regclass('storage.objects') is null or to_regclass('storage.buckets') is null then
+    return false;
+  end if;
+  -- Public, because Instagram fetches media by its address. Names are random, and nobody lists the bucket of another organization.
+  insert into storage.buckets (id, name, public) values ('social-media', 'social-media', true) on conflict do nothing;
+  if exists (select from pg_policy as p where p.polrelid = 'storage.objects'::regclass and p.polname = 'social_media_select') then
+    return true;
+  end if;
+  create policy social_media_select on storage.objects for select to authenticated using (
+    bucket_id = 'social-media' and private.storage_segment_id(name, 1) = any (array(select private.org_ids_with('content:read')))
+  );
+  -- None for update: what is approved and scheduled does not change.
+  create policy social_media_insert on storage.objects for insert to authenticated with check (
+    bucket_id = 'social-media' and private.storage_segment_id(name, 1) = any (array(select private.org_ids_with('content:write')))
+  );
+  create policy social_media_delete on storage.objects for delete to authenticated using (
+    bucket_id = 'social-media' and private.storage_segment_id(name, 1) = any (array(select private.org_ids_with('content:write')))
+  );
+  perform private.storage_meter_bucket('social-media');
+  return true;
+end
+$$;
+comment on function private.social_attach_bucket() is 'Makes the bucket social-media and its policies; false when there is no storage yet, as on Supabase before its Storage has run. Only for postgres and the superuser.';
+select private.social_attach_bucket();
+
+create function private.social_media(post public.social_posts)
+returns table (n integer, path text, alt_text text, content_type text, bytes bigint)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if jsonb_array_length(post.media) = 0 then
+    return;
+  elsif to_regclass('storage.objects') is null then
+    return query select 1, post.media -> 0 ->> 'path', null::text, null::text, null::bigint;
+    return;
+  end if;
+  return query
+  select m.n::integer, m.item ->> 'path', m.item ->> 'alt_text', o.metadata ->> 'mimetype', private.storage_object_bytes(o.metadata, null)
+  from jsonb_array_elements(post.media) with ordinality as m (item, n)
+  left join storage.objects as o
+    on o.bucket_id = 'social-media' and o.name = m.item ->> 'path' and private.storage_segment_id(o.name, 1) = post.org_id
+  order by m.n;
+end
+$$;
+comment on function private.social_media(public.social_posts) is 'The media of a post in order; without a type where there is no such object of its organization.';
+
+create function private.social_problem(code text, message text) returns jsonb
+language sql immutable
+return jsonb_build_array(jsonb_build_object('code', code, 'severity', 'error', 'message', message));
+comment on function private.social_problem(text, text) is 'A list with one problem.';
+
+create function private.social_media_problems(post public.social_posts) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  item record;
+  problems jsonb := '[]'::jsonb;
+  images integer := jsonb_array_length(post.media);
+  max_images constant integer := case post.platform when 'twitter' then 4 when 'instagram' then 10 when 'facebook' then 10 else 20 end;
+  types constant text[] := case post.platform
+    when 'instagram' then '{image/jpeg}'::text[] when 'facebook' then '{image/jpeg,image/png}' else '{image/jpeg,image/png,image/gif}'
+  end;
+  max_bytes constant bigint := case post.platform when 'facebook' then 4194304 when 'twitter' then 5242880 else 8388608 end;
+begin
+  if images > max_images then
+    problems := problems || private.social_problem('too_many_media', format('%s images, and the platform takes %s at most', images, max_images));
+  elsif images = 0 and post.platform = 'instagram' then
+    problems := problems || private.social_problem('media_required', 'Instagram takes no post without an image');
+  end if;
+  for item in select m.* from private.social_media(post) as m loop
+    if item.content_type is null then
+      problems := problems || private.social_problem('media_not_found', format('image %s is not in the bucket social-media: %s', item.n, left(item.path, 200)));
+    elsif item.content_type <> all (types) then
+      problems := problems || private.social_problem('media_type', format('image %s is %s; the platform takes %s', item.n, item.content_type, array_to_string(types, ', ')));
+    elsif coalesce(item.bytes > max_bytes, false) then
+      problems := problems || private.social_problem('media_too_large', format('image %s has %s bytes, and the platform takes %s at most', item.n, item.bytes, max_bytes));
+    end if;
+    if char_length(item.alt_text) > 1000 then
+      problems := problems || private.social_problem('alt_text_too_long', format('the alternative text of image %s has more than 1000 characters', item.n));
+    elsif coalesce(btrim(item.alt_text), '') = '' then
+      problems := problems || jsonb_build_array(jsonb_build_object(
+        'code', 'alt_text_missing', 'severity', 'warning', 'message', format('image %s has no alternative text', item.n)
+      ));
+    end if;
+  end loop;
+  return problems;
+end
+$$;
+comment on function private.social_media_problems(public.social_posts) is 'What is wrong with the media of a post.';
+
+create function private.social_length(platform text, full_text text) returns integer
+language sql stable set search_path = pg_catalog, pg_temp
+return case platform when 'twitter' then private.social_weighted_length(full_text) else char_length(full_text) end;
+comment on function private.social_length(text, text) is 'Length of a text, as its platform counts it.';
+
+create function private.social_max_length(platform text) returns integer
+language sql immutable set search_path = pg_catalog, pg_temp
+return case platform when 'twitter' then 280 when 'instagram' then 2200 when 'linkedin' then 3000 else 63206 end;
+comment on function private.social_max_length(text) is 'The longest text that a platform takes.';
+
+create function private.social_problems(post public.social_posts) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  full_text constant text := private.social_full_text(post.text, post.hashtags);
+  length constant integer := private.social_length(post.platform, full_text);
+  connection public.connections;
+  problems jsonb := private.social_media_problems(post);
+begin
+  if full_text = '' and post.media = '[]' then
+    problems := problems || private.social_problem('empty', 'the post says nothing');
+  elsif length > private.social_max_length(post.platform) then
+    problems := problems || private.social_problem(
+      'text_too_long', format('the text has a length of %s, and the platform takes %s at most', length, private.social_max_length(post.platform))
+    );
+  end if;
+  if exists (select 1 from unnest(post.hashtags) as h (tag) where h.tag !~ '^[[:alnum:]_]+$' or h.tag !~ '[[:alpha:]]' or char_length(h.tag) > 100) then
+    problems := problems || private.social_problem('hashtag_invalid', 'a hashtag is letters, digits and _, with one letter at least and without #');
+  end if;
+  if post.platform = 'instagram' and cardinality(post.hashtags) + regexp_count(post.text, '#\w') > 30 then
+    problems := problems || private.social_problem('too_many_hashtags', 'Instagram takes 30 hashtags at most');
+  elsif post.platform = 'twitter' and regexp_count(full_text, '(^|\s)\$[A-Za-z]{1,6}(?![A-Za-z])') > 1 then
+    problems := problems || private.social_problem('too_many_cashtags', 'X takes one cashtag at most');
+  end if;
+  select c.* into connection from public.connections as c where c.org_id = post.org_id and c.id = post.connection_id;
+  if connection.id is null then
+    problems := problems || private.social_problem('connection_missing', 'the post has no connection');
+  elsif connection.provider <> post.platform then
+    problems := problems || private.social_problem('connection_platform', format('the connection is an account at %s', connection.provider));
+  elsif connection.status = 'paused' then
+    problems := problems || jsonb_build_array(jsonb_build_object(
+      'code', 'connection_paused', 'severity', 'warning', 'message', 'the connection waits to be authorized again'
+    ));
+  end if;
+  return problems;
+end
+$$;
+comment on function private.social_problems(public.social_posts) is 'What the platform would refuse, as a list of {code, severity, message}; severity is error or warning.';
+
+create function private.social_cost(post public.social_posts) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp
+return coalesce((
+  select sum(p.cost_microusd * case p.item
+    when 'alt_text' then (select count(*) from jsonb_array_elements(post.media) as m where coalesce(btrim(m.value ->> 'alt_text'), '') <> '')
+    else (
+      (p.item = 'post_with_link') = exists (select 1 from private.social_links(private.social_full_text(post.text, post.hashtags)))
+    )::integer
+  end)
+  from private.social_prices as p where p.platform = post.platform
+), 0);
+comment on function private.social_cost(public.social_posts) is 'What the platform charges for a post.';
+
+-- ----------------------------------------------------------------------------
+-- Guards
+-- ----------------------------------------------------------------------------
+
+create function private.social_guard_edit() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  item jsonb;
+begin
+  for item in select m.value from jsonb_array_elements(new.media) as m loop
+    if jsonb_typeof(item) <> 'object' or jsonb_typeof(item -> 'path') is distinct from 'string' or item - array['path', 'alt_text'] <> '{}'
+      or coalesce(jsonb_typeof(item -> 'alt_text'), 'string') not in ('string', 'null')
+      or private.storage_segment_id(item ->> 'path', 1) is distinct from new.org_id
+      or item ->> 'path' !~ '^[A-Za-z0-9_-]+(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$' or char_length(item ->> 'path') > 500
+    then
+      perform kijko.fail(
+        'invalid_input', 'media: objects with path and alt_text', 'A path is the id of the organization, / and a name of letters, digits and . _ -'
+      );
+    end if;
+  end loop;
+  if tg_op = 'UPDATE' then
+    if old.status in ('publishing', 'published', 'unconfirmed') then
+      perform kijko.fail('conflict', format('the post is %s', old.status), 'Write a new post.');
+    end if;
+    new.revision := old.revision + 1;
+    new.approval_status := 'none';
+    -- Who may write posts need not be allowed to publish them.
+    new.status := 'draft';
+    new.publish_after := null;
+    new.attempts := 0;
+    new.error_code := null;
+    new.error := null;
+  end if;
+  return new;
+end
+$$;
+comment on function private.social_guard_edit() is 'Trigger: checks media. An edited post is a draft again and needs a new approval; one that is under way or published cannot be edited. Definer: users write none of these columns.';
+create trigger social_posts_written before insert on public.social_posts
+  for each row execute function private.social_guard_edit();
+create trigger social_posts_edited before update of platform, connection_id, text, hashtags, media on public.social_posts
+  for each row when (
+    (old.platform, old.text, old.hashtags, old.media) is distinct from (new.platform, new.text, new.hashtags, new.media)
+    -- The removal of a connection is no edit.
+    or (new.connection_id is not null and new.connection_id is distinct from old.connection_id)
+  ) execute function private.social_guard_edit();
+
+create function private.social_guard_delete() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- With its organization everything goes.
+  if exists (select 1 from public.organizations as o where o.id = old.org_id) then
+    perform kijko.fail('conflict', format('the post is %s', old.status), 'Wait until it is published, or confirm what became of it.');
+  end if;
+  return old;
+end
+$$;
+comment on function private.social_guard_delete() is 'Trigger: a post that is being published, or whose outcome is unknown, cannot be deleted. Definer: asks whether the organization is there.';
+create trigger social_posts_deleted before delete on public.social_posts
+  for each row when (old.status in ('publishing', 'unconfirmed')) execute function private.social_guard_delete();
+
+create function private.social_reset_publication() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from private.social_publications as p where p.post_id = new.id;
+  return null;
+end
+$$;
+comment on function private.social_reset_publication() is 'Trigger: what was prepared for a former revision is not published. Definer: users do not write the table.';
+create trigger social_posts_reset after update of revision on public.social_posts
+  for each row when (old.revision <> new.revision) execute function private.social_reset_publication();

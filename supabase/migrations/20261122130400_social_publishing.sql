@@ -1,0 +1,233 @@
+-- ============================================================================
+-- Social posts: publishing.
+--
+--   1. private.social_tick() queues posts that are due, each minute.
+--   2. social_begin() gives a worker the post and the account's token. A post that is too late is missed.
+--   3. The worker prepares media and containers, as often as needed, and keeps what the platform holds by social_prepared().
+--   4. social_start_create() commits the intent. The call starts within five seconds of it, or never.
+--   5. social_published(), social_refused() or social_lost() says how the call ended. They name the call and need no lease: what the
+--      platform has done is kept, also if another worker holds the job by now.
+--   6. A worker that finds an intent knows nothing of its outcome. It asks the platform whether the post is there, and never repeats
+--      the call.
+-- ============================================================================
+
+create function private.social_enqueue(post public.social_posts) returns uuid
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select private.jobs_enqueue(
+    post.org_id, 'social_publish', jsonb_build_object('post_id', post.id), max_attempts => 20, timeout_seconds => 300, unique_key => post.id::text
+  )
+$$;
+comment on function private.social_enqueue(public.social_posts) is 'Queues the next step of publishing a post; null if it is queued. Called by definer functions only.';
+
+create index social_posts_publishing_idx on public.social_posts (id) where status = 'publishing';
+
+create function private.social_tick(max_posts integer default 1000) returns integer
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post public.social_posts;
+  queued integer := 0;
+begin
+  for post in
+    select p.* from public.social_posts as p
+    where p.status = 'scheduled' and coalesce(p.publish_after, p.scheduled_at) <= kijko.now()
+    order by coalesce(p.publish_after, p.scheduled_at) limit max_posts
+  loop
+    queued := queued + (private.social_enqueue(post) is not null)::integer;
+  end loop;
+  -- Also those whose job is gone: its workers died too often.
+  for post in
+    select p.* from public.social_posts as p
+    left join private.social_publications as b on b.post_id = p.id
+    where p.status = 'publishing' and coalesce(b.check_after, b.create_deadline, '-infinity') <= clock_timestamp()
+    order by p.id limit max_posts
+  loop
+    queued := queued + (private.social_enqueue(post) is not null)::integer;
+  end loop;
+  return queued;
+end
+$$;
+comment on function private.social_tick(integer) is 'Queues the posts that are due and those whose outcome is to be looked up, and returns how many. Runs every minute.';
+
+create function private.social_set(post public.social_posts, status text, code text, message text, wait interval) returns public.social_posts
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  changed public.social_posts;
+begin
+  update public.social_posts as p
+  set status = social_set.status, error_code = "left"(code, 100), error = "left"(message, 2000), publish_after = kijko.now() + wait
+  where p.id = post.id
+  returning p.* into changed;
+  return changed;
+end
+$$;
+comment on function private.social_set(public.social_posts, text, text, text, interval) is 'Changes the state of a locked post.';
+
+-- ----------------------------------------------------------------------------
+-- How an attempt fails. The class of a platform's error is the sidecar's to say.
+-- ----------------------------------------------------------------------------
+
+create function private.social_fail(post public.social_posts, class text, code text, message text, http_status integer, wait_seconds double precision)
+returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  max_attempts constant integer := 5;
+  changed public.social_posts := post;
+  wait interval := make_interval(secs => least(greatest(coalesce(wait_seconds, 0), 0), 172800));
+begin
+  if class = 'permanent' or (class = 'transient' and post.attempts >= max_attempts) then
+    perform private.social_log(post, 'refused', code, message, http_status);
+    perform private.social_set(post, 'failed', code, message, null);
+    return;
+  elsif class = 'transient' then
+    wait := greatest(wait, interval '30 seconds' * power(2, post.attempts - 1));
+  else
+    -- Neither a quota nor a consent that is missing is a fault of the post.
+    update public.social_posts as p set attempts = greatest(p.attempts - 1, 0) where p.id = post.id returning p.* into changed;
+    wait := greatest(wait, case class when 'quota' then interval '1 minute' else interval '0' end);
+  end if;
+  perform private.social_log(changed, case class when 'reauthorize' then 'connection_paused' else 'rescheduled' end, code, message, http_status);
+  perform private.social_set(changed, 'scheduled', code, message, wait);
+end
+$$;
+comment on function private.social_fail(public.social_posts, text, text, text, integer, double precision) is 'Records that an attempt failed and nothing was created. class: permanent (failed), transient (again with back-off, five attempts), quota (again after wait_seconds, not counted) or reauthorize (again once the connection is active, not counted).';
+
+create function private.social_lock(worker text, job_id uuid, attempt integer) returns public.social_posts
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  job constant public.jobs := private.jobs_lock_leased(worker, job_id, attempt);
+  post public.social_posts;
+begin
+  if job.kind = 'social_publish' then
+    select p.* into post from public.social_posts as p
+    where p.org_id = job.org_id and p.id = private.as_uuid(job.payload ->> 'post_id') for no key update;
+  end if;
+  return post;
+end
+$$;
+comment on function private.social_lock(text, uuid, integer) is 'Locks a held job and its post; null when the lease was lost or the post is gone.';
+
+create function private.social_is_missed(post public.social_posts) returns boolean
+language sql volatile set search_path = pg_catalog, pg_temp
+return kijko.now() > make_interval(mins => (private.social_settings_of(post.org_id)).missed_after_minutes)
+  -- The platform has asked to wait.
+  + case when post.error_code = 'platform_quota' then greatest(post.publish_after, post.scheduled_at) else post.scheduled_at end;
+comment on function private.social_is_missed(public.social_posts) is 'Whether it is too late to publish a post.';
+
+create function private.social_begin(worker text, job_id uuid, attempt integer) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post public.social_posts := private.social_lock(worker, job_id, attempt);
+  publication private.social_publications;
+  token jsonb;
+begin
+  select b.* into publication from private.social_publications as b where b.post_id = post.id for update;
+  if post.id is null or post.status not in ('scheduled', 'publishing') then
+    return '{}'::jsonb;
+  end if;
+  token := private.connections_use(post.org_id, post.connection_id);
+  if publication.create_id is not null then
+    -- Its worker may only be slow: what it does is over by then.
+    if publication.create_deadline > clock_timestamp() and not publication.outcome_unknown then
+      return jsonb_build_object('wait', ceil(extract(epoch from publication.create_deadline - clock_timestamp()))::integer + 1);
+    elsif not publication.outcome_unknown then
+      perform private.social_lost(publication.create_id, 'worker_lost', 'the worker was lost while the platform was asked', null);
+    end if;
+    return private.social_describe(post, token, publication) || '{"action": "check"}';
+  elsif coalesce(post.publish_after, post.scheduled_at) > kijko.now() then
+    return '{}'::jsonb;
+  elsif private.social_is_missed(post) then
+    post := private.social_set(post, 'missed', coalesce(post.error_code, 'too_late'), post.error, null);
+    perform private.social_log(post, 'missed', post.error_code, post.error);
+    return '{}'::jsonb;
+  elsif (private.social_settings_of(post.org_id)).require_approval and post.approval_status <> 'approved' then
+    perform private.social_fail(post, 'permanent', 'approval_missing', 'the organization publishes approved posts only', null, null);
+    return '{}'::jsonb;
+  elsif token is null then
+    perform private.social_fail(post, 'permanent', 'connection_missing', 'the connection was removed', null, null);
+    return '{}'::jsonb;
+  elsif token ->> 'status' = 'paused' then
+    -- Once for each pause.
+    if post.error_code is distinct from 'connection_paused' then
+      perform private.social_log(post, 'connection_paused', 'connection_paused', token ->> 'reason');
+    end if;
+    perform private.social_set(post, 'scheduled', 'connection_paused', 'the connection waits to be authorized again', interval '1 minute');
+    return '{}'::jsonb;
+  elsif token ->> 'status' = 'refreshing' then
+    return '{"wait": 5}'::jsonb;
+  elsif post.attempts >= 10 then
+    perform private.social_fail(post, 'permanent', 'too_many_attempts', 'the workers were lost too often', null, null);
+    return '{}'::jsonb;
+  end if;
+  update public.social_posts as p set status = 'publishing', attempts = p.attempts + 1, error_code = null, error = null, publish_after = null
+  where p.id = post.id returning p.* into post;
+  insert into private.social_publications as b (post_id, organization) values (post.id, post.org_id)
+  on conflict on constraint social_publications_pkey do update set check_after = null
+  returning b.* into publication;
+  perform private.social_log(post, 'started');
+  return private.social_describe(post, token, publication) || '{"action": "publish"}';
+end
+$$;
+comment on function private.social_begin(text, uuid, integer) is 'What a held job is to do: {action: publish | check, …}, {wait: seconds}, or an empty object for nothing (also when the lease was lost). Definer: the sidecar holds no table rights.';
+grant execute on function private.social_begin(text, uuid, integer) to kijko_sidecar;
+
+create function private.social_describe(post public.social_posts, token jsonb, publication private.social_publications) returns jsonb
+language sql volatile set search_path = pg_catalog, pg_temp
+return jsonb_build_object(
+  'post_id', post.id, 'org_id', post.org_id, 'platform', post.platform, 'text', private.social_full_text(post.text, post.hashtags),
+  'media', (
+    select coalesce(jsonb_agg(jsonb_build_object(
+      'path', m.path, 'alt_text', coalesce(m.alt_text, ''), 'content_type', coalesce(m.content_type, ''),
+      'url', regexp_replace(private.connections_login_url(), '/auth/v1$', '') || '/storage/v1/object/public/social-media/' || m.path
+    ) order by m.n), '[]')
+    from private.social_media(post) as m
+  ),
+  'connection_id', post.connection_id, 'account_id', token ->> 'account_id', 'generation', (token ->> 'generation')::integer,
+  'access_token', token ->> 'access_token', 'prepared', publication.prepared, 'create_id', publication.create_id,
+  'create_started_at', floor(extract(epoch from publication.create_started_at))::bigint,
+  -- Another post of ours with the same text is not this one.
+  'known_ids', to_jsonb(array(
+    select o.platform_post_id from public.social_posts as o
+    where o.org_id = post.org_id and o.connection_id = post.connection_id and o.platform_post_id is not null
+      and o.published_at > kijko.now() - interval '3 days'
+  ))
+);
+comment on function private.social_describe(public.social_posts, jsonb, private.social_publications) is 'A post for the worker, with the token of its account.';
+
+create function private.social_prepared(worker text, job_id uuid, attempt integer, prepared jsonb) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post constant public.social_posts := private.social_lock(worker, job_id, attempt);
+begin
+  update private.social_publications as b set prepared = social_prepared.prepared
+  where b.post_id = post.id and b.create_id is null and post.status = 'publishing';
+  return found;
+end
+$$;
+comment on function private.social_prepared(text, uuid, integer, jsonb) is 'Keeps what the platform holds for a post; false when there is nothing more to do: the lease was lost, or the post was cancelled. Definer: the sidecar holds no table rights.';
+grant execute on function private.social_prepared(text, uuid, integer, jsonb) to kijko_sidecar;
+
+create function private.social_failed(
+  worker text, job_id uuid, attempt integer, class text, code text, message text, http_status integer, wait_seconds double precision
+) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post constant public.social_posts := private.social_lock(worker, job_id, attempt);
+begin
+  perform 1 from private.social_publications as b where b.post_id = post.id and b.create_id is null for update;
+  if not found or post.status is distinct from 'publishing' then
+    return false;
+  end if;
+  perform private.social_fail(post, class, code, message, http_status, wait_seconds);
+  return true;
+end
+$$;
+comment on function private.social_failed(text, uuid, integer, text, text, text, integer, double precision) is 'Records that an attempt failed before the create call; false when there is nothing more to do. Definer: the sidecar holds no table rights.';
+grant execute on function private.social_failed(text, uuid, integer, text, text, text, integer, double precision) to kijko_sidecar;

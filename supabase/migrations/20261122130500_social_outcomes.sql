@@ -1,0 +1,273 @@
+-- ============================================================================
+-- Social posts: the create call, and what became of it.
+-- ============================================================================
+
+create function private.social_start_create(worker text, job_id uuid, attempt integer, create_id uuid, limit_seconds double precision) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post public.social_posts := private.social_lock(worker, job_id, attempt);
+  publication private.social_publications;
+  cost bigint;
+  hold uuid;
+begin
+  select b.* into publication from private.social_publications as b where b.post_id = post.id for update;
+  if publication.post_id is null or post.status is distinct from 'publishing' then
+    return '{}'::jsonb;
+  elsif publication.create_id is not null then
+    -- Asked again, because the answer got lost. Whether there is still time is the worker's to know.
+    return jsonb_build_object('started', publication.create_id = social_start_create.create_id);
+  end if;
+  cost := private.social_cost(post);
+  if cost > 0 then
+    begin
+      hold := kijko.reserve(post.org_id, 'publish_cost_microusd', cost, interval '1 day', social_start_create.create_id::text);
+    exception when sqlstate 'KJ429' then
+      perform private.social_log(post, 'prepared');
+      perform private.social_fail(post, 'permanent', 'quota_exceeded', 'the plan holds no more costs of publishing this month', null, null);
+      return '{}'::jsonb;
+    end;
+  end if;
+  update private.social_publications as b
+  set create_id = social_start_create.create_id, create_started_at = clock_timestamp(), outcome_unknown = false, checks = 0, check_after = null,
+    create_deadline = clock_timestamp() + interval '5 seconds' + make_interval(secs => limit_seconds), hold_id = hold, cost_microusd = cost
+  where b.post_id = post.id;
+  perform private.social_log(post, 'prepared');
+  perform private.social_log(post, 'create_started', cost => cost);
+  return '{"started": true}'::jsonb;
+end
+$$;
+comment on function private.social_start_create(text, uuid, integer, uuid, double precision) is 'Commits the intent to create a post at its platform, by a call that starts within five seconds and takes limit_seconds at most; reserves what it costs. {"started": true}, or anything else when the call must not be made. Definer: the sidecar holds no table rights.';
+grant execute on function private.social_start_create(text, uuid, integer, uuid, double precision) to kijko_sidecar;
+
+create function private.social_lock_create(create_id uuid) returns public.social_posts
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post public.social_posts;
+begin
+  select p.* into post from public.social_posts as p
+  where p.id = (select b.post_id from private.social_publications as b where b.create_id = social_lock_create.create_id) for no key update;
+  perform 1 from private.social_publications as b where b.post_id = post.id and b.create_id = social_lock_create.create_id for update;
+  if not found or post.status not in ('publishing', 'unconfirmed') then
+    return null;
+  end if;
+  return post;
+end
+$$;
+comment on function private.social_lock_create(uuid) is 'Locks the post of a create call; null if another one followed, or its outcome is known. Nullable: result.';
+
+create function private.social_settle(post public.social_posts) returns bigint
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  publication private.social_publications;
+begin
+  select b.* into publication from private.social_publications as b where b.post_id = post.id;
+  if publication.hold_id is not null then
+    perform kijko.settle(publication.hold_id, publication.cost_microusd, post.org_id, 'publish_cost_microusd');
+    perform private.topics_add_cost(
+      post.org_id, 'social_post', publication.create_id, publication.cost_microusd, null, post.blog_post_id, post.id, post.platform, null
+    );
+  end if;
+  return coalesce(publication.cost_microusd, 0);
+end
+$$;
+comment on function private.social_settle(public.social_posts) is 'Ends the hold of a create call that the platform may charge, and returns the amount. Once: a second settlement does nothing.';
+
+create function private.social_show(post public.social_posts, found_id text, url text, event text, http_status integer) returns public.social_posts
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  cost constant bigint := private.social_settle(post);
+  changed public.social_posts;
+begin
+  update public.social_posts as p
+  set status = 'published', published_at = kijko.now(), platform_post_id = "left"(found_id, 255), platform_url = "left"(url, 2048),
+    cost_microusd = cost, error_code = null, error = null, publish_after = null
+  where p.id = post.id
+  returning p.* into changed;
+  perform private.social_log(changed, event, http_status => http_status, cost => cost);
+  return changed;
+end
+$$;
+comment on function private.social_show(public.social_posts, text, text, text, integer) is 'A locked post is published.';
+
+create function private.social_published(create_id uuid, platform_post_id text, url text, http_status integer) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post constant public.social_posts := private.social_lock_create(create_id);
+begin
+  if post.id is null then
+    return false;
+  end if;
+  perform private.social_show(post, social_published.platform_post_id, url, 'published', http_status);
+  return true;
+end
+$$;
+comment on function private.social_published(uuid, text, text, integer) is 'The platform has created the post, by its answer or because it shows it; false if that is known, or another call followed. Definer: the sidecar holds no table rights.';
+grant execute on function private.social_published(uuid, text, text, integer) to kijko_sidecar;
+
+create function private.social_refused(create_id uuid, class text, code text, message text, http_status integer, wait_seconds double precision) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post constant public.social_posts := private.social_lock_create(create_id);
+  publication private.social_publications;
+begin
+  -- Not after the outcome was given up: a member may decide by what they saw.
+  if post.id is null or post.status <> 'publishing' then
+    return false;
+  end if;
+  select b.* into publication from private.social_publications as b where b.post_id = post.id;
+  if publication.hold_id is not null then
+    perform kijko.release(publication.hold_id);
+  end if;
+  update private.social_publications as b
+  set create_id = null, create_started_at = null, create_deadline = null, outcome_unknown = false, hold_id = null, cost_microusd = 0
+  where b.post_id = post.id;
+  perform private.social_fail(post, class, code, message, http_status, wait_seconds);
+  return true;
+end
+$$;
+comment on function private.social_refused(uuid, text, text, text, integer, double precision) is 'The platform has certainly not created the post: it refused, or the request was never sent. Definer: the sidecar holds no table rights.';
+grant execute on function private.social_refused(uuid, text, text, text, integer, double precision) to kijko_sidecar;
+
+create function private.social_lost(create_id uuid, code text, message text, http_status integer) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post public.social_posts := private.social_lock_create(create_id);
+begin
+  if post.id is null or post.status <> 'publishing' then
+    return false;
+  end if;
+  update private.social_publications as b set outcome_unknown = true, check_after = clock_timestamp() where b.post_id = post.id;
+  perform private.social_log(post, 'outcome_unknown', code, message, http_status);
+  perform private.social_set(post, 'publishing', code, message, null);
+  return true;
+end
+$$;
+comment on function private.social_lost(uuid, text, text, integer) is 'Nobody knows what the create call did: there was no answer, or none that says it. Definer: the sidecar holds no table rights.';
+grant execute on function private.social_lost(uuid, text, text, integer) to kijko_sidecar;
+
+-- After a minute, two, four and eight: a platform may show a post late. One that was not found is never created again by itself.
+create function private.social_not_found(create_id uuid, can_tell boolean) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  max_checks constant integer := 5;
+  post public.social_posts := private.social_lock_create(create_id);
+  publication private.social_publications;
+begin
+  if post.id is null or post.status <> 'publishing' then
+    return false;
+  end if;
+  update private.social_publications as b
+  set checks = b.checks + 1, check_after = clock_timestamp() + interval '1 minute' * power(2, b.checks)
+  where b.post_id = post.id
+  returning b.* into publication;
+  if can_tell and publication.checks < max_checks then
+    perform private.social_log(post, 'not_found');
+    return true;
+  end if;
+  post := private.social_set(
+    post, 'unconfirmed', 'outcome_unknown',
+    case when can_tell then 'the platform does not show the post' else 'the platform cannot be asked whether it has the post' end, null
+  );
+  update public.social_posts as p set cost_microusd = private.social_settle(post) where p.id = post.id returning p.* into post;
+  perform private.social_log(post, 'unconfirmed', post.error_code, post.error, cost => post.cost_microusd);
+  return true;
+end
+$$;
+comment on function private.social_not_found(uuid, boolean) is 'The platform does not show the post (can_tell), or cannot be asked. After five looks, in some quarter of an hour, or at once if it cannot be asked, the post is unconfirmed, and members decide. Definer: the sidecar holds no table rights.';
+grant execute on function private.social_not_found(uuid, boolean) to kijko_sidecar;
+
+create function private.social_end_job(worker text, job_id uuid, attempt integer) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return private.jobs_delete_leased(worker, job_id, attempt, 'social_publish');
+end
+$$;
+comment on function private.social_end_job(text, uuid, integer) is 'Deletes a job that has ended; false when the lease was lost. What it did is in the post and its log. Definer: the sidecar holds no table rights.';
+grant execute on function private.social_end_job(text, uuid, integer) to kijko_sidecar;
+
+-- ----------------------------------------------------------------------------
+-- Members decide about what nobody knows
+-- ----------------------------------------------------------------------------
+
+create function private.social_require_unconfirmed(post_id uuid) returns public.social_posts
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post constant public.social_posts := private.social_require(post_id, 'content:publish');
+begin
+  if post.status <> 'unconfirmed' then
+    perform kijko.fail('conflict', format('the post is %s', post.status));
+  end if;
+  perform 1 from private.social_publications as b where b.post_id = post.id and b.create_deadline > clock_timestamp() for update;
+  if found then
+    perform kijko.fail('conflict', 'the platform may still be creating the post', 'Try again in a minute.');
+  end if;
+  return post;
+end
+$$;
+comment on function private.social_require_unconfirmed(uuid) is 'Locks a post whose outcome is unknown, after the time limit of its create call. Fails with not_found, permission_denied or conflict.';
+
+create function public.confirm_social_post(post_id uuid, platform_post_id text default null) returns public.social_posts
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post constant public.social_posts := private.social_require_unconfirmed(confirm_social_post.post_id);
+begin
+  return private.social_show(post, confirm_social_post.platform_post_id, null, 'confirmed', null);
+end
+$$;
+comment on function public.confirm_social_post(uuid, text) is 'Says that an unconfirmed post is at the platform: a member has looked. Requires content:publish. Fails with conflict if it is not unconfirmed, or while the platform may still be creating it. Definer: users do not write states.';
+grant execute on function public.confirm_social_post(uuid, text) to authenticated;
+
+create function public.resend_social_post(post_id uuid) returns public.social_posts
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  post public.social_posts := private.social_require_unconfirmed(resend_social_post.post_id);
+begin
+  perform private.social_log(post, 'resent');
+  -- What was prepared may be used up, such as a container of Instagram.
+  delete from private.social_publications as b where b.post_id = post.id;
+  update public.social_posts as p
+  set status = 'scheduled', scheduled_at = kijko.now(), scheduled_local = kijko.now() at time zone p.time_zone, publish_after = null, attempts = 0,
+    error_code = null, error = null, cost_microusd = 0
+  where p.id = post.id
+  returning p.* into post;
+  perform private.social_enqueue(post);
+  return post;
+end
+$$;
+comment on function public.resend_social_post(uuid) is 'Publishes an unconfirmed post again: a member has looked, and it is not at the platform. Requires content:publish. Fails with conflict if it is not unconfirmed, or while the platform may still be creating it. Definer: users do not write states.';
+grant execute on function public.resend_social_post(uuid) to authenticated;
+
+-- ----------------------------------------------------------------------------
+-- Notices
+-- ----------------------------------------------------------------------------
+
+create function private.social_notify() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.notifications_send(
+    new.org_id, null, 'social.attention',
+    jsonb_build_object('post_id', new.id, 'platform', new.platform, 'status', new.status, 'error_code', coalesce(new.error_code, ''), 'text', left(new.text, 100)),
+    format('social.attention:%s:%s:%s', new.id, new.status, extract(epoch from clock_timestamp()))
+  );
+  return null;
+end
+$$;
+comment on function private.social_notify() is 'Trigger: tells members with content:publish that a post was not published, or that its outcome is unknown. Definer: the worker may not write notifications.';
+create trigger social_posts_attention after update of status on public.social_posts
+  for each row when (old.status <> new.status and new.status in ('failed', 'missed', 'unconfirmed')) execute function private.social_notify();
+
+select cron.schedule('kijko-social', '* * * * *', 'select private.social_tick()');

@@ -1,0 +1,279 @@
+-- Social posts: who may write, schedule and read them, what a platform would refuse, and what a worker may do when.
+begin;
+\ir 000_helpers.sql
+select no_plan();
+
+select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('adm'), tests.sign_up('mem'), tests.sign_up('vic');
+update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
+select tests.join_org('adm', tests.org('ada'), 'admin'), tests.join_org('mem', tests.org('ada'), 'member'), tests.join_org('vic', tests.org('ada'), 'viewer');
+
+create function tests.connect(platform text, org uuid) returns uuid language plpgsql security definer as $$
+declare
+  connection uuid;
+  token private.connection_tokens;
+begin
+  insert into public.connections (org_id, provider, account_id) values (org, platform, '42') returning id into connection;
+  token.id := gen_random_uuid();
+  token.organization := org;
+  token.provider := platform;
+  token := private.connections_seal(token, '{"access_token": "secret"}');
+  insert into private.connection_tokens (id, organization, provider, account_id, connection_id, access_token)
+  values (token.id, org, platform, '42', connection, token.access_token);
+  return connection;
+end
+$$;
+create function tests.post(name text) returns public.social_posts language sql security definer as $$
+  select p.* from public.social_posts as p where p.id = current_setting('tests.' || name)::uuid
+$$;
+create function tests.log(name text) returns text[] language sql security definer as $$
+  select array_agg(l.event order by l.created_at, l.id) from public.publish_logs as l where l.social_post_id = current_setting('tests.' || name)::uuid
+$$;
+create function tests.write(name text, platform text, connection uuid, words text) returns uuid language plpgsql as $$
+declare
+  post uuid;
+begin
+  insert into public.social_posts (org_id, platform, connection_id, text) values (tests.org('ada'), platform, connection, words) returning id into post;
+  perform set_config('tests.' || name, post::text, true);
+  return post;
+end
+$$;
+-- A worker that holds the post's job.
+create table tests.held (name text primary key, job uuid, attempt integer);
+grant all on tests.held to public;
+create function tests.claim(name text) returns text language plpgsql security definer as $$
+begin
+  delete from tests.held as h where h.name = claim.name;
+  perform private.social_tick();
+  insert into tests.held select claim.name, c.id, c.attempt from private.jobs_claim('w', '1 minute', 1000, array['social_publish']) as c
+  where c.payload ->> 'post_id' = current_setting('tests.' || claim.name);
+  return (select 'claimed' from tests.held as h where h.name = claim.name);
+end
+$$;
+create function tests.begin_post(name text) returns jsonb language sql as $$ select private.social_begin('w', h.job, h.attempt) from tests.held as h where h.name = begin_post.name $$;
+create function tests.start_create(name text, call uuid) returns jsonb language sql as $$ select private.social_start_create('w', h.job, h.attempt, call, 10) from tests.held as h where h.name = start_create.name $$;
+create function tests.end_post(name text) returns boolean language sql as $$ select private.social_end_job('w', h.job, h.attempt) from tests.held as h where h.name = end_post.name $$;
+-- The deadline of its create call is over.
+create function tests.pass_deadline(name text) returns void language sql security definer as $$
+  update private.social_publications as b set create_deadline = now() - interval '1 second', check_after = now() - interval '1 second'
+  where b.post_id = current_setting('tests.' || name)::uuid
+$$;
+
+create function tests.refusal_of(name text, class text, wait double precision default null) returns text language plpgsql as $$
+declare
+  call constant uuid := gen_random_uuid();
+begin
+  perform tests.begin_post(name), tests.start_create(name, call);
+  perform private.social_refused(call, class, 'platform_quota', 'no', 400, wait);
+  perform tests.end_post(name);
+  return (select format('%s %s %s', p.status, p.attempts, extract(epoch from p.publish_after - kijko.now())::integer) from tests.post(name) as p);
+end
+$$;
+
+select tests.connect('twitter', tests.org('ada')) as x \gset
+select tests.connect('linkedin', tests.org('ada')) as li \gset
+select tests.connect('instagram', tests.org('ada')) as ig \gset
+select tests.connect('twitter', tests.org('bob')) as theirs \gset
+select tests.act_as('mem', tests.org('ada'));
+select tests.write('p', 'twitter', :'x', 'Hello') as p \gset
+
+-- ---- unauthenticated callers and non-members first
+select tests.act_as_anon();
+select throws_ok('select * from public.' || t, '42501', null, 'anon reads no ' || t) from unnest('{social_posts,publish_logs,social_settings}'::text[]) as t;
+select throws_ok(format('select public.%I(%L)', f, :'p'), '42501', null, 'anon does not ' || f)
+from unnest('{schedule_social_post,cancel_social_post,submit_social_post,preview_social_post,confirm_social_post,resend_social_post}'::text[]) as f;
+select tests.act_as('bob', tests.org('bob'));
+select is((select count(*) from public.social_posts), 0::bigint, 'a non-member sees none');
+select tests.refuses(format('select public.%I(%L)', f, :'p'), 'not_found', 'a non-member does not ' || f)
+from unnest('{schedule_social_post,cancel_social_post,submit_social_post,preview_social_post,confirm_social_post,resend_social_post}'::text[]) as f;
+select throws_ok(format($$insert into public.social_posts (org_id, platform) values (%L, 'twitter')$$, tests.org('ada')), '42501', null, 'nor writes one');
+select throws_ok(format($$insert into public.social_posts (org_id, platform, connection_id) values (%L, 'twitter', %L)$$, tests.org('bob'), :'x'), '23503', null, 'nor uses the account of another organization');
+select tests.refuses(format($$insert into public.social_posts (org_id, platform, media) values (%L, 'twitter', '[{"path": "%s/a.jpg"}]')$$, tests.org('bob'), tests.org('ada')), 'invalid_input', 'nor its images');
+select tests.act_as('bob', tests.org('ada'));
+select tests.refuses($$select public.social_calendar('2026-11-01', '2026-11-30')$$, 'not_a_member', 'nor sees the calendar');
+select tests.refuses($$select public.set_social_settings('UTC')$$, 'not_a_member', 'nor changes the settings');
+
+-- ---- roles
+select tests.act_as('vic', tests.org('ada'));
+select is((select count(*) from public.social_posts), 1::bigint, 'a viewer reads');
+select throws_ok(format($$insert into public.social_posts (org_id, platform) values (%L, 'twitter')$$, tests.org('ada')), '42501', null, 'and writes none');
+select is(tests.changed(format($$update public.social_posts set text = 'x' where id = %L$$, :'p')), 0::bigint, 'nor edits');
+select tests.refuses(format('select public.%I(%L)', f, :'p'), 'permission_denied', 'a viewer does not ' || f)
+from unnest('{schedule_social_post,cancel_social_post,submit_social_post,confirm_social_post,resend_social_post}'::text[]) as f;
+select tests.act_as('mem', tests.org('ada'));
+select tests.refuses(format('select public.%I(%L)', f, :'p'), 'permission_denied', 'a member does not ' || f)
+from unnest('{schedule_social_post,confirm_social_post,resend_social_post}'::text[]) as f;
+select tests.refuses($$select public.set_social_settings('UTC')$$, 'permission_denied', 'nor change the settings');
+select throws_ok(format($$update public.social_posts set status = 'published' where id = %L$$, :'p'), '42501', null, 'nor write states');
+select throws_ok($$insert into public.publish_logs (social_post_id, platform, attempt, event) values (gen_random_uuid(), 'x', 1, 'started')$$, '42501', null, 'nor the log');
+select tests.act_as_superuser();
+select tests.make_key(tests.org('ada'), '["content:read", "content:publish", "content:approve"]') as key \gset
+select is(tests.by_key(:'key', $$select public.set_social_settings('UTC')$$), '42501', 'a key does not change the settings');
+
+-- ---- what a platform would refuse
+create function tests.problems(platform text, words text, tags text[] default '{}', media jsonb default '[]') returns text[] language sql security definer as $$
+  select array_agg(p.value ->> 'code') from jsonb_array_elements(private.social_problems(jsonb_populate_record(
+    null::public.social_posts, jsonb_build_object('org_id', tests.org('ada'), 'platform', platform, 'text', words, 'hashtags', tags, 'media', media)
+  ))) as p where p.value ->> 'code' <> 'connection_missing'
+$$;
+select is(tests.problems('twitter', repeat('a', 280)), null, 'X takes 280');
+select is(tests.problems('twitter', repeat('a', 281)), '{text_too_long}', 'and not 281');
+select is(tests.problems('twitter', repeat('語', 141)), '{text_too_long}', 'others count twice');
+select is(tests.problems('twitter', repeat('a', 256) || ' https://example.com/' || repeat('b', 300)), null, 'a link counts 23');
+select is(tests.problems('twitter', repeat('a', 270), '{abc,defgh}'), '{text_too_long}', 'with its hashtags');
+select is(tests.problems('twitter', 'buy $ABC or $DEF'), '{too_many_cashtags}', 'one cashtag');
+select is(tests.problems('linkedin', repeat('a', 3001)), '{text_too_long}', 'LinkedIn takes 3,000');
+select is(tests.problems('facebook', repeat('a', 63207)), '{text_too_long}', 'Facebook takes 63,206');
+select is(tests.problems('instagram', repeat('a', 2201)), '{media_required,text_too_long}', 'Instagram takes 2,200, with an image');
+select is(tests.problems('instagram', 'x', '{}', '[{"path": "gone", "alt_text": "x"}]'), '{media_not_found}', 'which is there');
+select is(tests.problems('linkedin', ' '), '{empty}', 'a post says something');
+select is(tests.problems('linkedin', 'x', '{#a}'), '{hashtag_invalid}', 'a hashtag has no #');
+select is(tests.problems('linkedin', 'x', '{1}'), '{hashtag_invalid}', 'and a letter');
+
+-- ---- scheduling, with the clock of Amsterdam
+select tests.act_as('adm', tests.org('ada'));
+select is((public.set_social_settings('Europe/Amsterdam')).time_zone, 'Europe/Amsterdam', 'an admin sets the time zone');
+select tests.refuses($$select public.set_social_settings('Mars')$$, 'invalid_timezone', 'of this world');
+select is((public.schedule_social_post(:'p', '2027-07-01 09:00')).scheduled_at, '2027-07-01 07:00+00'::timestamptz, 'summer');
+select is((public.schedule_social_post(:'p', '2027-01-10 09:00')).scheduled_at, '2027-01-10 08:00+00'::timestamptz, 'winter');
+select tests.refuses(format($$select public.schedule_social_post(%L, '2027-03-28 02:30')$$, :'p'), 'invalid_input', 'a time that the clocks skip is none');
+select is((public.schedule_social_post(:'p', '2027-10-31 02:30')).scheduled_at, '2027-10-31 00:30+00'::timestamptz, 'of a time that comes twice the first one is meant');
+select is((public.schedule_social_post(:'p', '2027-07-01 09:00', 'Asia/Tokyo')).scheduled_at, '2027-07-01 00:00+00'::timestamptz, 'another zone');
+select tests.refuses(format($$select public.schedule_social_post(%L, '2026-01-01 09:00')$$, :'p'), 'invalid_input', 'not the past');
+select is((select c.local_time from public.social_calendar('2027-07-01', '2027-07-01') as c), '2027-07-01 02:00'::timestamp, 'the calendar is in the zone of the settings');
+select tests.write('q', 'twitter', :'x', ' hello ') as q \gset
+select public.schedule_social_post(:'q', '2027-07-01 02:59') is not null as scheduled;
+select is((select array[c.conflicts_with = array[:'q'::uuid], c.duplicate_of = array[:'q'::uuid]] from public.social_calendar('2027-07-01', '2027-07-01') as c where c.post_id = :'p'), '{t,t}', 'with conflicts and duplicates');
+select tests.refuses($$select public.social_calendar('2027-01-01', '2027-12-31')$$, 'invalid_input', 'at most 92 days');
+select tests.write('w', 'twitter', :'li', 'wrong') as w \gset
+select tests.refuses(format('select public.schedule_social_post(%L)', :'w'), 'invalid_input', 'an account of another platform');
+select is((public.cancel_social_post(:'q')).status, 'cancelled', 'cancelled');
+select tests.refuses(format('select public.cancel_social_post(%L)', :'q'), 'conflict', 'once');
+
+-- ---- an edit
+select tests.act_as('mem', tests.org('ada'));
+update public.social_posts set text = 'Hello again' where id = :'p';
+select is((tests.post('p')).status, 'draft', 'a member who edits a scheduled post does not change what is published');
+select is((tests.post('p')).revision, 2, 'the revision counts');
+
+-- ---- approval
+select tests.act_as('adm', tests.org('ada'));
+select public.set_social_settings(require_approval => true) is not null as required;
+select tests.refuses(format('select public.schedule_social_post(%L)', :'p'), 'conflict', 'without an approval');
+select tests.act_as('mem', tests.org('ada'));
+select (public.submit_social_post(:'p', 'please')).id as approval \gset
+select is((tests.post('p')).approval_status, 'pending', 'submitted');
+select tests.refuses(format('select public.submit_social_post(%L)', :'p'), 'conflict', 'once');
+select tests.refuses(format('select public.approve_change(%L)', :'approval'), 'permission_denied', 'who asks does not approve');
+update public.social_posts set text = 'Hello third' where id = :'p';
+select tests.act_as('adm', tests.org('ada'));
+select tests.refuses(format('select public.approve_change(%L)', :'approval'), 'conflict', 'an edited post is not approved');
+select public.reject_change(:'approval') is not null as rejected;
+select is((tests.post('p')).approval_status, 'none', 'the rejection of a former revision says nothing of this one');
+select tests.act_as('mem', tests.org('ada'));
+select (public.submit_social_post(:'p')).id as approval \gset
+select tests.act_as('adm', tests.org('ada'));
+select public.reject_change(:'approval', 'no') is not null as rejected;
+select is((tests.post('p')).approval_status, 'rejected', 'rejected');
+select tests.act_as('mem', tests.org('ada'));
+select (public.submit_social_post(:'p')).id as approval \gset
+select tests.act_as('adm', tests.org('ada'));
+select public.approve_change(:'approval') is not null as approved;
+select is((tests.post('p')).approval_status, 'approved', 'approved');
+select is((public.schedule_social_post(:'p')).status, 'scheduled', 'now it is scheduled');
+select tests.act_as('mem', tests.org('ada'));
+update public.social_posts set text = 'Hello fourth' where id = :'p';
+select is((tests.post('p')).approval_status, 'none', 'an edit needs it again');
+select tests.act_as('adm', tests.org('ada'));
+select public.set_social_settings(require_approval => false) is not null as free;
+
+-- ---- the worker: the intent is committed once
+select public.schedule_social_post(:'p') is not null as scheduled;
+select tests.act_as_superuser();
+select is(tests.claim('p'), 'claimed', 'a due post has a job');
+select tests.act_as_sidecar();
+select throws_ok('select * from private.social_publications', '42501', null, 'the sidecar reads no table');
+select is((select array[b ->> 'action', b ->> 'text', b ->> 'access_token'] from tests.begin_post('p') as b), '{publish,Hello fourth,secret}', 'the worker gets the post and the token');
+select is((tests.post('p')).status, 'publishing', 'it is being published');
+select tests.act_as('mem', tests.org('ada'));
+select tests.refuses(format($$update public.social_posts set text = 'late' where id = %L$$, :'p'), 'conflict', 'and cannot be edited');
+select tests.refuses(format($$delete from public.social_posts where id = %L$$, :'p'), 'conflict', 'or deleted');
+select tests.act_as_sidecar();
+select is(private.social_prepared('w', h.job, h.attempt, '{"media": ["1"]}'), true, 'what is prepared is kept') from tests.held as h where h.name = 'p';
+select is(tests.start_create('p', tests.id('call1')), '{"started": true}', 'the intent is committed');
+select is(tests.start_create('p', tests.id('call1')), '{"started": true}', 'the same call asks again after a lost answer');
+select is(tests.start_create('p', tests.id('call2')), '{"started": false}', 'another call is not made');
+select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 15000::bigint, 'what X charges is held');
+select tests.act_as('adm', tests.org('ada'));
+select tests.refuses(format('select public.cancel_social_post(%L)', :'p'), 'conflict', 'it cannot be cancelled any more');
+select tests.act_as_sidecar();
+select is((tests.begin_post('p') ->> 'wait')::integer between 10 and 17, true, 'another worker waits for the deadline');
+select tests.pass_deadline('p');
+select is(tests.begin_post('p') ->> 'action', 'check', 'and then asks the platform, without a new call');
+select is(private.social_not_found(tests.id('call1'), true), true, 'which does not show it') from generate_series(1, 4);
+select is((tests.post('p')).status, 'publishing', 'yet');
+select is(private.social_not_found(tests.id('call1'), true), true, 'the fifth time');
+select is((tests.post('p')).status, 'unconfirmed', 'members decide');
+select is(tests.begin_post('p'), '{}', 'and no worker');
+select tests.act_as_superuser();
+select is((select count(*) from public.notifications as n where n.type = 'social.attention' and n.org_id = tests.org('ada')), 1::bigint, 'they are told');
+
+-- ---- a late answer, a resent post
+select tests.act_as('mem', tests.org('ada'));
+select tests.refuses(format('select public.resend_social_post(%L)', :'p'), 'permission_denied', 'a member does not resend');
+select tests.act_as('adm', tests.org('ada'));
+select is((public.resend_social_post(:'p')).status, 'scheduled', 'an admin does, once the deadline is over');
+select tests.refuses(format('select public.confirm_social_post(%L)', :'p'), 'conflict', 'then there is nothing to confirm');
+select tests.act_as_sidecar();
+select is(private.social_published(tests.id('call1'), '7', null, 201), false, 'the former call says nothing any more');
+select tests.end_post('p');
+select tests.act_as_superuser();
+select is(tests.claim('p'), 'claimed', 'it is queued again');
+select tests.act_as_sidecar();
+select is(tests.begin_post('p') ->> 'prepared', '{}', 'with nothing prepared');
+select tests.start_create('p', tests.id('call3'));
+select is(private.social_published(tests.id('call3'), '8', 'https://x.com/8', 201), true, 'published');
+select is(private.social_published(tests.id('call3'), '8', 'https://x.com/8', 201), false, 'once');
+select is((select array[p.status, p.platform_post_id, p.cost_microusd::text, p.cost_usd::numeric(4, 3)::text] from tests.post('p') as p), '{published,8,15000,0.015}', 'with its cost');
+select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 30000::bigint, 'both calls may have cost something');
+select is(
+  tests.log('p'), '{started,prepared,create_started,outcome_unknown,not_found,not_found,not_found,not_found,unconfirmed,resent,started,prepared,create_started,published}',
+  'the log has each step'
+);
+
+-- ---- refusals
+select tests.act_as('adm', tests.org('ada'));
+select tests.write('r', 'linkedin', :'li', 'Refused') as r \gset
+select public.schedule_social_post(:'r') is not null as scheduled;
+select tests.act_as_superuser();
+select tests.claim('r');
+select tests.act_as_sidecar();
+select is(tests.refusal_of('r', 'quota', 10800), 'scheduled 0 10800', 'a quota reschedules and is no attempt');
+select tests.act_as_superuser();
+select tests.travel('3 hours 1 minute');
+select is(tests.claim('r'), 'claimed', 'three hours later, past the limit of late posts, it is tried again: the platform had asked for that');
+select tests.act_as_sidecar();
+select is(tests.refusal_of('r', 'transient'), 'scheduled 1 30', 'what may pass is tried again');
+select tests.act_as_superuser();
+select tests.travel('6 hours');
+select tests.claim('r');
+select tests.act_as_sidecar();
+select is(tests.begin_post('r'), '{}', 'but not hours late');
+select is((tests.post('r')).status, 'missed', 'then it is missed');
+select tests.end_post('r');
+select tests.act_as_superuser();
+select tests.travel('0');
+update public.connections set status = 'paused', paused_reason = 'revoked', paused_at = now() where id = :'li';
+select tests.act_as('adm', tests.org('ada'));
+select tests.write('s', 'linkedin', :'li', 'Paused') as s \gset
+select public.schedule_social_post(:'s') is not null as scheduled;
+select tests.act_as_superuser();
+select tests.claim('s');
+select tests.act_as_sidecar();
+select is(tests.begin_post('s'), '{}', 'a paused connection publishes nothing');
+select is((select array[p.status, p.error_code, p.attempts::text] from tests.post('s') as p), '{scheduled,connection_paused,0}', 'and the post stays scheduled');
+select is(private.social_begin('other', gen_random_uuid(), 1), '{}', 'no job, no post');
+select tests.act_as_superuser();
+delete from public.organizations as o where o.id = tests.org('ada');
+select is((select count(*) from public.social_posts as p where p.org_id = tests.org('ada')), 0::bigint, 'posts go with their organization');
+select * from finish();
+rollback;

@@ -1,0 +1,98 @@
+// Workers that die while they publish: no post is there twice, and none is lost without a word.
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SocialPlatforms } from '../fake_social/server.mjs';
+import { newPerson } from '../journeys/domain.mjs';
+import { connect, ended, eventsOf, image, schedule, tick, write } from '../journeys/social_support.mjs';
+import { env } from '../journeys/support.mjs';
+import { killSidecars, Sidecar, until } from './harness.mjs';
+
+// Requests of a post with one image, in order: the last but one, or the last, creates it.
+const REQUESTS = { linkedin: 4, facebook: 2, instagram: 5, twitter: 5 };
+const RANDOM = Number(process.env.KIJKO_SOCIAL_KILLS ?? 24);
+
+export function socialTests() {
+  describe('a worker in the middle of publishing', () => {
+    let fake;
+    let person;
+    let media;
+    before(async () => {
+      fake = await SocialPlatforms.listen();
+      person = await newPerson('PRO');
+      media = [await image(person.client, person.orgId)];
+    });
+    afterEach(killSidecars);
+    after(() => fake.close());
+
+    const start = (concurrency, seconds = 2) =>
+      Sidecar.start(null, {
+        leaseSeconds: 3,
+        concurrency,
+        variables: {
+          ...fake.variables(),
+          KIJKO_SOCIAL_TIMEOUT_SECONDS: String(seconds),
+          KIJKO_STORAGE_URL: `${env.API_URL}/storage/v1`,
+          KIJKO_LLM_ECHO: '0',
+        },
+      });
+
+    async function scheduled(account, connection) {
+      const post = await write(person, account.platform, connection, { media });
+      await schedule(person, post);
+      return { account, id: post.id, text: post.text };
+    }
+
+    /** What holds for every post, whatever was killed. */
+    async function check(cases) {
+      const rows = new Map((await ended(cases.map(({ id }) => id))).map((row) => [row.id, row]));
+      for (const { id, account, text, name } of cases) {
+        const { platform } = account;
+        const row = rows.get(id);
+        const there = fake.postsOf(account).filter((post) => post.text === text);
+        const what = `${platform} ${name ?? ''}: ${row.status}, ${there.length} there, ${await eventsOf(id)}`;
+        assert.ok(there.length <= 1, `twice: ${what}`);
+        assert.ok(['published', 'unconfirmed'].includes(row.status), what);
+        // LinkedIn cannot be asked. Everywhere else what is there is found.
+        if (row.status === 'unconfirmed') assert.ok(platform === 'linkedin' || there.length === 0, `not found: ${what}`);
+        else assert.equal(there.length, 1, `not there: ${what}`);
+      }
+      return rows;
+    }
+
+    test('kill -9 at every request of every platform, before and after the platform has done it', async () => {
+      const cases = [];
+      for (const [platform, requests] of Object.entries(REQUESTS)) {
+        for (let n = 1; n <= requests; n += 1) {
+          for (const at of ['before', 'after']) {
+            const account = fake.account(platform, { [n]: { at, do: 'hold' } });
+            cases.push({ ...(await scheduled(account, await connect(person.orgId, account))), name: `${n} ${at}` });
+          }
+        }
+      }
+      // Calls last until all posts have got there.
+      const first = await start(cases.length, 8);
+      await until('every post to be at its request', () => fake.held === cases.length);
+      await first.kill();
+      fake.release();
+      await start(cases.length);
+      await check(cases);
+    });
+
+    test('kill -9 at random times', async () => {
+      const accounts = Object.keys(REQUESTS).map((platform) => fake.account(platform));
+      const connections = [];
+      for (const account of accounts) connections.push(await connect(person.orgId, account));
+      const cases = [];
+      for (let n = 0; n < RANDOM; n += 1) cases.push(await scheduled(accounts[n % 4], connections[n % 4]));
+      for (let kills = 0; kills < RANDOM / 3; kills += 1) {
+        const worker = await start(8);
+        await tick();
+        await sleep(Math.random() * 400);
+        await worker.kill();
+      }
+      await start(8);
+      await check(cases);
+    });
+  });
+}
