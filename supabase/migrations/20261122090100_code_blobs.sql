@@ -139,7 +139,7 @@ select private.describe_data('private.code_imports', '{
 alter table private.code_imports enable row level security;
 
 create function private.code_delete_of_blobs() returns trigger
-language plpgsql set search_path = pg_catalog, pg_temp
+language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   delete from private.code_symbols as s using gone where s.organization = gone.organization and s.blob_id = gone.id;
@@ -148,7 +148,7 @@ begin
   return null;
 end
 $$;
-comment on function private.code_delete_of_blobs() is 'Trigger: symbols, references and imports go with their blob, once for each statement.';
+comment on function private.code_delete_of_blobs() is 'Trigger: symbols, references and imports go with their blob, once for each statement. Definer: the owner of an organization who deletes it holds no rights to them.';
 create trigger code_blobs_delete after delete on private.code_blobs
   referencing old table as gone for each statement execute function private.code_delete_of_blobs();
 

@@ -56,16 +56,12 @@ as $$
 #variable_conflict use_variable
 declare
   topic constant public.topics := private.topics_require(topic_id, 'content:write', for_change => true);
+  added uuid;
   source public.research_sources;
 begin
-  select s.* into source
-  from private.topics_add_source(topic.org_id, topic.id, url, title, excerpt, language, published_at) as a
-  join public.research_sources as s on s.id = a.source_id;
-  -- The statement has its snapshot from before the function in it.
-  if source.id is null then
-    select s.* into source from public.research_sources as s
-    where s.org_id = topic.org_id and s.topic_id = topic.id and s.canonical_url = private.topics_canonical_url(url);
-  end if;
+  -- In a statement of its own: a plan may join an empty table first, and never call the function then.
+  added := (private.topics_add_source(topic.org_id, topic.id, url, title, excerpt, language, published_at)).source_id;
+  select s.* into source from public.research_sources as s where s.org_id = topic.org_id and s.id = added;
   return source;
 end
 $$;

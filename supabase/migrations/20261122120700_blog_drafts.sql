@@ -235,7 +235,7 @@ begin
   -- The model's own footnotes, and citations of what it was not given.
   content := regexp_replace(written, '^\[\^[^\]\n]*\]:.*$', '', 'gn');
   select coalesce(array_agg(s.n), '{}') into known from private.blog_draft_sources(post) as s;
-  for cited in select distinct m[1] from regexp_matches(content, '\[\^([^\]\n]{1,100})\]', 'g') as m loop
+  for cited in select distinct m[1] from regexp_matches(content, '\[\^([^\]\n]+)\]', 'g') as m loop
     if cited !~ '^[0-9]{1,3}$' or cited::integer <> all (known) then
       content := replace(content, '[^' || cited || ']', '');
     end if;

@@ -365,10 +365,10 @@ select is(
 );
 
 -- Whoever seals stores the text in a column that private.seal_column() knows, or a change of the key loses it. Tickets of
--- authorize_billing(), authorize_function(), authorize_llm_call() and files_ticket() last for minutes at most and are stored nowhere.
+-- authorize_billing(), authorize_function(), llm_reserve_call() and files_ticket() last for minutes at most and are stored nowhere.
 select is_empty(
   $$select p.oid::regprocedure from pg_proc as p
-    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_billing', 'authorize_function', 'authorize_llm_call', 'connections_seal', 'set_llm_provider_key', 'files_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
+    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_billing', 'authorize_function', 'connections_seal', 'llm_reserve_call', 'set_llm_provider_key', 'files_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
   'every function that seals is listed here, once its column is registered'
 );
 -- An empty search_path finds temporary types before those of Postgres.
