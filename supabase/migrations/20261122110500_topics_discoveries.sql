@@ -126,6 +126,7 @@ create table public.discovery_runs (
   scheduled_for timestamptz,
   status text not null default 'queued' check (status in ('queued', 'running', 'succeeded', 'failed')),
   job_id uuid,
+  collector text check (octet_length(collector) <= 40),
   found integer not null default 0 check (found >= 0),
   added_topics integer not null default 0 check (added_topics >= 0),
   added_sources integer not null default 0 check (added_sources >= 0),
@@ -154,6 +155,7 @@ comment on column public.discovery_runs.trigger is 'schedule or manual.';
 comment on column public.discovery_runs.scheduled_for is 'Slot of the schedule; null for a run by hand.';
 comment on column public.discovery_runs.status is 'queued, running, succeeded or failed. One run of a discovery is queued or running at a time.';
 comment on column public.discovery_runs.job_id is 'Job that collects.';
+comment on column public.discovery_runs.collector is 'How it looked: collector of the discovery when the run started; null until then.';
 comment on column public.discovery_runs.found is 'Items that the feed or the search had, at most max_items of the discovery.';
 comment on column public.discovery_runs.added_topics is 'How many of them became topics.';
 comment on column public.discovery_runs.added_sources is 'How many of them became sources.';
@@ -169,7 +171,7 @@ comment on column public.discovery_runs.created_by_key is 'API key that ran it; 
 comment on column public.discovery_runs.created_at is 'When it was queued.';
 comment on column public.discovery_runs.updated_at is 'Last change; set by trigger.';
 select private.make_tenant_table('public.discovery_runs', resource => 'content', writable => '{}', catalogue => '{
-  "discovery_id, trigger, scheduled_for, status, job_id, started_at, finished_at": "when a discovery looked",
+  "discovery_id, trigger, scheduled_for, status, job_id, collector, started_at, finished_at": "when and how a discovery looked",
   "found, added_topics, added_sources, duplicates, error_code, error": "shows members how it went",
   "cost_microusd, cost_usd": "what it cost"
 }');
@@ -203,6 +205,9 @@ create table private.discovery_holds (
   organization uuid not null,
   run_id uuid not null,
   attempt integer not null,
+  worker text not null,
+  search_microusd bigint not null,
+  model text,
   holds jsonb not null,
   held jsonb not null,
   attributes jsonb not null,
@@ -212,11 +217,14 @@ create table private.discovery_holds (
 comment on table private.discovery_holds is 'What running searches hold against meters and budgets. A row goes when its search is settled.';
 comment on column private.discovery_holds.organization is 'Organization of the run.';
 comment on column private.discovery_holds.run_id is 'The run.';
-comment on column private.discovery_holds.attempt is 'Attempt of the job that asks; a later one settles what it left.';
+comment on column private.discovery_holds.attempt is 'Attempt of the job that asks; a later one ends the run.';
+comment on column private.discovery_holds.worker is 'Worker that asks; another one ends the run.';
+comment on column private.discovery_holds.search_microusd is 'Price of a search when it was held: what it is settled by.';
+comment on column private.discovery_holds.model is 'Model that answers, whose tokens are charged, too; null for none.';
 comment on column private.discovery_holds.holds is 'Entries as those of calls of models.';
 comment on column private.discovery_holds.held is 'The most that the search can use.';
 comment on column private.discovery_holds.attributes is 'Whose use it is, for the ledger.';
 select private.describe_data('private.discovery_holds', '{
-  "organization, run_id, attempt, holds, held, attributes": {"purpose": "holds what a search can cost until it is settled", "export": "none"}
+  "organization, run_id, attempt, worker, search_microusd, model, holds, held, attributes": {"purpose": "holds what a search can cost until it is settled", "export": "none"}
 }');
 alter table private.discovery_holds enable row level security;

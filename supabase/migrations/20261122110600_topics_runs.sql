@@ -2,7 +2,7 @@
 -- Topics: runs of discoveries, from the slot to the result.
 --
 -- What a search can cost at most is held before the vendor is asked, against the organization's meters and budgets, as for a call of a
--- model. It is settled once. A search whose outcome nobody knows, because its process died, counts as charged.
+-- model. It is settled once, by the price that was held. A search whose outcome nobody knows, because its process died, counts as charged and is not repeated.
 -- ============================================================================
 
 create function private.topics_queue_run(discovery public.discoveries, trigger text, slot timestamptz default null) returns public.discovery_runs
@@ -111,7 +111,7 @@ grant execute on function public.run_discovery(uuid) to authenticated;
 -- What a search costs
 -- ----------------------------------------------------------------------------
 
-create function private.topics_hold_search(run public.discovery_runs, collector text, attempt_number integer) returns void
+create function private.topics_hold_search(run public.discovery_runs, worker text, attempt_number integer) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -119,7 +119,7 @@ declare
   attempt jsonb;
   attributes jsonb;
 begin
-  select p.* into price from private.collector_prices as p where p.collector = topics_hold_search.collector;
+  select p.* into price from private.collector_prices as p where p.collector = run.collector;
   if price.collector is null then
     return;
   end if;
@@ -129,38 +129,40 @@ begin
   end if;
   attempt := attempt || jsonb_build_object('cost_microusd', price.search_microusd + coalesce(private.llm_max_cost(private.models_price(price.model, null), attempt), 0));
   attributes := private.executions_usage_attributes(run.created_by, run.created_by_key, null, null, null);
-  insert into private.discovery_holds (organization, run_id, attempt, holds, held, attributes)
+  insert into private.discovery_holds (organization, run_id, attempt, worker, search_microusd, model, holds, held, attributes)
   values (
-    run.org_id, run.id, attempt_number,
+    run.org_id, run.id, attempt_number, worker, price.search_microusd, price.model,
     private.llm_hold(
-      '[]', private.llm_wants(run.org_id, attributes, collector, jsonb_build_object('own_key', false, 'name', coalesce(price.model, collector)), attempt),
+      '[]',
+      private.llm_wants(
+        run.org_id, attributes, run.collector, jsonb_build_object('own_key', false, 'name', coalesce(price.model, run.collector)), attempt
+      ),
       attempt, interval '1 day'
     ),
     attempt, attributes
   );
 end
 $$;
-comment on function private.topics_hold_search(public.discovery_runs, text, integer) is 'Holds what a search can cost at most. Fails with quota_exceeded, budget_exceeded or model_not_priced.';
+comment on function private.topics_hold_search(public.discovery_runs, text, integer) is 'Holds what a search of a started run can cost at most. Fails with quota_exceeded, budget_exceeded or model_not_priced.';
 
-create function private.topics_settle_search(run public.discovery_runs, collector text, spent jsonb) returns bigint
+create function private.topics_settle_search(run public.discovery_runs, spent jsonb) returns bigint
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   hold private.discovery_holds;
-  price private.collector_prices;
   used jsonb;
 begin
   delete from private.discovery_holds as h where h.organization = run.org_id and h.run_id = run.id returning h.* into hold;
   if hold.run_id is null then
     return 0;
   end if;
-  select p.* into price from private.collector_prices as p where p.collector = topics_settle_search.collector;
+  -- By the price that was held: a member may have changed the collector since, and the operator its price.
   used := case
     when spent is null or jsonb_typeof(spent) = 'null' then '{"input_tokens": 0, "output_tokens": 0, "cost_microusd": 0}'
     when spent ? 'searches' then jsonb_build_object(
       'input_tokens', private.models_parse_count(spent -> 'input_tokens'), 'output_tokens', private.models_parse_count(spent -> 'output_tokens'),
-      'cost_microusd', private.models_parse_count(spent -> 'searches') * coalesce(price.search_microusd, 0)
-        + case when price.model is null then 0 else coalesce(private.models_cost(price.model, null, spent), 0) end
+      'cost_microusd', private.models_parse_count(spent -> 'searches') * hold.search_microusd
+        + case when hold.model is null then 0 else coalesce(private.models_cost(hold.model, null, spent), 0) end
     )
     -- Nobody knows.
     else hold.held
@@ -169,7 +171,7 @@ begin
   return (used ->> 'cost_microusd')::bigint;
 end
 $$;
-comment on function private.topics_settle_search(public.discovery_runs, text, jsonb) is 'Settles what a search holds, once, and returns its cost. spent: null for nothing, {searches, input_tokens, output_tokens} for what the vendor says, anything else for all that is held.';
+comment on function private.topics_settle_search(public.discovery_runs, jsonb) is 'Settles what a search holds, once, and returns its cost. spent: null for nothing, {searches, input_tokens, output_tokens} for what the vendor says, anything else for all that is held.';
 
 create function private.topics_end_run(
   run public.discovery_runs, discovery public.discoveries, spent jsonb, counts jsonb default '{}', code text default null, message text default null
@@ -178,7 +180,7 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  cost constant bigint := run.cost_microusd + private.topics_settle_search(run, discovery.collector, spent);
+  cost constant bigint := run.cost_microusd + private.topics_settle_search(run, spent);
 begin
   update public.discovery_runs as r
   set status = case when code is null then 'succeeded' else 'failed' end, finished_at = kijko.now(), cost_microusd = cost,
@@ -187,7 +189,7 @@ begin
     duplicates = coalesce((counts ->> 'duplicates')::integer, 0)
   where r.org_id = run.org_id and r.id = run.id;
   if cost > 0 then
-    perform private.topics_add_cost(run.org_id, 'search', run.id, cost, discovery.topic_id, null, null, discovery.collector, run.created_by);
+    perform private.topics_add_cost(run.org_id, 'search', run.id, cost, discovery.topic_id, null, null, run.collector, run.created_by);
   end if;
   update public.discoveries as d
   set last_error_code = left(code, 100), last_error = left(message, 1000), failures = case when code is null then 0 else d.failures + 1 end,
@@ -293,8 +295,7 @@ declare
   job constant public.jobs := private.jobs_lock_leased(worker, job_id, attempt);
   run public.discovery_runs;
   price private.collector_prices;
-  lost bigint := 0;
-  is_held boolean;
+  hold private.discovery_holds;
   refusal text;
   reason text;
 begin
@@ -307,20 +308,21 @@ begin
   if run.id is null then
     return '{}'::jsonb;
   end if;
-  -- A former attempt that nobody settled died while it asked.
-  is_held := exists (
-    select 1 from private.discovery_holds as h where h.organization = run.org_id and h.run_id = run.id and h.attempt = topics_start_run.attempt
-  );
-  if not is_held then
-    lost := private.topics_settle_search(run, discovery.collector, '{"unknown": true}');
+  select h.* into hold from private.discovery_holds as h where h.organization = run.org_id and h.run_id = run.id;
+  if (hold.attempt, hold.worker) is distinct from (topics_start_run.attempt, topics_start_run.worker) and hold.run_id is not null then
+    -- A worker that was lost, stopped or too slow may have asked. The vendor would charge again, also for a job that was given back.
+    perform private.topics_end_run(
+      run, discovery, '{"unknown": true}', code => 'vendor_failed', message => 'the search was broken off; it counts as charged, and is not repeated'
+    );
+    return '{}'::jsonb;
   end if;
   update public.discovery_runs as r
-  set status = 'running', started_at = coalesce(r.started_at, kijko.now()), cost_microusd = r.cost_microusd + lost
+  set status = 'running', started_at = coalesce(r.started_at, kijko.now()), collector = discovery.collector
   where r.org_id = run.org_id and r.id = run.id returning r.* into run;
   begin
     -- The same attempt asks again when the answer to its first question was lost.
-    if not is_held then
-      perform private.topics_hold_search(run, discovery.collector, attempt);
+    if hold.run_id is null then
+      perform private.topics_hold_search(run, worker, attempt);
     end if;
   exception when others then
     get stacked diagnostics reason = pg_exception_detail;
@@ -332,7 +334,7 @@ begin
     perform private.topics_end_run(run, discovery, null, code => refusal, message => coalesce(nullif(reason, ''), sqlerrm));
     return '{}'::jsonb;
   end;
-  select p.* into price from private.collector_prices as p where p.collector = discovery.collector;
+  select p.* into price from private.collector_prices as p where p.collector = run.collector;
   return jsonb_build_object('work', jsonb_build_object(
     'collector', discovery.collector, 'url', discovery.url, 'query', discovery.query, 'category', discovery.category,
     'language', discovery.language, 'read_pages', discovery.read_pages, 'max_items', discovery.max_items, 'etag', discovery.etag,

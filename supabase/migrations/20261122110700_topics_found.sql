@@ -161,7 +161,7 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  discovery constant public.discoveries := private.topics_lock_discovery(job_id);
+  discovery public.discoveries := private.topics_lock_discovery(job_id);
   job constant public.jobs := private.jobs_lock_leased(worker, job_id, attempt);
   run public.discovery_runs;
   counts jsonb := '{}'::jsonb;
@@ -177,6 +177,8 @@ begin
   if run.id is null then
     null; -- It has ended, or was deleted with its discovery.
   else
+    -- A member may have changed how it looks since it started.
+    discovery.collector := coalesce(run.collector, discovery.collector);
     if job.cancel_requested then
       code := 'cancelled';
     elsif code is null and jsonb_typeof(outcome -> 'items') = 'array' then

@@ -140,13 +140,37 @@ select private.topics_start_run('w', :'job', 1) is not null as started \gset
 select is((select (h.held ->> 'cost_microusd')::bigint from private.discovery_holds as h), 8000::bigint, 'a search holds before it asks');
 select private.topics_start_run('w', :'job', 1) is not null as started \gset
 select is((select r.cost_microusd from public.discovery_runs as r where r.status = 'running'), 0::bigint, 'an attempt that starts twice holds once');
--- Its worker dies, and another one takes the job.
+-- Its worker stops and gives the job back, which counts as no attempt, and another one takes it.
+update public.jobs set locked_by = 'v' where id = :'job';
+select is(private.topics_start_run('v', :'job', 1), '{}', 'one that may have been asked for is not asked for again');
+select is(tests.latest('Search'), '(failed,0,0,0,0,vendor_failed)', 'its run fails');
+select ok(private.topics_finish_run('v', :'job', 1, '{}'), 'its job ends');
+select ok(not private.topics_finish_run('v', :'job', 1, '{}'), 'once');
+select is((select array_agg(r.cost_microusd order by r.cost_microusd) from public.discovery_runs as r where r.discovery_id = :'search'), '{8000,16000}', 'one whose outcome nobody knows counts as charged');
+-- The same after it was lost.
+select tests.act_as('mem', tests.org('ada'));
+select public.run_discovery(:'search');
+select tests.act_as_superuser();
+select (tests.claimed()).id as job \gset
+select private.topics_start_run('w', :'job', 1) is not null as started \gset
 update public.jobs set attempt = 2 where id = :'job';
-select private.topics_start_run('w', :'job', 2) is not null as started \gset
-select is((select r.cost_microusd from public.discovery_runs as r where r.status = 'running'), 8000::bigint, 'one whose outcome nobody knows counts as charged');
-select ok(private.topics_finish_run('w', :'job', 2, '{"items": [], "spent": {"searches": 1}}'), 'the second one ends');
-select ok(not private.topics_finish_run('w', :'job', 2, '{"items": [], "spent": {"searches": 1}}'), 'once');
-select is((select max(cost_microusd) from public.content_costs), 16000::bigint, 'and both are paid');
+select is(private.topics_start_run('w', :'job', 2), '{}', 'nor in a second attempt');
+select private.topics_finish_run('w', :'job', 2, '{}') as ended \gset
+-- A member makes it a free one while it is asked.
+select tests.act_as('mem', tests.org('ada'));
+select public.run_discovery(:'search');
+select tests.act_as_superuser();
+select (tests.claimed()).id as job \gset
+select private.topics_start_run('w', :'job', 1) is not null as started \gset
+select tests.act_as('mem', tests.org('ada'));
+update public.discoveries set collector = 'searxng' where id = :'search';
+select tests.act_as_superuser();
+update private.collector_prices set search_microusd = 1 where collector = 'tavily';
+select ok(private.topics_finish_run('w', :'job', 1, jsonb_build_object('spent', '{"searches": 2}'::jsonb, 'items', jsonb_build_array(tests.item('/8', 'A tunnel')))), 'a search whose discovery has changed ends');
+select is((select array_agg(c.detail || c.cost_microusd order by c.cost_microusd) from public.content_costs as c), '{tavily8000,tavily8000,tavily16000,tavily16000}', 'and costs what it cost when it was held');
+select is((select s.collector from public.research_sources as s where s.url like '%/8'), 'tavily', 'what it found says how');
+update private.collector_prices set search_microusd = 8000 where collector = 'tavily';
+update public.discoveries set collector = 'tavily' where id = :'search';
 select is((select count(*) from private.discovery_holds), 0::bigint, 'nothing stays held');
 
 select tests.act_as('mem', tests.org('ada'));
