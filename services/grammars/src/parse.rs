@@ -40,6 +40,9 @@ pub struct Limits {
     pub references: usize,
     /// Imports; further ones are left out.
     pub imports: usize,
+    /// Bytes of all signatures and documentations: of one comment, thousands of declarations may each have a copy. Further ones are
+    /// left out.
+    pub text_bytes: usize,
 }
 
 impl Default for Limits {
@@ -49,6 +52,7 @@ impl Default for Limits {
             symbols: 5_000,
             references: 20_000,
             imports: 2_000,
+            text_bytes: 1 << 20,
         }
     }
 }
@@ -201,6 +205,11 @@ impl<'t> Matches<'t> {
         let scopes = Scopes::new(found, scopes.collect(), limits.symbols);
 
         let mut outline = Outline::default();
+        let mut left = limits.text_bytes;
+        let mut within = |text: String| {
+            left = left.checked_sub(text.len())?;
+            Some(text)
+        };
         for placed in scopes.symbols() {
             if go_on().is_break() {
                 return Err(ParseError::TimedOut);
@@ -226,8 +235,9 @@ impl<'t> Matches<'t> {
                 parent: placed.parent,
                 name: declaration.name.to_owned(),
                 kind,
-                signature: signature(declaration.node, source),
-                documentation: (language.documentation)(declaration.node, source),
+                signature: within(signature(declaration.node, source)).unwrap_or_default(),
+                documentation: (language.documentation)(declaration.node, source)
+                    .and_then(&mut within),
                 exported: (language.exported)(&declaration),
                 start_line: start.row + 1,
                 start_column: start.column,

@@ -29,6 +29,26 @@ fn nothing_comes_of_nothing_and_noise_does_no_harm() {
 }
 
 #[test]
+fn one_comment_of_many_declarations_is_not_copied_without_end() {
+    let names: Vec<String> = (0..300).map(|n| format!("a{n}")).collect();
+    let comment = "\u{1d54f}".repeat(2_000);
+    let source = format!("/* {comment} */\nint {};\n", names.join(", "));
+    let limits = Limits {
+        time: Duration::from_secs(60),
+        ..Limits::default()
+    };
+    let outline = parse("a.c", source.as_bytes(), limits).unwrap();
+    assert_eq!(outline.symbols.len(), 300);
+    assert!(outline.symbols[0].documentation.is_some());
+    let bytes = |symbol: &Symbol| {
+        let documentation = symbol.documentation.as_ref().map_or(0, String::len);
+        symbol.signature.len() + documentation
+    };
+    let bytes: usize = outline.symbols.iter().map(bytes).sum();
+    assert!(bytes <= limits.text_bytes, "{bytes}");
+}
+
+#[test]
 fn deep_nesting_ends_within_the_time() {
     for (path, open) in [
         ("a.rs", "fn f() {"),
