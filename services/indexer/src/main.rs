@@ -28,8 +28,6 @@ fn setting(name: &str) -> Option<String> {
     match name {
         "KIJKO_WORKER_CONCURRENCY" => own("KIJKO_INDEXER_CONCURRENCY", "2"),
         "KIJKO_DB_TIMEOUT_SECONDS" => own("KIJKO_INDEXER_DB_TIMEOUT_SECONDS", "300"),
-        // A commit holds the job, so nothing extends the lease meanwhile: it must be longer than any statement.
-        "KIJKO_LEASE_SECONDS" => own("KIJKO_LEASE_SECONDS", "600"),
         name => std::env::var(name).ok(),
     }
 }

@@ -34,7 +34,7 @@ impl DatabaseConfig {
     /// Reads the settings; None when there is no usable address.
     pub fn read(env: &mut Reader<'_>) -> Option<Self> {
         let pool_size = env.number("KIJKO_DB_POOL_SIZE", 8, 1..=200) as usize;
-        let timeout = env.seconds("KIJKO_DB_TIMEOUT_SECONDS", 10, 1..=300);
+        let timeout = env.seconds("KIJKO_DB_TIMEOUT_SECONDS", 10, 1..=900);
         let Some(url) = env.text("DATABASE_URL") else {
             env.problem(
                 "DATABASE_URL",

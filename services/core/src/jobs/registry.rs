@@ -29,6 +29,10 @@ pub trait JobKind: DeserializeOwned + Send + Sync {
 
     /// How long such jobs take.
     const CLASS: JobClass = JobClass::Long;
+
+    /// Whether [`Handler::record_success`] may take longer than a lease. Then it must be one statement that locks the job first and
+    /// ends it: no heartbeat extends a lease meanwhile, but no other worker gets the job either.
+    const RECORDS_FOR_LONG: bool = false;
 }
 
 /// What is done for one kind of job. A handler computes; what it returns is recorded by the runner, which keeps trying
@@ -85,6 +89,9 @@ pub trait AnyHandler: Send + Sync {
         job: &'a Job,
     ) -> BoxFuture<'a, Result<Value, HandlerError>>;
 
+    /// [`JobKind::RECORDS_FOR_LONG`].
+    fn records_for_long(&self) -> bool;
+
     /// [`Handler::record_success`].
     fn record_success<'a>(
         &'a self,
@@ -119,6 +126,10 @@ impl<H: Handler> AnyHandler for H {
             Ok(payload) => Box::pin(Handler::run(self, queue, job, payload)),
             Err(error) => Box::pin(async move { Err(invalid_payload(&error).into()) }),
         }
+    }
+
+    fn records_for_long(&self) -> bool {
+        H::Payload::RECORDS_FOR_LONG
     }
 
     fn record_success<'a>(

@@ -19,6 +19,9 @@ use crate::{
     telemetry::canonical::{self, Subject},
 };
 
+/// How long a result may take to be recorded if its kind says so ([`super::JobKind::RECORDS_FOR_LONG`]).
+const LONG_RECORD: Duration = Duration::from_secs(900);
+
 /// How the work ended, before anything is recorded.
 #[derive(Debug)]
 enum Ended {
@@ -116,7 +119,16 @@ async fn record_success(
     lease: &Lease,
     result: &Value,
 ) -> Outcome {
-    match while_leased(queue, lease, || handler.record_success(queue, job, result)).await {
+    let write = || handler.record_success(queue, job, result);
+    let recorded = match handler.records_for_long() {
+        false => while_leased(queue, lease, write).await,
+        true => tokio::time::timeout(LONG_RECORD, retry_transient(queue.retry_limit(), write))
+            .await
+            .map_or(Err(Unrecorded::LeaseLost), |written| {
+                written.map_err(Unrecorded::Refused)
+            }),
+    };
+    match recorded {
         Ok(true) => Outcome::Succeeded,
         Ok(false) => Outcome::Superseded,
         Err(Unrecorded::LeaseLost) => Outcome::LeaseLost,

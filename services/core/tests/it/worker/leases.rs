@@ -5,10 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kijko_core::db::DbError;
 use serde_json::json;
 
 use super::*;
-use crate::support::{Tenant, eventually, settings, unique_kind};
+use crate::support::{Tenant, db, eventually, settings, unique_kind};
 
 #[tokio::test]
 async fn heartbeats_keep_a_job_that_takes_longer_than_its_lease() {
@@ -23,6 +24,46 @@ async fn heartbeats_keep_a_job_that_takes_longer_than_its_lease() {
         ..options()
     };
     let working = Working::start(&settings(&[]), work, short);
+    tenant.job_becomes(job, "status", "succeeded").await;
+    working.stop().await;
+    assert_eq!(tenant.job(job, "attempt").await.as_deref(), Some("1"));
+}
+
+/// One statement that holds the job, waits, and ends it.
+struct SlowRecord(Db);
+
+#[derive(Deserialize)]
+struct Slow {}
+
+impl JobKind for Slow {
+    const KIND: &'static str = "test";
+    const RECORDS_FOR_LONG: bool = true;
+}
+
+impl Handler for SlowRecord {
+    type Payload = Slow;
+
+    async fn run(&self, _: &Queue, _: &Job, _: Slow) -> Result<Value, HandlerError> {
+        Ok(json!({}))
+    }
+
+    async fn record_success(&self, queue: &Queue, job: &Job, _: &Value) -> Result<bool, DbError> {
+        let sql = "select private.jobs_add_event($1, $2, 'recording') and pg_sleep(3) is not null and exists ( \
+                   select 1 from private.jobs_complete($1, jsonb_build_array(jsonb_build_object('id', $2::uuid, 'attempt', $3::integer, 'result', '{}'::jsonb))))";
+        let worker = queue.worker();
+        self.0.scalar(sql, &[&worker, &job.id, &job.attempt]).await
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_holds_the_job_may_take_longer_than_its_lease() {
+    let (tenant, kind) = (Tenant::new().await, unique_kind("slow_record"));
+    let job = tenant.enqueue(&kind, json!({})).await;
+    let short = Options {
+        lease: Duration::from_secs(1),
+        ..options()
+    };
+    let working = Working::start(&settings(&[]), only(&kind, SlowRecord(db())), short);
     tenant.job_becomes(job, "status", "succeeded").await;
     working.stop().await;
     assert_eq!(tenant.job(job, "attempt").await.as_deref(), Some("1"));
