@@ -6,6 +6,8 @@
 --   import     the file imports the name from the definition's file
 --   same_file  the definition is in the same file
 --   name       the name alone; only if at most three definitions have it
+-- More than 20 definitions of a name count only where less than that have the parent, file or folder that is asked for, and a
+-- reference has at most three edges.
 -- Definitions of another language do not count. An edge is a fact that holds between two commits: one that holds no more is closed
 -- and not deleted. A commit compares the edges of the files that changed, and of the names whose definitions changed.
 -- ============================================================================
@@ -60,9 +62,17 @@ comment on function private.code_language_family(text) is 'Languages whose files
 
 create function private.code_last_part(qualified text) returns text
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-return substring(regexp_replace(qualified, '\.(rs|tsx?|jsx?|mjs|cjs|py|go|java|h|c)$', '') from '[^./:\\>-]+$');
-comment on function private.code_last_part(text) is 'The last part of a module, a qualifier or a path, without the ending of a file. Nullable: result.';
+return substring(qualified from '[^./:\\>-]+$');
+comment on function private.code_last_part(text) is 'The last part of a qualifier or a qualified name. Nullable: result.';
 
+create function private.code_stem(path text) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+return private.code_last_part(regexp_replace(path, '\.(rs|tsx?|jsx?|mjs|cjs|py|go|java|h|c)$', ''));
+comment on function private.code_stem(text) is 'The last part of a path or a module, without the ending of a file. Nullable: result.';
+
+-- What a file can name is one hint for each import and one for the qualifier; what a definition is found by is one label for its
+-- parent, its file and its folder. References and definitions meet by name, where at most 20 definitions have it, or by a label that
+-- at most 20 of the name have. So the work and the edges grow with the references, whatever the number of namesakes.
 create function private.code_expected_edges(org uuid, branch uuid, paths text[], names text[])
 returns table (
   source_path text, source_symbol text, kind text, name text, target_path text, target_symbol text, resolution text, line integer
@@ -70,52 +80,84 @@ returns table (
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   with refs as materialized (
-    select t.path, t.blob_id, private.code_language_family(b.language) as family, r.ordinal, r.symbol, r.name, r.kind, r.line,
-      private.code_last_part(r.qualifier) as qualifier
+    select t.path, t.blob_id, private.code_language_family(b.language) as family, r.symbol, r.name, r.kind, min(r.line) as line,
+      private.code_last_part(r.qualifier) as qualifier, row_number() over () as n
     from private.code_tree_entries as t
     join private.code_blobs as b on b.organization = t.organization and b.id = t.blob_id
     join private.code_references as r on r.organization = t.organization and r.blob_id = t.blob_id
     where t.organization = org and t.branch_id = branch
       and (paths is null or t.path = any (paths) or r.name = any (names))
+    group by t.path, t.blob_id, 3, r.symbol, r.name, r.kind, private.code_last_part(r.qualifier)
   ), definitions as materialized (
-    select t.path, s.name, private.code_language_family(b.language) as family, p.name as parent, private.code_last_part(t.path) as stem,
-      concat_ws('.', p.name, s.name) as symbol, count(*) over (partition by s.name, private.code_language_family(b.language)) as namesakes
-    from private.code_symbols as s
-    join private.code_tree_entries as t on t.organization = s.organization and t.blob_id = s.blob_id and t.branch_id = branch
-    join private.code_blobs as b on b.organization = s.organization and b.id = s.blob_id
-    left join private.code_symbols as p on p.organization = s.organization and p.blob_id = s.blob_id and p.ordinal = s.parent
-    where s.organization = org and (paths is null or s.name in (select distinct r.name from refs as r))
-      and s.kind not in ('variable', 'field', 'property')
+    select d.*, row_number() over () as n, count(*) over (partition by d.family, d.name) as namesakes
+    from (
+      select distinct t.path, s.name, private.code_language_family(b.language) as family, p.name as parent, private.code_stem(t.path) as stem,
+        substring(t.path from '([^/]+)/[^/]+$') as folder, concat_ws('.', p.name, s.name) as symbol
+      from private.code_symbols as s
+      join private.code_tree_entries as t on t.organization = s.organization and t.blob_id = s.blob_id and t.branch_id = branch
+      join private.code_blobs as b on b.organization = s.organization and b.id = s.blob_id
+      left join private.code_symbols as p on p.organization = s.organization and p.blob_id = s.blob_id and p.ordinal = s.parent
+      where s.organization = org and (paths is null or s.name in (select distinct r.name from refs as r))
+        and s.kind not in ('variable', 'field', 'property')
+    ) as d
+  ), labels as materialized (
+    select v.* from (
+      select d.n, d.family, d.name, l.label, count(*) over (partition by d.family, d.name, l.label) as namesakes
+      from definitions as d
+      cross join lateral (select unnest(array[d.parent, d.stem, d.folder, '/' || d.path]) as label group by 1) as l
+      where d.namesakes > 20 and l.label is not null
+    ) as v
+    where v.namesakes <= 20
+  ), imported as materialized (
+    select i.blob_id, k.by_name, k.name, (array_agg(distinct private.code_stem(i.module)))[:20] as modules
+    from private.code_imports as i
+    cross join lateral (
+      values (true, i.name), (true, i.alias), (false, i.name), (false, i.alias), (false, private.code_stem(i.module))
+    ) as k (by_name, name)
+    where i.organization = org and i.blob_id in (select r.blob_id from refs as r) and k.name is not null
+      and private.code_stem(i.module) is not null
+    group by i.blob_id, k.by_name, k.name
+  ), hinted as materialized (
+    select r.*, coalesce(n.modules, '{}') || coalesce(q.modules, '{}') as modules
+    from refs as r
+    left join imported as n on n.blob_id = r.blob_id and n.by_name and n.name = r.name
+    left join imported as q on q.blob_id = r.blob_id and not q.by_name and q.name = r.qualifier
+  ), pairs as (
+    select h.n as reference, d.n as definition
+    from hinted as h
+    join definitions as d on d.name = h.name and d.family = h.family
+    where d.namesakes <= 20
+    union
+    select h.n, l.n
+    from hinted as h
+    cross join lateral unnest(h.modules || array[h.qualifier, '/' || h.path]) as u (label)
+    join labels as l on l.name = h.name and l.family = h.family and l.label = u.label
   ), resolved as (
-    select r.path, r.blob_id, r.ordinal, r.symbol, r.name, r.kind, r.line, d.path as target_path, d.symbol as target_symbol, d.namesakes,
+    select h.*, d.path as target_path, d.symbol as target_symbol, d.namesakes,
       case
-        when r.qualifier is not null and r.qualifier in (d.parent, d.stem) then 1
-        when exists (
-          select 1 from private.code_imports as i
-          where i.organization = org and i.blob_id = r.blob_id
-            and (i.name = r.name or i.alias = r.name or (r.qualifier is not null and r.qualifier in (i.alias, i.name, private.code_last_part(i.module))))
-            and private.code_last_part(i.module) in (d.stem, d.parent, substring(d.path from '([^/]+)/[^/]+$'))
-        ) then 2
-        when d.path = r.path then 3
+        when h.qualifier in (d.parent, d.stem) then 1
+        when array[d.stem, d.parent, d.folder] && h.modules then 2
+        when d.path = h.path then 3
         else 4
       end as rank
-    from refs as r
-    join definitions as d on d.name = r.name and d.family = r.family
-    -- More namesakes than can be told apart by anything but a qualifier, an import or the file.
-    where d.namesakes <= 3 or d.path = r.path or r.qualifier in (d.parent, d.stem)
-      or exists (select 1 from private.code_imports as i where i.organization = org and i.blob_id = r.blob_id and i.name = r.name)
+    from pairs as p
+    join hinted as h on h.n = p.reference
+    join definitions as d on d.n = p.definition
   ), best as (
-    select v.*, min(v.rank) over (partition by v.path, v.blob_id, v.ordinal) as best_rank from resolved as v
+    -- Rank 1 to 4 of at most three targets.
+    select v.*, min(v.rank) over (partition by v.n) as best_rank,
+      row_number() over (partition by v.n order by v.rank, v.target_path, v.target_symbol) as place
+    from resolved as v
   )
   select v.path, coalesce(concat_ws('.', p.name, s.name), ''), v.kind, v.name, v.target_path, v.target_symbol,
     (array['exact', 'import', 'same_file', 'name'])[min(v.rank)], min(v.line)
   from best as v
   left join private.code_symbols as s on s.organization = org and s.blob_id = v.blob_id and s.ordinal = v.symbol
   left join private.code_symbols as p on p.organization = org and p.blob_id = v.blob_id and p.ordinal = s.parent
-  where v.rank = v.best_rank and (v.rank < 4 or v.namesakes <= 3)
+  where v.rank = v.best_rank and v.place <= 3 and (v.rank < 4 or v.namesakes <= 3)
   group by 1, 2, v.kind, v.name, v.target_path, v.target_symbol
 $$;
-comment on function private.code_expected_edges(uuid, uuid, text[], text[]) is 'The edges of a branch as its files are: of references in these paths, and to these names; all without paths.';
+comment on function private.code_expected_edges(uuid, uuid, text[], text[]) is 'The edges of a branch as its files are, at most three of a reference: of references in these paths, and to these names; all without paths.';
 
 create function private.code_changed_names(org uuid, indexing uuid, branch uuid) returns text[]
 language sql stable set search_path = pg_catalog, pg_temp
@@ -153,6 +195,13 @@ begin
         where x.source_path = e.source_path and x.source_symbol = e.source_symbol and x.kind = e.kind
           and x.target_path = e.target_path and x.target_symbol = e.target_symbol and x.resolution = e.resolution
       )
+  ), moved as (
+    update private.code_edges as e
+    set line = x.line
+    from expected as x
+    where e.organization = indexing.org_id and e.branch_id = branch and e.to_seq is null
+      and e.source_path = x.source_path and e.source_symbol = x.source_symbol and e.kind = x.kind
+      and e.target_path = x.target_path and e.target_symbol = x.target_symbol and e.resolution = x.resolution and e.line <> x.line
   )
   insert into private.code_edges (
     organization, branch_id, source_path, source_symbol, kind, name, target_path, target_symbol, resolution, line, from_seq, from_commit

@@ -95,7 +95,7 @@ comment on function private.code_rank_symbol(text, text, text, text, boolean, te
 
 -- The settings keep the plans independent of statistics. Four keys of the n-gram index leave few symbols, and each key costs a
 -- descent, so the others are compared by name only. No index serves "is not distinct from", so that the n-gram index is used.
-create function private.code_candidates(org uuid, tier text, wanted text) returns setof private.code_symbols
+create function private.code_candidates(org uuid, tier text, wanted text, most integer) returns setof private.code_symbols
 language plpgsql stable rows 20 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
@@ -103,31 +103,31 @@ declare
   keys integer[];
 begin
   if tier = 'exact' then
-    return query select e.* from private.code_symbols as e where e.organization = org and e.lower_name = wanted collate "C" limit 200;
+    return query select e.* from private.code_symbols as e where e.organization = org and e.lower_name = wanted collate "C" limit most;
   elsif tier = 'prefix' then
     return query
     select e.* from private.code_symbols as e
     where e.organization = org and e.lower_name > wanted collate "C" and e.lower_name < (wanted || chr(1114111)) collate "C"
     order by e.lower_name
-    limit 200;
+    limit most;
   elsif tier = 'word' then
     keys := kijko.name_grams(wanted, org);
     return query
     select e.* from private.code_symbols as e
     where cardinality(keys) > 0 and kijko.name_grams(e.name, e.organization) @> keys[:4] and e.organization is not distinct from org
       and strpos(e.lower_name, wanted) > 0 and not starts_with(e.lower_name, wanted) and kijko.name_grams(e.name, e.organization) @> keys
-    limit 200;
+    limit most;
   else
     keys := kijko.text_grams(wanted, org);
     return query
     select e.* from private.code_symbols as e
     where cardinality(keys) > 0 and kijko.name_grams(e.name, e.organization) @> keys[:4] and e.organization is not distinct from org
       and strpos(e.lower_name, wanted) > 0 and not starts_with(e.lower_name, wanted)
-    limit 200;
+    limit most;
   end if;
 end
 $$;
-comment on function private.code_candidates(uuid, text, text) is 'Up to 200 symbols of an organization that match a name in small letters: exactly, as a prefix, as a word, or anywhere. Called by private.code_find_symbols(), under its settings.';
+comment on function private.code_candidates(uuid, text, text, integer) is 'Up to so many symbols of an organization that match a name in small letters: exactly, as a prefix, as a word, or anywhere. Called by private.code_find_symbols(), under its settings.';
 
 -- One tier after the other, each by its own index, until there are enough; infix only if there is nothing better.
 create function private.code_find_symbols(
@@ -139,6 +139,10 @@ as $$
 #variable_conflict use_variable
 declare
   wanted constant text := lower(q);
+  -- The first 200 of a tier are ranked. Where others may be asked for, they are among the first 5,000.
+  most constant integer := case when kinds is not null or languages is not null or path is not null or cardinality(branches) < (
+    select count(*) from public.repository_branches as b where b.org_id = org
+  ) then 5000 else 200 end;
   tier text;
   found_rows integer := 0;
   added integer;
@@ -151,7 +155,7 @@ begin
       x.name_line, x.name_column, x.end_line
     from (
       select private.code_rank_symbol(tier, q, s.name, s.kind, s.exported, t.path) as score, t.path, t.branch_id, s.*
-      from private.code_candidates(org, tier, wanted) as s
+      from private.code_candidates(org, tier, wanted, most) as s
       join private.code_tree_entries as t on t.organization = org and t.blob_id = s.blob_id and t.branch_id = any (branches)
       where (kinds is null or s.kind = any (kinds)) and (path is null or starts_with(t.path, path))
         and (languages is null or exists (

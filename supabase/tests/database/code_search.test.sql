@@ -1,7 +1,7 @@
 -- Search in the index of repositories: who finds what, in which order, and which edges hold when.
 begin;
 \ir 000_helpers.sql
-select plan(53);
+select plan(58);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -90,6 +90,13 @@ select is_empty($$select 1 from public.search_symbols('parse_config', branch => 
 select tests.refuses($$select public.search_symbols('')$$, 'invalid_input', 'nothing to search for');
 select tests.refuses($$select public.search_symbols('x', n => 201)$$, 'invalid_input', 'too many');
 
+-- ---- a name that is common elsewhere
+select tests.act_as_superuser();
+insert into private.code_symbols (organization, blob_id, ordinal, name, kind, start_line, start_column, end_line, end_column, name_line, name_column)
+select organization, id, n, 'findUserById', 'function', 1, 0, 1, 1, 1, 0 from private.code_blobs, generate_series(1000, 1600) as n where content like '%needle in the haystack%';
+select tests.act_as('vic', tests.org('ada'));
+select results_eq($$select path from public.search_symbols('findUserById')$$, array['src/lib.rs'], 'symbols that the caller does not see take no place of others');
+
 -- ---- text
 select results_eq($$select path, line, "column", text, before, after from public.search_code(' => {Y', context => 1)$$, $$values ('src/main.rs', 2, 29, 'fn main() { parse_config(); x => {y} }', array['use crate::lib::parse_config;'], '{}'::text[])$$, 'marks, with context');
 select is_empty($$select 1 from public.search_code(' => {Y', match_case => true)$$, 'with case');
@@ -120,6 +127,23 @@ select results_eq(
   $$select source_symbol, from_commit = repeat('1', 40), to_commit = repeat('3', 40) from public.symbol_graph('parse_config', path => 'src/', at_commit => '1111111') order by 1$$,
   $$values ('findUserById', true, null::boolean), ('main', true, true)$$, 'they held at the commit before'
 );
+-- ---- edges: many namesakes, lines that move, names with a dot
+select tests.act_as_superuser();
+select tests.blob('many', 'java', s.symbols, s.refs) as many from (
+  select array_agg(x.symbol order by n, x.k) as symbols, array_agg(x.ref order by n, x.k) filter (where x.k = 2) || array['call 1 A7.f'] as refs
+  from generate_series(1, 300) as n cross join lateral (values (1, format('class A%s %s', n, n), null), (2, format('method A%s.f %s', n, n), format('call %s f', 2 * n - 1))) as x (k, symbol, ref)
+) as s \gset
+select tests.blob('one', 'go', '{"struct Router 1","method Router.go 2","function serve 3"}', '{"call 2 go"}') as one \gset
+select tests.blob('one below', 'go', '{"struct Router 1","method Router.go 2","function serve 3"}', '{"call 0 x","call 0 y","call 2 go"}') as below \gset
+select is(tests.index_tree(:'app', 'main', repeat('4', 40), '{A.java,router.go}', array[:'many', :'one']::jsonb[]), 'succeeded', 'a file of namesakes');
+select results_eq(
+  $$select source_symbol::text collate "default", target_symbol::text collate "default", resolution from private.code_edges where target_path = 'A.java' collate "C"$$, $$values ('A1.f', 'A7.f', 'exact')$$,
+  'has the edge that names its target, and not 90,000 others'
+);
+select is(tests.index_tree(:'app', 'main', repeat('5', 40), '{A.java,router.go}', array[:'many', :'below']::jsonb[]), 'succeeded', 'a file with lines added above');
+select results_eq(
+  $$select source_symbol, line, from_commit from public.symbol_graph('Router.go')$$, $$values ('serve', 3, repeat('4', 40))$$, 'an edge that stays has its new line'
+) from (select tests.act_as('vic', tests.org('ada'))) as v;
 select tests.refuses($$select public.symbol_graph('x', depth => 7)$$, 'invalid_input', 'too deep');
 
 select * from finish();
