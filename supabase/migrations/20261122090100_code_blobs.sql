@@ -27,7 +27,7 @@ create index code_blobs_grams_idx on private.code_blobs using gin (kijko.text_gr
 comment on table private.code_blobs is 'Contents of files, once for each organization and id in git.';
 comment on column private.code_blobs.id is 'Identity of the blob in this table: shorter than its id in git.';
 comment on column private.code_blobs.organization is 'Organization whose repository has the file.';
-comment on column private.code_blobs.oid is 'Id of the blob in git, in hexadecimal.';
+comment on column private.code_blobs.oid is 'Id of the blob in git, in hexadecimal; with 24 zeros behind it for a file that the server left out, whose content another repository may have.';
 comment on column private.code_blobs.bytes is 'Size of the file.';
 comment on column private.code_blobs.lines is 'Number of its lines.';
 comment on column private.code_blobs.language is 'Language that it was parsed as; null for none.';
@@ -39,6 +39,18 @@ select private.describe_data('private.code_blobs', '{
   "used_at": "says when it can be deleted"
 }');
 alter table private.code_blobs enable row level security;
+
+create table private.code_usage (
+  organization uuid primary key references public.organizations (id) on delete cascade,
+  bytes bigint not null check (bytes >= 0)
+);
+comment on table private.code_usage is 'Size of all blobs of each organization, also of those that no branch has any more.';
+comment on column private.code_usage.organization is 'The organization.';
+comment on column private.code_usage.bytes is 'Sum of the sizes.';
+select private.describe_data('private.code_usage', '{
+  "organization, bytes": {"subject": "organization", "purpose": "limits how much code is stored", "export": "none"}
+}');
+alter table private.code_usage enable row level security;
 
 create table private.code_symbols (
   organization uuid not null,
@@ -145,10 +157,14 @@ begin
   delete from private.code_symbols as s using gone where s.organization = gone.organization and s.blob_id = gone.id;
   delete from private.code_references as r using gone where r.organization = gone.organization and r.blob_id = gone.id;
   delete from private.code_imports as i using gone where i.organization = gone.organization and i.blob_id = gone.id;
+  update private.code_usage as u
+  set bytes = greatest(u.bytes - g.bytes, 0)
+  from (select o.organization, sum(o.bytes) as bytes from gone as o group by o.organization) as g
+  where u.organization = g.organization;
   return null;
 end
 $$;
-comment on function private.code_delete_of_blobs() is 'Trigger: symbols, references and imports go with their blob, once for each statement. Definer: the owner of an organization who deletes it holds no rights to them.';
+comment on function private.code_delete_of_blobs() is 'Trigger: symbols, references, imports and the size go with their blob, once for each statement. Definer: the owner of an organization who deletes it holds no rights to them.';
 create trigger code_blobs_delete after delete on private.code_blobs
   referencing old table as gone for each statement execute function private.code_delete_of_blobs();
 

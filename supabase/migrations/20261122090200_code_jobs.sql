@@ -101,7 +101,8 @@ begin
   queue_job := private.jobs_enqueue(
     repository.org_id, 'code.index', jsonb_build_object('indexing_job_id', job.id), max_attempts => 5,
     timeout_seconds => (private.code_limits_of(repository.org_id)).seconds,
-    concurrency_key => 'code:' || repository.id || ':' || md5(branch), project_id => repository.project_id
+    -- One at a time for each organization: a slow git server holds up its own organization.
+    concurrency_key => 'code', project_id => repository.project_id
   );
   insert into public.indexing_jobs (id, org_id, repository_id, branch, trigger, queue_job_id)
   values (job.id, repository.org_id, repository.id, code_enqueue.branch, code_enqueue.trigger, queue_job)
@@ -112,6 +113,49 @@ begin
 end
 $$;
 comment on function private.code_enqueue(public.repositories, text, text) is 'Queues the indexing of a branch, or returns the job that already waits for it; null when the repository is gone. Fails with conflict beyond 20 branches. Called by definer functions that have locked the organization and the project.';
+
+create function private.code_is_followed(repository public.repositories) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+return repository.indexed_at is not null or repository.last_error_code is not null or exists (
+  select 1 from public.indexing_jobs as j where j.org_id = repository.org_id and j.repository_id = repository.id
+) or exists (
+  select 1 from public.repository_branches as b where b.org_id = repository.org_id and b.repository_id = repository.id
+);
+comment on function private.code_is_followed(public.repositories) is 'Whether somebody has asked for the index of a repository before, also when the jobs are deleted.';
+
+create function private.code_follow_change() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- A rename that a webhook reports changes the address and not the repository.
+  is_other constant boolean := new.clone_url <> old.clone_url and pg_trigger_depth() = 1
+    or new.include_paths is distinct from old.include_paths or new.exclude_paths is distinct from old.exclude_paths;
+  indexed constant text := private.code_indexed_branch(new);
+  branches text[];
+begin
+  -- What runs has read something else. It ends by its next call, and its branch is queued anew.
+  with stopped as (
+    update public.indexing_jobs as j set cancel_requested = true
+    where j.org_id = new.org_id and j.repository_id = new.id and j.status in ('queued', 'running') and not j.cancel_requested
+      and (not private.code_wants_branch(new, j.branch) or (is_other and j.status = 'running'))
+    returning j.branch
+  )
+  select array_agg(distinct s.branch) into branches from stopped as s where private.code_wants_branch(new, s.branch);
+  delete from public.repository_branches as b
+  where b.org_id = new.org_id and b.repository_id = new.id and not private.code_wants_branch(new, b.name);
+  if indexed <> private.code_indexed_branch(old) and private.code_is_followed(old) then
+    branches := branches || indexed;
+  end if;
+  perform private.code_enqueue(new, b.name, 'manual') from (select distinct u.name from unnest(branches) as u (name)) as b;
+  return null;
+end
+$$;
+comment on function private.code_follow_change() is 'Trigger: another address, other path filters and other branches stop the jobs that they make wrong and queue them anew; branches that are not indexed any more lose their index. Definer: users only read branches and jobs.';
+create trigger repositories_follow_change after update on public.repositories
+  for each row when (
+    (old.clone_url, old.include_paths, old.exclude_paths, old.default_branch, old.branch_override, old.extra_branches)
+    is distinct from (new.clone_url, new.include_paths, new.exclude_paths, new.default_branch, new.branch_override, new.extra_branches)
+  ) execute function private.code_follow_change();
 
 -- What a cancelled or superseded job leaves: nothing, since only code_index_commit() changes a branch.
 create function private.code_end(job public.indexing_jobs, status text, code text default null, message text default null) returns public.indexing_jobs

@@ -92,6 +92,7 @@ begin
   end if;
   select b.* into branch from public.repository_branches as b
   where b.org_id = indexing.org_id and b.repository_id = repository.id and b.name = indexing.branch;
+  branch.commit_sha := nullif(branch.commit_sha, repeat('0', 40));
   limits := private.code_limits_of(indexing.org_id);
   stored := coalesce((
     select sum(b.bytes) from public.repository_branches as b where b.org_id = indexing.org_id and b.id is distinct from branch.id
@@ -122,8 +123,16 @@ as $$
 #variable_conflict use_variable
 declare
   indexing constant public.indexing_jobs := private.code_hold(worker, job_id, attempt);
+  queue_job public.jobs;
 begin
-  if indexing.id is null or indexing.status <> 'running' or indexing.cancel_requested then
+  if indexing.id is null or indexing.status <> 'running' then
+    return false;
+  elsif indexing.cancel_requested then
+    -- A member's cancellation is in the queue, too, and the worker records it. That of a changed repository ends here.
+    queue_job := private.jobs_lock_leased(worker, job_id, attempt);
+    if not queue_job.cancel_requested then
+      perform private.jobs_finish(queue_job, 'cancelled', null, 'cancelled', 'the repository was changed');
+    end if;
     return false;
   end if;
   update public.indexing_jobs as i set phase = phase, files_done = greatest(done, 0), files_total = greatest(total, 0) where i.id = indexing.id;
@@ -132,12 +141,15 @@ end
 $$;
 comment on function private.code_index_progress(text, uuid, integer, text, integer, integer) is 'Records how far an attempt is; false when it must stop: cancelled, superseded, or the lease is lost. Definer: the indexer holds no table rights.';
 
-create function private.code_index_missing(worker text, job_id uuid, attempt integer, oids text[]) returns text[]
+create function private.code_index_missing(
+  worker text, job_id uuid, attempt integer, oids text[], languages text[] default null, generated boolean[] default null
+) returns text[]
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
   indexing constant public.indexing_jobs := private.code_hold(worker, job_id, attempt);
+  max_bytes constant bigint := (private.code_limits_of(indexing.org_id)).file_bytes;
 begin
   if indexing.id is null then
     return null;
@@ -146,12 +158,18 @@ begin
   update private.code_blobs as b set used_at = now()
   where b.organization = indexing.org_id and b.oid = any (oids) and b.used_at < now() - interval '6 hours';
   return array(
-    select distinct o.oid from unnest(oids) as o (oid)
-    where not exists (select 1 from private.code_blobs as b where b.organization = indexing.org_id and b.oid = o.oid)
+    select distinct o.oid from unnest(oids, languages, generated) as o (oid, language, generated)
+    where not exists (
+      select 1 from private.code_blobs as b
+      where b.organization = indexing.org_id and b.oid = o.oid
+        and (b.skipped = 'generated' and o.generated = false) is not true
+        and (b.skipped = 'too_large' and b.bytes <= max_bytes) is not true
+        and (b.skipped is null and b.language is null and o.language is not null) is not true
+    )
   );
 end
 $$;
-comment on function private.code_index_missing(text, uuid, integer, text[]) is 'Which of these blobs the organization does not have yet; null when the lease is lost. Nullable: result. Definer: the indexer holds no table rights.';
+comment on function private.code_index_missing(text, uuid, integer, text[], text[], boolean[]) is 'Which of these blobs the organization does not have yet, or has without what can be told of them now: by the language of their path, by a path that is not one of generated files, or within a larger plan. Null when the lease is lost. Nullable: result. Definer: the indexer holds no table rights.';
 
 create function private.code_store_blob(org uuid, blob jsonb) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -159,16 +177,29 @@ as $$
 #variable_conflict use_column
 declare
   stored bigint;
+  size bigint := coalesce((blob ->> 'bytes')::bigint, 0);
 begin
   insert into private.code_blobs (organization, oid, bytes, lines, language, skipped, content)
   values (
-    org, blob ->> 'oid', coalesce((blob ->> 'bytes')::bigint, 0), coalesce((blob ->> 'lines')::integer, 0), blob ->> 'language', blob ->> 'skipped',
+    org, blob ->> 'oid', size, coalesce((blob ->> 'lines')::integer, 0), blob ->> 'language', blob ->> 'skipped',
     case when blob ->> 'skipped' is null then blob ->> 'content' end
   )
   on conflict (organization, oid) do nothing
   returning id into stored;
   if stored is null then
-    return 0; -- Another attempt or another job has stored it.
+    -- Another attempt or another job has stored it. Its path, plan or luck may have told less of it.
+    update private.code_blobs as b
+    set lines = coalesce((blob ->> 'lines')::integer, 0), language = blob ->> 'language', skipped = null, content = blob ->> 'content'
+    where b.organization = org and b.oid = blob ->> 'oid' and blob ->> 'skipped' is null
+      and (b.skipped is not null or (b.language is null and blob ->> 'language' is not null))
+    returning b.id into stored;
+    if stored is null then
+      return 0;
+    end if;
+    size := 0;
+    delete from private.code_symbols as s where s.organization = org and s.blob_id = stored;
+    delete from private.code_references as r where r.organization = org and r.blob_id = stored;
+    delete from private.code_imports as i where i.organization = org and i.blob_id = stored;
   end if;
   insert into private.code_symbols (
     organization, blob_id, ordinal, parent, name, kind, signature, documentation, exported, start_line, start_column, end_line, end_column,
@@ -196,10 +227,10 @@ begin
     jsonb_to_recordset(coalesce(blob -> 'imports', '[]')) as (module text, name text, alias text, line integer)
   ) with ordinality as i (module, name, alias, line, n)
   where octet_length(i.module) <= 1024 and octet_length(coalesce(i.name, '')) <= 512 and octet_length(coalesce(i.alias, '')) <= 512;
-  return coalesce((blob ->> 'bytes')::bigint, 0);
+  return size;
 end
 $$;
-comment on function private.code_store_blob(uuid, jsonb) is 'Stores a blob with its symbols, references and imports, and returns its size; 0 when the organization has it already.';
+comment on function private.code_store_blob(uuid, jsonb) is 'Stores a blob with its symbols, references and imports, and returns its size; 0 when the organization has it already. One that was skipped, or parsed as no language, is replaced by one that was not.';
 
 create function private.code_index_put(worker text, job_id uuid, attempt integer, blobs jsonb) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -207,25 +238,31 @@ as $$
 #variable_conflict use_variable
 declare
   indexing constant public.indexing_jobs := private.code_hold(worker, job_id, attempt);
+  limits constant private.code_limits := private.code_limits_of(indexing.org_id);
   stored bigint;
+  kept bigint;
 begin
   if indexing.id is null or indexing.status <> 'running' then
     return false;
   end if;
-  if jsonb_typeof(blobs) is distinct from 'array' or octet_length(blobs::text) > 33554432 then
-    perform kijko.fail('bad_request', 'blobs: an array of at most 32 MiB');
+  if jsonb_typeof(blobs) is distinct from 'array' or octet_length(blobs::text) > 67108864 then
+    perform kijko.fail('bad_request', 'blobs: an array of at most 64 MiB');
   end if;
   -- In the order of their ids, so that two jobs that bring the same blobs cannot deadlock.
   select coalesce(sum(private.code_store_blob(indexing.org_id, b.blob)), 0) into stored
   from (select e.value as blob from jsonb_array_elements(blobs) as e order by e.value ->> 'oid') as b;
-  if indexing.bytes + stored > (private.code_limits_of(indexing.org_id)).repository_bytes then
+  insert into private.code_usage as u (organization, bytes) values (indexing.org_id, stored)
+  on conflict on constraint code_usage_pkey do update set bytes = u.bytes + excluded.bytes
+  returning u.bytes into kept;
+  -- Without what failed and cancelled jobs leave for a day, all blobs fit in the plan once.
+  if indexing.bytes + stored > limits.repository_bytes or kept > 2 * limits.stored_bytes then
     perform kijko.fail('quota_exceeded', 'the repository is larger than the plan allows');
   end if;
   update public.indexing_jobs as i set bytes = i.bytes + stored where i.id = indexing.id;
   return true;
 end
 $$;
-comment on function private.code_index_put(text, uuid, integer, jsonb) is 'Stores blobs with what was parsed of them; those that the organization has stay as they are. False when the lease is lost. Fails with quota_exceeded beyond the size of a repository. Definer: the indexer holds no table rights.';
+comment on function private.code_index_put(text, uuid, integer, jsonb) is 'Stores blobs with what was parsed of them; those that the organization has stay as they are. False when the lease is lost. Fails with quota_exceeded beyond the size of a repository, and beyond twice the code of the organization: what no branch has is kept for a day. Definer: the indexer holds no table rights.';
 
 create function private.code_index_stage(worker text, job_id uuid, attempt integer, "full" boolean, entries jsonb) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp

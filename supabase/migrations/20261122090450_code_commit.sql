@@ -6,7 +6,10 @@ create function private.code_narrow_staged(indexing public.indexing_jobs, branch
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if exists (select 1 from private.code_staged_entries as e where e.organization = indexing.org_id and e.indexing_job_id = indexing.id and e.is_full) then
+  -- Without a base all files are staged, perhaps none.
+  if indexing.base_commit_sha is null or exists (
+    select 1 from private.code_staged_entries as e where e.organization = indexing.org_id and e.indexing_job_id = indexing.id and e.is_full
+  ) then
     insert into private.code_staged_entries (organization, indexing_job_id, path, attempt, is_full, oid, mode)
     select indexing.org_id, indexing.id, t.path, 0, true, null, 0
     from private.code_tree_entries as t
@@ -21,6 +24,38 @@ begin
 end
 $$;
 comment on function private.code_narrow_staged(public.indexing_jobs, uuid) is 'Leaves only the staged files that differ from those of the branch, deleted ones included.';
+
+create function private.code_excess(indexing public.indexing_jobs, branch uuid) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  limits constant private.code_limits := private.code_limits_of(indexing.org_id);
+  files bigint;
+  bytes bigint;
+begin
+  select count(*), coalesce(sum(v.bytes), 0) into files, bytes
+  from (
+    select o.bytes
+    from private.code_tree_entries as t
+    join private.code_blobs as o on o.organization = t.organization and o.id = t.blob_id
+    where t.organization = indexing.org_id and t.branch_id = branch and not exists (
+      select 1 from private.code_staged_entries as e where e.organization = indexing.org_id and e.indexing_job_id = indexing.id and e.path = t.path
+    )
+    union all
+    select o.bytes
+    from private.code_staged_entries as e
+    join private.code_blobs as o on o.organization = e.organization and o.oid = e.oid
+    where e.organization = indexing.org_id and e.indexing_job_id = indexing.id
+  ) as v;
+  return case
+    when files > limits.files then 'too_many_files'
+    when bytes > limits.repository_bytes or bytes > limits.stored_bytes - coalesce((
+      select sum(b.bytes) from public.repository_branches as b where b.org_id = indexing.org_id and b.id <> branch
+    ), 0) then 'repository_too_large'
+  end;
+end
+$$;
+comment on function private.code_excess(public.indexing_jobs, uuid) is 'The error code if the branch with its staged files has more files, or more bytes, than the plan allows. Nullable: result.';
 
 create function private.code_merge_staged(indexing public.indexing_jobs, branch uuid) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -55,6 +90,8 @@ declare
   indexing public.indexing_jobs := private.code_hold(worker, job_id, attempt);
   branch public.repository_branches;
   queue_job public.jobs;
+  is_new boolean;
+  excess text;
   paths text[];
   names text[];
 begin
@@ -63,6 +100,8 @@ begin
   end if;
   queue_job := private.jobs_lock_leased(worker, job_id, attempt);
   perform 1 from public.repositories as r where r.id = indexing.repository_id for no key update;
+  -- Again, behind the lock: a change of the repository cancels what runs.
+  select i.* into indexing from public.indexing_jobs as i where i.id = indexing.id for no key update;
   if indexing.cancel_requested then
     perform private.jobs_finish(queue_job, 'cancelled', null, 'cancelled', null);
     return 'cancelled';
@@ -70,6 +109,7 @@ begin
   insert into public.repository_branches (org_id, repository_id, name, commit_sha, indexing_seq)
   values (indexing.org_id, indexing.repository_id, indexing.branch, commit_sha, indexing.seq)
   on conflict on constraint repository_branches_org_id_repository_id_name_key do nothing;
+  is_new := found;
   select b.* into branch from public.repository_branches as b
   where b.org_id = indexing.org_id and b.repository_id = indexing.repository_id and b.name = indexing.branch
   for no key update;
@@ -79,12 +119,23 @@ begin
     return 'superseded';
   end if;
   -- A difference to another commit than the one that searches see would mix two.
-  if branch.indexing_seq <> indexing.seq and branch.commit_sha is distinct from indexing.base_commit_sha and exists (
-    select 1 from private.code_staged_entries as e where e.organization = indexing.org_id and e.indexing_job_id = indexing.id and not e.is_full
+  if indexing.base_commit_sha is not null and (is_new or branch.commit_sha <> indexing.base_commit_sha) and not exists (
+    select 1 from private.code_staged_entries as e where e.organization = indexing.org_id and e.indexing_job_id = indexing.id and e.is_full
   ) then
     perform kijko.fail('conflict', 'the branch has moved since this attempt began');
   end if;
   perform private.code_narrow_staged(indexing, branch.id);
+  excess := private.code_excess(indexing, branch.id);
+  if excess is not null then
+    if is_new then
+      delete from public.repository_branches as b where b.id = branch.id;
+    end if;
+    perform private.jobs_finish(
+      queue_job, 'dead', null, excess,
+      case excess when 'too_many_files' then 'the branch has more files than the plan allows' else 'the files of the branch are larger than the plan allows' end
+    );
+    return 'failed';
+  end if;
   paths := array(select e.path from private.code_staged_entries as e where e.organization = indexing.org_id and e.indexing_job_id = indexing.id);
   names := private.code_changed_names(indexing.org_id, indexing.id, branch.id);
   perform private.code_merge_staged(indexing, branch.id);
@@ -118,12 +169,12 @@ begin
   return 'succeeded';
 end
 $$;
-comment on function private.code_index_commit(text, uuid, integer, text, timestamptz) is 'Moves the branch to the commit with all that was staged, and ends the job, at once. Returns succeeded, cancelled, superseded when a newer job has moved the branch, or null when the lease is lost. Nullable: result. Definer: the indexer holds no table rights.';
+comment on function private.code_index_commit(text, uuid, integer, text, timestamptz) is 'Moves the branch to the commit with all that was staged, and ends the job, at once. Returns succeeded, cancelled, failed beyond the limits of the plan, superseded when a newer job has moved the branch, or null when the lease is lost. Nullable: result. Definer: the indexer holds no table rights.';
 
 grant execute on function
   private.code_index_begin(text, uuid, integer),
   private.code_index_progress(text, uuid, integer, text, integer, integer),
-  private.code_index_missing(text, uuid, integer, text[]),
+  private.code_index_missing(text, uuid, integer, text[], text[], boolean[]),
   private.code_index_put(text, uuid, integer, jsonb),
   private.code_index_stage(text, uuid, integer, boolean, jsonb),
   private.code_index_commit(text, uuid, integer, text, timestamptz),

@@ -24,40 +24,97 @@ end
 $$;
 comment on function private.code_follow_repository(public.repositories, jsonb) is 'A repository that was renamed, transferred or got another default branch is so here, too. One with a connection keeps its URL.';
 
-create function private.code_receive_webhook() returns trigger
+create table private.code_pending_deliveries (
+  delivery_id uuid primary key references public.webhook_deliveries (id) on delete cascade,
+  created_at timestamptz not null default now(),
+  tried_at timestamptz not null default now()
+);
+comment on table private.code_pending_deliveries is 'Deliveries whose effect on the index is still to come, because something was in the way: tried each minute for a day.';
+comment on column private.code_pending_deliveries.delivery_id is 'The delivery.';
+comment on column private.code_pending_deliveries.created_at is 'When it came, by the real clock.';
+comment on column private.code_pending_deliveries.tried_at is 'When it was last tried, by the real clock: the longest ago is next.';
+select private.describe_data('private.code_pending_deliveries', '{
+  "delivery_id": {"subject": "organization", "purpose": "a push that waits for an index to be written", "export": "none"},
+  "created_at, tried_at": "says when it is tried again, and when it is given up"
+}');
+alter table private.code_pending_deliveries enable row level security;
+create index code_pending_deliveries_created_at_idx on private.code_pending_deliveries (created_at);
+
+create function private.code_apply_delivery(delivery public.webhook_deliveries) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
+-- A commit of a large index holds its repository for minutes, and the provider does not wait that long.
+set lock_timeout = '1s'
 as $$
 declare
   repository public.repositories;
-  branch text := case new.event
-    when 'push' then substring(new.payload ->> 'ref' from '^refs/heads/(.+)$')
+  branch text := case delivery.event
+    when 'push' then substring(delivery.payload ->> 'ref' from '^refs/heads/(.+)$')
     when 'repository' then null
-    else case when new.payload ->> 'ref_type' = 'branch' then new.payload ->> 'ref' end
+    else case when delivery.payload ->> 'ref_type' = 'branch' then delivery.payload ->> 'ref' end
   end;
 begin
-  select r.* into repository from public.repositories as r where r.org_id = new.org_id and r.id = new.repository_id;
+  select r.* into repository from public.repositories as r where r.org_id = delivery.org_id and r.id = delivery.repository_id;
   if exists (select 1 from public.projects as p where p.id = repository.project_id and p.archived_at is not null) then
-    return null;
-  elsif new.event = 'repository' then
-    perform private.code_follow_repository(repository, new.payload);
+    return;
+  elsif delivery.event = 'repository' then
+    perform private.code_follow_repository(repository, delivery.payload);
     select r.* into repository from public.repositories as r where r.id = repository.id;
-    branch := case when new.payload ->> 'action' = 'edited' then private.code_indexed_branch(repository) end;
+    branch := case when delivery.payload ->> 'action' = 'edited' then private.code_indexed_branch(repository) end;
   end if;
-  -- Somebody has asked for its index before.
-  if branch is not null and exists (
-    select 1 from public.indexing_jobs as j where j.org_id = repository.org_id and j.repository_id = repository.id
-  ) and (private.code_wants_branch(repository, branch) or exists (
+  if branch is not null and private.code_is_followed(repository) and (private.code_wants_branch(repository, branch) or exists (
     select 1 from public.repository_branches as b where b.org_id = repository.org_id and b.repository_id = repository.id and b.name = branch
   )) then
     perform private.code_enqueue(repository, branch, 'push');
   end if;
+end
+$$;
+comment on function private.code_apply_delivery(public.webhook_deliveries) is 'What a delivery changes: pushes, and branches that are made or deleted, queue the indexing of the branch; a rename is followed. Waits a second for each lock.';
+
+create function private.code_receive_webhook() returns trigger
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.code_apply_delivery(new);
   return null;
 exception when others then
   -- What the provider delivered is kept, whatever becomes of the index.
   raise warning 'repository %: %', new.repository_id, sqlerrm;
+  insert into private.code_pending_deliveries (delivery_id) values (new.id) on conflict do nothing;
   return null;
 end
 $$;
-comment on function private.code_receive_webhook() is 'Trigger: pushes, and branches that are made or deleted, queue the indexing of the branch; a rename is followed. A failure becomes a warning.';
+comment on function private.code_receive_webhook() is 'Trigger: applies a delivery to the index. If that fails, private.code_apply_pending() tries again.';
 create trigger webhook_deliveries_code after insert on public.webhook_deliveries
   for each row when (new.event in ('push', 'create', 'delete', 'repository')) execute function private.code_receive_webhook();
+
+create function private.code_apply_pending() returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  pending record;
+  applied bigint := 0;
+begin
+  delete from private.code_pending_deliveries as p where p.created_at < now() - interval '1 day';
+  for pending in
+    select d as delivery, d.id
+    from private.code_pending_deliveries as p join public.webhook_deliveries as d on d.id = p.delivery_id
+    order by p.tried_at
+    limit 30
+    for update of p skip locked
+  loop
+    begin
+      perform private.code_apply_delivery(pending.delivery);
+      delete from private.code_pending_deliveries as p where p.delivery_id = pending.id;
+      applied := applied + 1;
+    exception when others then
+      update private.code_pending_deliveries as p set tried_at = clock_timestamp() where p.delivery_id = pending.id;
+      raise warning 'delivery %: %', pending.id, sqlerrm;
+    end;
+  end loop;
+  return applied;
+end
+$$;
+comment on function private.code_apply_pending() is 'Applies up to 30 deliveries that something was in the way of, and returns how many. Those of a day ago are given up.';
+
+-- cron.schedule replaces the entry of the same name, so a replay is harmless.
+select cron.schedule('kijko-code-pending', '* * * * *', 'select private.code_apply_pending()');

@@ -339,7 +339,7 @@ select results_eq(
     'private.code_index_begin(text,uuid,integer)',
     'private.code_index_commit(text,uuid,integer,text,timestamp with time zone)',
     'private.code_index_fail(text,uuid,integer,text,text,boolean)',
-    'private.code_index_missing(text,uuid,integer,text[])',
+    'private.code_index_missing(text,uuid,integer,text[],text[],boolean[])',
     'private.code_index_progress(text,uuid,integer,text,integer,integer)',
     'private.code_index_put(text,uuid,integer,jsonb)',
     'private.code_index_stage(text,uuid,integer,boolean,jsonb)',

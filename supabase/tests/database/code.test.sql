@@ -64,6 +64,7 @@ select throws_ok(format('update public.repositories set include_paths = %L where
 -- ---- the indexer: its kind only, its lease only
 select tests.act_as_superuser();
 select private.jobs_enqueue(tests.org('ada'), 'other.kind') as foreign_job \gset
+insert into private.job_limits (org_id, concurrency_key, max_running) values (tests.org('ada'), 'code', 3);
 select tests.act_as_indexer();
 select throws_ok('select * from public.indexing_jobs', '42501', null, 'the indexer reads no table');
 select throws_ok('select * from private.code_blobs', '42501', null, 'not even those that it writes');
@@ -108,7 +109,7 @@ select is((select count(*) from public.repository_branches), 0::bigint, 'nothing
 select tests.act_as_superuser();
 select is((select count(*) from private.code_symbols where organization = tests.org('ada')), 2::bigint, 'each symbol is stored once');
 select tests.act_as_indexer();
-select is_empty($$select * from private.jobs_claim('w2', '1 minute', 10)$$, 'of a branch one job runs at a time');
+select is_empty($$select * from private.jobs_claim('w2', '1 minute', 10)$$, 'no more jobs of an organization run at a time than its limit');
 select is(private.code_index_commit('w2', :'queued', 1, repeat('1', 40), now()), null, 'another worker commits nothing');
 select is(private.code_index_commit('w1', :'queued', 1, repeat('1', 40), '2026-01-01'), 'succeeded', 'the branch moves');
 select is(private.code_index_commit('w1', :'queued', 1, repeat('1', 40), '2026-01-01'), null, 'once');
