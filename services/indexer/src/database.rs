@@ -10,7 +10,10 @@ use serde_json::Value;
 use tokio_postgres::types::{Json, ToSql};
 use uuid::Uuid;
 
-use crate::child::{Blob, Entry};
+use crate::child::{Blob, Entry, Expected, File};
+
+/// The year 9999, in seconds since 1970.
+const MAX_TIME: i64 = 253_402_300_799;
 
 /// What to index.
 #[derive(Debug, Deserialize)]
@@ -79,10 +82,14 @@ impl Attempt<'_> {
         Ok(go_on.unwrap_or(false))
     }
 
-    /// Those blobs that the organization lacks; none when the lease is lost.
-    pub async fn missing(&self, oids: &[&str]) -> Result<Option<Vec<String>>, DbError> {
-        let sql = "select private.code_index_missing($1, $2, $3, $4)";
-        self.scalar(sql, &[&oids]).await
+    /// Those of these files whose blobs the organization lacks, or has without what their paths tell; none when the lease is lost.
+    pub async fn missing(&self, files: &[File]) -> Result<Option<Vec<String>>, DbError> {
+        let oids: Vec<&str> = files.iter().map(|file| file.oid.as_str()).collect();
+        let paths = files.iter().map(|file| Expected::of(&file.path));
+        let (languages, generated): (Vec<_>, Vec<_>) =
+            paths.map(|it| (it.language, it.generated)).unzip();
+        let sql = "select private.code_index_missing($1, $2, $3, $4, $5, $6)";
+        self.scalar(sql, &[&oids, &languages, &generated]).await
     }
 
     /// Stores blobs; false when the lease is lost.
@@ -109,7 +116,8 @@ impl Attempt<'_> {
     /// Moves the branch and ends the job; false when it has ended in another way, or is not ours.
     pub async fn commit(&self, commit: &str, committed_at: i64) -> Result<bool, DbError> {
         let sql = "select private.code_index_commit($1, $2, $3, $4, to_timestamp($5))";
-        let at = committed_at as f64;
+        // A commit may have any time, and a timestamp not.
+        let at = committed_at.clamp(0, MAX_TIME) as f64;
         let ended: Option<String> = self.scalar(sql, &[&commit, &at]).await?;
         Ok(ended.as_deref() == Some("succeeded"))
     }

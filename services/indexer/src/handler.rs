@@ -9,7 +9,11 @@
 //! A process that is killed at any step leaves nothing that counts: the next attempt finds the blobs that were stored, and stages
 //! anew. When the cache is broken, the repository is fetched anew, once.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use kijko_core::{
     db::{Db, DbError},
@@ -21,7 +25,7 @@ use uuid::Uuid;
 
 use crate::{
     cache::{Cache, Folder},
-    child::{Blob, Child, ChildError, Entry, File, Open, SELF},
+    child::{Blob, Child, ChildError, Entry, Expected, File, Open, SELF},
     config::Config,
     database::{self, Attempt, Task},
     fetch::{Fetcher, Source, Token},
@@ -29,8 +33,8 @@ use crate::{
     problem::{Problem, go_on, internal, over_limit},
 };
 
-/// Bytes of content in one call.
-const BATCH_BYTES: u64 = 2 << 20;
+/// Bytes of files, with what was parsed of them, after which a call is made.
+const BATCH_BYTES: usize = 2 << 20;
 /// Files in one call.
 const BATCH_FILES: usize = 100;
 /// A plan's bytes are those of files; of a pack that has their history, or files that are left out, so many times more.
@@ -51,6 +55,7 @@ pub struct Payload {
 
 impl JobKind for Payload {
     const KIND: &'static str = "code.index";
+    const RECORDS_FOR_LONG: bool = true;
 }
 
 /// Indexes branches.
@@ -146,7 +151,7 @@ impl Index {
         go_on(attempt.progress("fetching", 0, 0).await?)?;
         let folder = self
             .cache
-            .enter(task.repository_id, &task.clone_url)
+            .enter(task.repository_id, &source_of(task))
             .await
             .map_err(internal)?;
         match self.index_in(&folder, attempt, task).await {
@@ -175,9 +180,11 @@ impl Index {
         task: &Task,
     ) -> Result<Value, Problem> {
         let known = folder.commits().map_err(internal)?;
-        let (commit, pack) = self.fetch(folder, &known, task).await?;
-        go_on(attempt.progress("parsing", 0, 0).await?)?;
         let time = Duration::from_secs(task.limits.seconds);
+        let (commit, pack) = tokio::time::timeout(time / 2, self.fetch(folder, &known, task))
+            .await
+            .map_err(|_| too_slow(time / 2))??;
+        go_on(attempt.progress("parsing", 0, 0).await?)?;
         let mut child = Child::start(SELF.as_ref(), self.config.child_memory_bytes, time)?;
         let base = task.base_commit.clone();
         let listed = child
@@ -265,28 +272,16 @@ impl Index {
         page: &[Entry],
         (done, total): (usize, usize),
     ) -> Result<(), Problem> {
-        let mut oids: Vec<&str> = page
-            .iter()
-            .filter_map(|entry| entry.oid.as_deref())
-            .collect();
-        oids.sort_unstable();
-        oids.dedup();
-        if oids.is_empty() {
+        let mut files = files_of(page);
+        if files.is_empty() {
             return Ok(());
         }
         let missing = attempt
-            .missing(&oids)
+            .missing(&files)
             .await?
             .ok_or(HandlerError::Superseded)?;
-        let files: Vec<File> = missing
-            .into_iter()
-            .filter_map(|oid| {
-                let mut entries = page.iter();
-                let entry = entries.find(|entry| entry.oid.as_deref() == Some(oid.as_str()))?;
-                let path = entry.path.clone();
-                Some(File { oid, path })
-            })
-            .collect();
+        let missing: HashSet<String> = missing.into_iter().collect();
+        files.retain(|file| missing.contains(&file.oid));
         let known = done + page.len() - files.len();
         for (n, files) in files.chunks(BATCH_FILES).enumerate() {
             if n > 0 {
@@ -297,10 +292,8 @@ impl Index {
             let (mut blobs, mut bytes) = (Vec::new(), 0);
             for file in files {
                 let blob = child.blob(file).await?;
-                bytes += blob
-                    .content
-                    .as_ref()
-                    .map_or(0, |content| content.len() as u64);
+                // With what was parsed: of a small file that can be megabytes.
+                bytes += blob.size();
                 blobs.push(blob);
                 if bytes >= BATCH_BYTES {
                     self.put(attempt, &mut blobs).await?;
@@ -331,4 +324,34 @@ fn user_of(provider: &str) -> &'static str {
         "github" => "x-access-token",
         _ => "oauth2",
     }
+}
+
+/// The blobs of a page, each with the path that tells most of it.
+fn files_of(page: &[Entry]) -> Vec<File> {
+    let mut paths = BTreeMap::<&str, &str>::new();
+    for entry in page {
+        let Some(oid) = entry.oid.as_deref() else {
+            continue;
+        };
+        let path = paths.entry(oid).or_insert(&entry.path);
+        if Expected::of(&entry.path).tells_more(Expected::of(path)) {
+            *path = &entry.path;
+        }
+    }
+    let file = |(oid, path): (&str, &str)| File {
+        oid: oid.to_owned(),
+        path: path.to_owned(),
+    };
+    paths.into_iter().map(file).collect()
+}
+
+/// Another attempt would hold a place for as long.
+fn too_slow(limit: Duration) -> Failure {
+    let text = format!("fetching took longer than {} seconds", limit.as_secs());
+    Failure::permanent("fetch_timeout", text)
+}
+
+/// What the packs of a folder come from. With another limit, the server would leave out other files.
+fn source_of(task: &Task) -> String {
+    format!("{} {}", task.clone_url, task.limits.file_bytes)
 }

@@ -48,6 +48,30 @@ const GENERATED: [&str; 21] = [
     ".snap",
 ];
 
+/// What a path alone says of its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Expected {
+    /// Whether it is listed without its content.
+    pub generated: bool,
+    /// What it is parsed as.
+    pub language: Option<&'static str>,
+}
+
+impl Expected {
+    /// Reads a path.
+    pub fn of(path: &str) -> Self {
+        Self {
+            generated: by_path(path).is_some(),
+            language: kijko_grammars::Language::of_path(path).map(|language| language.name),
+        }
+    }
+
+    /// Of two paths of one blob, whether this one tells more.
+    pub fn tells_more(self, other: Self) -> bool {
+        (!self.generated, self.language.is_some()) > (!other.generated, other.language.is_some())
+    }
+}
+
 /// A file that is listed without its content.
 pub fn by_path(path: &str) -> Option<&'static str> {
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -95,6 +119,15 @@ fn is_generated(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_paths_that_is_taken_which_tells_more() {
+        let of = Expected::of;
+        assert!(of("src/a.go").tells_more(of("vendor/a.go")));
+        assert!(of("src/a").tells_more(of("vendor/a.go")));
+        assert!(of("tool.py").tells_more(of("tool")));
+        assert!(!of("a.h").tells_more(of("a.c")));
+    }
 
     #[test]
     fn paths_tell_whose_code_it_is() {

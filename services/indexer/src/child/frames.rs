@@ -10,8 +10,10 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 
-/// Bytes of a frame. A file of 4 MiB can be six times as long in JSON, and has symbols.
-pub const MAX_FRAME: usize = 96 << 20;
+/// Bytes of a frame. A file of 4 MiB can be six times as long in JSON, and has an outline.
+pub const MAX_FRAME: usize = 48 << 20;
+/// Bytes of what was parsed of a file. In a frame they can be twice as long.
+pub const MAX_OUTLINE: usize = 8 << 20;
 
 /// From the parent.
 #[derive(Debug, Serialize, Deserialize)]
@@ -93,12 +95,24 @@ pub struct Listed {
     pub files: usize,
 }
 
+/// The id under which a file is listed that the server left out. A tree may name any blob, also one of another repository of the
+/// organization that its server does not have. So only a blob that came in a pack is listed under its own id. This one is no id of
+/// git: it is as long as one of SHA-256, and repositories of these are refused.
+pub fn absent(oid: &str) -> String {
+    format!("{oid:0<64}")
+}
+
+/// Whether an id is made by [`absent`].
+pub fn is_absent(oid: &str) -> bool {
+    oid.len() == 64
+}
+
 /// A path and its blob; none if it is deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// The path.
     pub path: String,
-    /// The blob.
+    /// The blob, or [`absent`] for one that the server left out.
     pub oid: Option<String>,
     /// Git's mode, as a number.
     pub mode: u32,
@@ -146,6 +160,16 @@ impl Blob {
 }
 
 impl Blob {
+    /// Its bytes, with what was parsed.
+    pub fn size(&self) -> usize {
+        self.content.as_ref().map_or(0, String::len) + self.outline_size()
+    }
+
+    /// Bytes of what was parsed.
+    pub fn outline_size(&self) -> usize {
+        self.symbols.len() + self.references.len() + self.imports.len()
+    }
+
     /// Whether its parts are arrays of JSON, each by itself: otherwise one could add fields to the whole.
     pub fn has_arrays(&self) -> bool {
         [&self.symbols, &self.references, &self.imports]

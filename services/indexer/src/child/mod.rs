@@ -21,6 +21,7 @@ mod work;
 
 use std::{io, process::ExitCode};
 
+pub use classify::Expected;
 pub use files::Filter;
 pub use frames::{Blob, Entry, File, Listed, Open, Reply, Request};
 pub use process::{Child, ChildError, SELF};

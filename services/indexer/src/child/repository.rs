@@ -129,6 +129,12 @@ impl Repository {
         })
     }
 
+    /// Whether a pack has an object.
+    pub fn has(&self, id: &gix_hash::oid) -> bool {
+        let mut bundles = self.bundles.iter();
+        bundles.any(|bundle| bundle.index.lookup(id).is_some())
+    }
+
     /// The size of an object, without reading it; none if no pack has it.
     pub fn size(&mut self, id: &gix_hash::oid) -> Result<Option<(Kind, u64)>, RepositoryError> {
         for bundle in &self.bundles {

@@ -11,6 +11,8 @@ use super::{
     repository::{Repository, RepositoryError},
 };
 
+/// Bytes of a path; files with longer ones are left out.
+const MAX_PATH: usize = 1_024;
 /// Folders within folders.
 const MAX_DEPTH: usize = 128;
 /// Entries that are looked at for each file that there may be: a tree of trees of trees has more of them than any memory.
@@ -123,7 +125,8 @@ impl<'a> Listing<'a> {
     }
 
     fn add(&mut self, path: String, old: Option<Node>, new: Option<Node>) -> Result<(), TreeError> {
-        if (old.is_none() && new.is_none()) || !self.filter.selects(&path) {
+        let unwanted = path.len() > MAX_PATH || !self.filter.selects(&path);
+        if (old.is_none() && new.is_none()) || unwanted {
             return Ok(());
         }
         // Deleted ones count as well: there can be as many as there were files.

@@ -113,7 +113,14 @@ fn list(open: &Open) -> Result<(Work, Listed), Stop> {
         None => None,
     };
     let full = base.is_none();
-    let entries = Listing::new(&mut repository, &filter, open.max_files).between(base, tree)?;
+    let mut entries = Listing::new(&mut repository, &filter, open.max_files).between(base, tree)?;
+    for entry in &mut entries {
+        if let Some(id) = &entry.oid
+            && !repository.has(&oid(id)?)
+        {
+            entry.oid = Some(frames::absent(id));
+        }
+    }
     let files = entries.iter().filter(|entry| entry.oid.is_some()).count();
     if files > open.max_files {
         return Err(TreeError::TooMany(open.max_files).into());
@@ -148,12 +155,16 @@ struct Work {
 
 impl Work {
     fn parse(&mut self, file: &File) -> Result<Blob, Stop> {
-        let id = oid(&file.oid)?;
         let skipped = |bytes, why| Ok(Blob::bare(file.oid.clone(), bytes, Some(why)));
         // Left out by the server, because it is too large; its size is not known.
-        let Some((kind, bytes)) = self.repository.size(&id)? else {
+        if frames::is_absent(&file.oid) {
             return skipped(self.max_file_bytes + 1, "too_large");
-        };
+        }
+        let id = oid(&file.oid)?;
+        let (kind, bytes) = self
+            .repository
+            .size(&id)?
+            .ok_or_else(|| Stop::Failed("parse_failed", "a file is missing".to_owned()))?;
         if kind != Kind::Blob {
             return Err(Stop::Failed(
                 "parse_failed",
@@ -192,6 +203,14 @@ impl Work {
                 blob.symbols = json(&outline.symbols)?;
                 blob.references = json(&outline.references)?;
                 blob.imports = json(&outline.imports)?;
+                if blob.outline_size() > frames::MAX_OUTLINE {
+                    let language = blob.language.take();
+                    blob = Blob {
+                        lines: blob.lines,
+                        language,
+                        ..Blob::bare(blob.oid, bytes, None)
+                    };
+                }
             }
         }
         blob.content = Some(text);

@@ -34,6 +34,9 @@ pub enum FetchError {
     /// No connection, or it broke off.
     #[error("the provider cannot be reached: {0}")]
     Broken(String),
+    /// Not silence, and hardly more.
+    #[error("the provider sends less than {0} bytes in a second")]
+    TooSlow(u64),
     /// Silence.
     #[error("the provider is silent")]
     TimedOut,
@@ -79,6 +82,7 @@ impl From<FetchError> for Failure {
             FetchError::Status(_) | FetchError::Refused(_) | FetchError::Broken(_) => {
                 Self::transient("fetch_failed", text)
             }
+            FetchError::TooSlow(_) => Self::permanent("fetch_timeout", text),
             FetchError::TimedOut => Self::transient("fetch_timeout", text),
             FetchError::Disk(error) => {
                 tracing::error!(%error, "the cache cannot be written");

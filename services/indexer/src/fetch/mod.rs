@@ -12,7 +12,10 @@ mod mirrors;
 mod pkt_line;
 mod transport;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use kijko_core::secret::Secret;
 use kijko_guard::Guard;
@@ -23,6 +26,9 @@ pub use mirrors::Mirrors;
 use pkt_line::{Line, Lines, write_delimiter, write_flush, write_line};
 use transport::Transport;
 
+/// Bytes of a pack in each second, within each time that a server may be silent: a server that sends a byte now and then would hold
+/// a place of the indexer.
+const MIN_RATE: u64 = 1_024;
 /// Bytes of an answer that is no pack.
 const MAX_ANSWER: u64 = 4 << 20;
 
@@ -70,6 +76,7 @@ pub struct Remote {
     max_bytes: u64,
     max_file_bytes: u64,
     filters: bool,
+    idle: Duration,
 }
 
 impl Fetcher {
@@ -137,6 +144,7 @@ impl Fetcher {
             max_bytes: source.max_bytes,
             max_file_bytes: source.max_file_bytes,
             filters,
+            idle: self.idle,
         })
     }
 }
@@ -216,9 +224,16 @@ impl Remote {
             }
         }
         let mut file = File::create(file).await?;
-        let mut written = 0;
+        let (mut written, mut window) = (0, (Instant::now(), 0));
         loop {
-            match lines.next().await? {
+            let line = lines.next().await?;
+            if window.0.elapsed() >= self.idle {
+                if written - window.1 < self.idle.as_secs() * MIN_RATE {
+                    return Err(FetchError::TooSlow(MIN_RATE));
+                }
+                window = (Instant::now(), written);
+            }
+            match line {
                 Line::Data(line) => match line.split_first() {
                     Some((1, data)) => {
                         written += data.len() as u64;

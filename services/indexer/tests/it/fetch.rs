@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{Method, Response},
+};
 use kijko_core::{jobs::Failure, secret::Secret};
 use kijko_guard::Guard;
 use kijko_indexer::fetch::{FetchError, Fetcher, Source, Token};
@@ -172,5 +178,43 @@ async fn addresses_that_are_not_public_are_refused_also_behind_a_redirect() {
             .await
             .code,
         "fetch_failed"
+    );
+}
+
+/// A pack of which a byte comes now and then. It would hold a place of the indexer for the whole time of the plan.
+async fn trickle(request: Request) -> Response<Body> {
+    let answer = |kind: &str, body| {
+        let kind = format!("application/x-git-upload-pack-{kind}");
+        let answer = Response::builder().header("content-type", kind);
+        answer.body(body).unwrap()
+    };
+    if request.method() == Method::GET {
+        return answer("advertisement", Body::from("000eversion 2\n0000"));
+    }
+    let bytes = futures_util::stream::unfold("000dpackfile\n", |packet| async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Some((Ok::<_, std::io::Error>(packet), "0006\u{1}x"))
+    });
+    answer("result", Body::from_stream(bytes))
+}
+
+#[tokio::test]
+async fn a_server_that_is_hardly_more_than_silent_is_given_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/a.git", listener.local_addr().unwrap());
+    let routes = Router::new().fallback(trickle);
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let guard = Guard::new("127.0.0.1".parse().unwrap());
+    let idle = Duration::from_secs(1);
+    let fetcher = Fetcher::new(guard, "".parse().unwrap(), idle).unwrap();
+    let mut remote = fetcher.connect(&source(&url)).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (commit, file) = ("a".repeat(40), dir.path().join("a.pack"));
+    let pack = remote.pack(&commit, &[], &file);
+    let error = tokio::time::timeout(idle * 10, pack).await.unwrap();
+    let failure = Failure::from(error.unwrap_err());
+    assert_eq!(
+        (&*failure.code, failure.retryable),
+        ("fetch_timeout", false)
     );
 }

@@ -78,6 +78,28 @@ async fn links_submodules_and_names_of_git_are_not_followed() {
     assert_eq!(paths(&entries), ["a.rs", "sub/config"]);
 }
 
+/// Otherwise a tree that names the blob of a private repository would read it.
+#[tokio::test]
+async fn a_blob_that_did_not_come_has_not_its_own_id() {
+    let server = GitServer::start(true).await;
+    let large = object(&server, "blob", &[b'x'; 200_000]);
+    let small = object(&server, "blob", b"fn a() {}\n");
+    let root = tree(
+        &server,
+        &[("100644", "a.rs", &small), ("100644", "b.rs", &large)],
+    );
+    push_tree(&server, &root);
+    let (mut child, _, entries, _) = list(&server, &place().await, None).await.unwrap();
+    let ids: Vec<_> = entries.iter().map(|entry| entry.oid.as_deref()).collect();
+    let absent = format!("{large}{}", "0".repeat(24));
+    assert_eq!(ids, [Some(small.as_str()), Some(absent.as_str())]);
+    let blob = parse(&mut child, &entries, "b.rs").await.unwrap();
+    assert_eq!(
+        (blob.oid, blob.skipped.as_deref(), blob.content),
+        (absent, Some("too_large"), None)
+    );
+}
+
 #[tokio::test]
 async fn a_tree_of_trees_ends() {
     let server = GitServer::start(true).await;
