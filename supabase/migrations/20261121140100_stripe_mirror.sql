@@ -145,7 +145,7 @@ comment on column public.stripe_subscriptions.trial_end is 'End of the trial.';
 comment on column public.stripe_subscriptions.past_due_since is 'Since when a payment is past due. private.stripe_grace() counts from here.';
 comment on column public.stripe_subscriptions.latest_invoice_id is 'Latest invoice.';
 comment on column public.stripe_subscriptions.tax_rate_ids is 'Tax rates of all its items that have none of their own.';
-comment on column public.stripe_subscriptions.payment_lost_at is 'When a dispute about a payment was lost. It gives no plan until an invoice is paid after that. Null: never.';
+comment on column public.stripe_subscriptions.payment_lost_at is 'When a dispute about a payment was lost. It gives no plan until that much is paid again, or a later period. Null: never.';
 comment on column public.stripe_subscriptions.livemode is 'False in Stripe''s test mode.';
 comment on column public.stripe_subscriptions.event_id is 'Event that the row reflects.';
 comment on column public.stripe_subscriptions.created_at is 'When it was created in Stripe.';

@@ -140,18 +140,24 @@ end
 $$;
 comment on function private.stripe_nothing_owed(text, boolean) is 'Whether a later invoice of a subscription is paid and no invoice that begins a period is unpaid.';
 
-create function private.stripe_is_repaid(subscription text, livemode boolean, lost_at timestamptz) returns boolean
+create function private.stripe_is_repaid(subscription text, livemode boolean, lost_at timestamptz, plan_start timestamptz) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return exists (
-    select from public.stripe_invoices as i
-    where i.subscription_id = stripe_is_repaid.subscription and i.livemode = stripe_is_repaid.livemode
-      and i.status = 'paid' and i.amount_paid > 0 and i.paid_at > lost_at
+  return (
+    -- Not by any cent, such as the proration of a small change. The largest payment before is a whole period.
+    select coalesce(sum(i.amount_paid) filter (where i.paid_at > lost_at), 0)
+        >= greatest(max(i.amount_paid) filter (where coalesce(i.paid_at, i.created_at) <= lost_at), 1)
+      -- The lost period is over, and another one is paid.
+      or coalesce(bool_or(
+        i.billing_reason = 'subscription_cycle' and i.amount_paid > 0 and plan_start > lost_at and i.paid_at >= plan_start
+      ), false)
+    from public.stripe_invoices as i
+    where i.subscription_id = stripe_is_repaid.subscription and i.livemode = stripe_is_repaid.livemode and i.status = 'paid'
   );
 end
 $$;
-comment on function private.stripe_is_repaid(text, boolean, timestamptz) is 'Whether an invoice of a subscription was paid after a payment of it was lost to a dispute.';
+comment on function private.stripe_is_repaid(text, boolean, timestamptz, timestamptz) is 'Whether as much was paid for a subscription since a payment of it was lost to a dispute as it had cost at most, or a period of the plan that began after that is paid.';
 
 create view private.stripe_entitlements with (security_invoker = true) as
 select
@@ -187,7 +193,9 @@ cross join lateral (
   offset 0
 ) as paid
 cross join lateral (
-  select case when s.payment_lost_at is null then false else not private.stripe_is_repaid(s.id, s.livemode, s.payment_lost_at) end as lost
+  select case when s.payment_lost_at is null then false else not private.stripe_is_repaid(
+    s.id, s.livemode, s.payment_lost_at, coalesce(to_timestamp(plan.current_period_start), s.current_period_start)
+  ) end as lost
   offset 0
 ) as lost;
 comment on view private.stripe_entitlements is 'Each Stripe subscription with its plan and period, whether it is running (Stripe still bills it), whether it has been paid for (or needs no payment first), whether it grants that plan now (live), and whether a dispute took its payment back (lost).';

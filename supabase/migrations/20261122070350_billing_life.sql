@@ -87,7 +87,7 @@ begin
       'amount', private.billing_amount(dispute.amount), 'currency', upper(dispute.currency)
     ), 'billing.disputed:' || dispute.id);
     if dispute.status = 'lost' then
-      -- The money is gone, so the plan is unpaid until an invoice is paid. What was bought after that is another matter.
+      -- The money is gone, so the plan is unpaid until as much is paid again, or a later period. What was bought after that is another matter.
       update public.stripe_subscriptions as s set payment_lost_at = greatest(s.payment_lost_at, dispute.as_of)
       from private.billing_subscription(dispute.organization_id) as running
       where s.id = running.id and s.livemode = running.livemode and s.livemode = dispute.livemode and s.created_at <= dispute.as_of;

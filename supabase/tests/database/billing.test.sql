@@ -1,7 +1,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(82);
+select plan(84);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('adm');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -195,10 +195,19 @@ select is(tests.plan('bob'), 'PRO active', 'a lost dispute takes nothing of what
 update public.stripe_subscriptions set created_at = now() where id = 'sub_b';
 select tests.send(tests.event('charge.refunded', 4, '{"id": "ch_1", "object": "charge", "customer": "cus_b", "amount": 2900, "amount_refunded": 2900, "currency": "eur"}'));
 select is(tests.plan('bob'), 'FREE unpaid', 'what was paid by it is unpaid');
+select tests.send(tests.event('invoice.paid', 4, tests.invoice('in_b0', 'cus_b', 'sub_b', 'paid', '{"billing_reason": "subscription_create"}')));
+select tests.send(tests.event('invoice.paid', 5, tests.invoice('in_b' || reason, 'cus_b', 'sub_b', 'paid', jsonb_build_object(
+  'billing_reason', reason, 'amount_paid', 100, 'status_transitions', jsonb_build_object('paid_at', tests.second(5))
+)))) from unnest('{subscription_update,subscription_cycle}'::text[]) as reason;
+select is(tests.plan('bob'), 'FREE unpaid', 'a small invoice, such as of a change or of use, does not make it good');
+select ok(
+  private.stripe_is_repaid('sub_b', false, to_timestamp(tests.second(4)), to_timestamp(tests.second(5)))
+  and not private.stripe_is_repaid('sub_b', false, to_timestamp(tests.second(4)), to_timestamp(tests.second(4))), 'a later period of the plan does'
+);
 select tests.send(tests.event('invoice.paid', 5, tests.invoice('in_b2', 'cus_b', 'sub_b', 'paid', jsonb_build_object(
   'billing_reason', 'subscription_cycle', 'status_transitions', jsonb_build_object('paid_at', tests.second(5))
 ))));
-select is(tests.plan('bob'), 'PRO active', 'until an invoice is paid');
+select is(tests.plan('bob'), 'PRO active', 'and as much as was lost');
 delete from public.organizations where id = tests.org('bob');
 select is((select url from tests.effects() where kind = 'cancel'), 'https://stripe.example.com/v1/subscriptions/sub_b', 'a deleted organization cancels at Stripe');
 
