@@ -7,7 +7,7 @@ create table private.billing_effects (
   id uuid primary key default gen_random_uuid(),
   kind text not null check (kind in (
     'seats', 'cancel', 'meter_event', 'meter_check', 'invoice_item', 'invoice_item_check',
-    'customer', 'tax_id', 'tax_id_removal', 'tax_rate', 'tax', 'session_expiry', 'trial_end', 'duplicate', 'credit_note', 'vat_credit', 'invoice', 'comparison'
+    'customer', 'tax_id', 'tax_id_removal', 'tax_rate', 'tax', 'session_expiry', 'trial_end', 'duplicate', 'credit_note', 'vat_credit', 'vat_credit_check', 'invoice', 'comparison'
   )),
   subject text not null check (octet_length(subject) <= 300),
   -- Without a foreign key: an organization that is deleted still cancels.
@@ -25,7 +25,7 @@ create table private.billing_effects (
 create unique index billing_effects_open_key on private.billing_effects (kind, subject) where state = 'open';
 create index billing_effects_subject_idx on private.billing_effects (kind, subject, ended_at desc);
 create index billing_effects_created_at_idx on private.billing_effects (created_at);
-comment on table private.billing_effects is 'Requests to Stripe that go by the outbox. Times are those of the real clock. Kept for 90 days, and while they are open.';
+comment on table private.billing_effects is 'Requests to Stripe that go by the outbox. Times are those of the real clock. Kept for 90 days, while they are open, and until the credit of VAT that they belong to is settled.';
 comment on column private.billing_effects.id is 'Identity of the row.';
 comment on column private.billing_effects.kind is 'What was asked for: docs/operations/billing.md has the list.';
 comment on column private.billing_effects.subject is 'What it is about: a subscription, or a report. One of a kind and subject is open at a time.';
@@ -88,9 +88,9 @@ begin
     headers => jsonb_build_object('Authorization', jsonb_build_object('secret', 'stripe-api-key'), 'Stripe-Version', account.api_version)
       || case billing_send.method when 'POST' then '{"Content-Type": "application/x-www-form-urlencoded"}'::jsonb else '{}' end,
     body => case billing_send.method when 'POST' then coalesce(form, '') end,
-    -- Of these Stripe does a second one when it has forgotten the first, so after one attempt without an answer its own sum is asked
-    -- for. An outbox that sleeps for days with its database then repeats none.
-    max_attempts => case when billing_send.kind in ('meter_event', 'invoice_item') then 1 else 10 end
+    -- Of these Stripe does a second one when it has forgotten the first, so after one attempt without an answer it is asked what it
+    -- has. An outbox that sleeps for days with its database then repeats none.
+    max_attempts => case when billing_send.kind in ('meter_event', 'invoice_item', 'vat_credit') then 1 else 10 end
   );
   insert into private.billing_effects (kind, subject, organization_id, livemode, request_id, details)
   values (billing_send.kind, billing_send.subject, org, account.livemode, request, billing_send.details)
@@ -126,7 +126,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- Of these Stripe would do a second one when it has forgotten the first.
-  is_once constant boolean := effect.kind in ('meter_event', 'invoice_item');
+  is_once constant boolean := effect.kind in ('meter_event', 'invoice_item', 'vat_credit');
   answer record;
 begin
   select r.* into answer from kijko.http_response(effect.request_id) as r;
@@ -182,6 +182,10 @@ begin
           perform private.billing_settle_details(effect, outcome.state, outcome.http_status, outcome.body);
         when effect.kind = 'vat_credit' and outcome.state = 'done' then
           update private.billing_effects as e set details = e.details || jsonb_build_object('credit_note', outcome.body ->> 'id') where e.id = effect.id;
+        when effect.kind = 'vat_credit_check' and outcome.state = 'done' then
+          perform private.billing_found_vat_credit(effect.subject, n.value ->> 'id')
+          from jsonb_array_elements(outcome.body -> 'data') as n (value)
+          where n.value #>> '{metadata,kijko_vat_credit}' = split_part(effect.subject, ':', 1);
         when effect.kind = 'comparison' then
           perform private.billing_settle_comparison(effect, outcome.state, outcome.body);
         when effect.kind = 'session_expiry' then
@@ -262,10 +266,15 @@ begin
   delete from private.billing_effects as e
   where e.id in (
     select old.id from private.billing_effects as old
-    where old.created_at < clock_timestamp() - interval '90 days' and old.state <> 'open' order by old.created_at limit max_rows
+    where old.created_at < clock_timestamp() - interval '90 days' and old.state <> 'open'
+      -- They say what is credited already.
+      and not (old.kind = 'vat_credit' and exists (
+        select from private.vat_credits as c where c.id::text = split_part(old.subject, ':', 1) and c.settled_at is null
+      ))
+    order by old.created_at limit max_rows
   );
   get diagnostics n = row_count;
   return n;
 end
 $$;
-comment on function private.billing_purge(integer) is 'Deletes effects of more than 90 days ago that have ended, at most max_rows, and returns how many.';
+comment on function private.billing_purge(integer) is 'Deletes effects of more than 90 days ago that have ended, at most max_rows, and returns how many. Those of a credit of VAT that is not settled stay.';

@@ -13,6 +13,7 @@ create table private.billing_credit_notes (
   total bigint not null,
   currency text not null check (octet_length(currency) <= 10),
   pdf text check (octet_length(pdf) <= 5000),
+  vat_credit_id text check (octet_length(vat_credit_id) <= 500),
   as_of timestamptz not null,
   primary key (id, livemode)
 );
@@ -29,9 +30,10 @@ comment on column private.billing_credit_notes.reason is 'duplicate, fraudulent,
 comment on column private.billing_credit_notes.total is 'Total in the smallest unit of the currency.';
 comment on column private.billing_credit_notes.currency is 'Currency.';
 comment on column private.billing_credit_notes.pdf is 'URL of the PDF file.';
+comment on column private.billing_credit_notes.vat_credit_id is 'Row of private.vat_credits for which it was made; null for none.';
 comment on column private.billing_credit_notes.as_of is 'Time of the event that the row shows.';
 select private.describe_data('private.billing_credit_notes', '{
-  "id, livemode, organization_id, invoice_id, number, status, reason, total, currency, pdf, as_of": {"purpose": "what was taken back of invoices", "export": "none"}
+  "id, livemode, organization_id, invoice_id, number, status, reason, total, currency, pdf, vat_credit_id, as_of": {"purpose": "what was taken back of invoices", "export": "none"}
 }', 'organization');
 alter table private.billing_credit_notes enable row level security;
 
@@ -76,11 +78,11 @@ begin
     where excluded.as_of > m.as_of or (excluded.as_of = m.as_of and excluded.status = 'inactive');
     return;
   end if;
-  insert into private.billing_credit_notes as c (id, livemode, organization_id, invoice_id, number, status, reason, total, currency, pdf, as_of)
+  insert into private.billing_credit_notes as c (id, livemode, organization_id, invoice_id, number, status, reason, total, currency, pdf, vat_credit_id, as_of)
   values (
     event.object_id, event.livemode, private.billing_customer_organization(private.stripe_id(o -> 'customer'), event.livemode),
     private.stripe_id(o -> 'invoice'), o ->> 'number', o ->> 'status', o ->> 'reason', coalesce((o ->> 'total')::bigint, 0),
-    coalesce(o ->> 'currency', 'eur'), o ->> 'pdf', event.created
+    coalesce(o ->> 'currency', 'eur'), o ->> 'pdf', o #>> '{metadata,kijko_vat_credit}', event.created
   )
   on conflict (id, livemode) do update set
     organization_id = coalesce(excluded.organization_id, c.organization_id), status = excluded.status, pdf = excluded.pdf, as_of = excluded.as_of
@@ -94,12 +96,23 @@ comment on function private.billing_keep_document(private.stripe_events) is 'Kee
 -- VAT that goes back
 -- ----------------------------------------------------------------------------
 
+create function private.billing_found_vat_credit(of_subject text, credit_note text) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+  update private.billing_effects as e
+  set state = 'done', error = null, details = e.details || jsonb_build_object('credit_note', credit_note)
+  where e.kind = 'vat_credit' and e.subject = of_subject and e.state in ('unknown', 'failed')
+$$;
+comment on function private.billing_found_vat_credit(text, text) is 'Stripe has the credit note of a request whose answer was lost.';
+
 create function private.billing_credit_vat(max_credits integer default 100) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   due record;
   charged record;
+  last private.billing_effects;
+  found_note text;
   n integer := 0;
   is_open boolean;
 begin
@@ -110,17 +123,37 @@ begin
   loop
     is_open := false;
     for charged in
-      select i.id, i.status, i.tax, due.credit_id || ':' || i.id as subject
+      select i.id, i.livemode, i.status, i.tax, due.credit_id || ':' || i.id as subject
       from public.stripe_invoices as i join private.billing_account as a on a.livemode = i.livemode
       where i.org_id = due.org_id and i.tax > 0 and i.status in ('paid', 'open')
         and i.created_at >= due.charged_from and i.created_at < due.charged_until
       order by i.id
     loop
-      continue when exists (
-        select from private.billing_effects as e where e.kind = 'vat_credit' and e.subject = charged.subject and e.state = 'done'
-      );
+      select e.* into last from private.billing_effects as e
+      where e.kind = 'vat_credit' and e.subject = charged.subject
+      order by e.state = 'done' desc, e.created_at desc limit 1;
+      -- A refusal is final, unless it is about the key: an operator credits that invoice.
+      continue when last.state = 'done' or (last.state = 'failed' and last.http_status not in (401, 403));
+      select c.id into found_note from private.billing_credit_notes as c
+      where c.invoice_id = charged.id and c.livemode = charged.livemode and c.vat_credit_id = due.credit_id::text limit 1;
+      if found_note is not null and last.state in ('unknown', 'failed') then
+        perform private.billing_found_vat_credit(charged.subject, found_note);
+        continue;
+      end if;
       is_open := true;
       continue when private.billing_is_recent('vat_credit', charged.subject, '{}');
+      -- Without an answer, Stripe is asked first: it takes several credit notes of one invoice.
+      if last.state = 'unknown' and not exists (
+        select from private.billing_effects as e
+        where e.kind = 'vat_credit_check' and e.subject = charged.subject and e.state = 'done' and e.created_at > last.ended_at
+      ) then
+        if not private.billing_is_recent('vat_credit_check', charged.subject, '{"never": "the same"}') then
+          n := n + (private.billing_send(
+            'vat_credit_check', charged.subject, due.org_id, 'GET', '/v1/credit_notes', jsonb_build_object('invoice', charged.id, 'limit', 100)
+          ) is not null)::integer;
+        end if;
+        continue;
+      end if;
       n := n + (private.billing_send('vat_credit', charged.subject, due.org_id, 'POST', '/v1/credit_notes', jsonb_strip_nulls(jsonb_build_object(
         'invoice', charged.id,
         'lines', jsonb_build_array(jsonb_build_object(
@@ -133,11 +166,12 @@ begin
     end loop;
     continue when is_open;
     perform private.vat_credits_settle(due.credit_id, coalesce((
-      select left(string_agg(e.details ->> 'credit_note', ' ' order by e.created_at), 500)
+      select left(string_agg(coalesce(e.details ->> 'credit_note', 'refused:' || split_part(e.subject, ':', 2)), ' ' order by e.created_at), 500)
       from private.billing_effects as e where e.kind = 'vat_credit' and starts_with(e.subject, due.credit_id || ':')
+        and (e.state = 'done' or (e.state = 'failed' and e.http_status not in (401, 403)))
     ), 'nothing was charged'));
   end loop;
   return n;
 end
 $$;
-comment on function private.billing_credit_vat(integer) is 'Credits the VAT of invoices of times in which a number was valid and not yet known to be: by a credit note for each, whose amount lowers the next invoice. A second credit note of an invoice Stripe refuses. Returns how many it asked for.';
+comment on function private.billing_credit_vat(integer) is 'Credits the VAT of invoices of times in which a number was valid and not yet known to be: by a credit note for each, whose amount lowers the next invoice. After a request without an answer it asks Stripe for the invoice''s credit notes first; a refusal is final, and an operator''s to settle. Returns how many it asked for.';

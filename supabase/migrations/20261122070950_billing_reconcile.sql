@@ -93,11 +93,14 @@ begin
     join private.billing_account as a on a.livemode = k.livemode
     left join private.billing_comparisons as c on c.customer_id = k.customer_id and c.livemode = k.livemode
     -- A difference is looked at again soon: its event may be on its way.
-    where c.compared_at is null
+    where (
+      c.compared_at is null
       or c.compared_at < clock_timestamp() - case when c.differs_since is null then interval '1 day' else interval '15 minutes' end
+    )
+    -- Those that cannot be asked about leave their places to others.
+    and not private.billing_is_recent('comparison', k.customer_id, '{"never": "the same"}')
     order by c.compared_at nulls first limit max_customers
   loop
-    continue when private.billing_is_recent('comparison', customer.customer_id, '{"never": "the same"}');
     n := n + (private.billing_send('comparison', customer.customer_id, customer.organization_id, 'GET', '/v1/subscriptions', jsonb_build_object(
       'customer', customer.customer_id, 'status', 'all', 'limit', 5
     )) is not null)::integer;
@@ -113,8 +116,11 @@ as $$
 declare
   found jsonb;
 begin
+  -- A question that failed says nothing: what is known stays, and it is asked again.
+  if state <> 'done' then
+    return;
+  end if;
   found := case
-    when state <> 'done' then '[]'
     when jsonb_typeof(body -> 'data') is distinct from 'array' then jsonb_build_array(effect.subject || ' has more at Stripe than an answer holds')
     else private.billing_compare(body -> 'data', effect.livemode, effect.subject)
   end;
@@ -126,7 +132,7 @@ begin
       differs_since = case when excluded.differs_since is not null then coalesce(c.differs_since, excluded.differs_since) end;
 end
 $$;
-comment on function private.billing_settle_comparison(private.billing_effects, text, jsonb) is 'Compares what Stripe has of a customer with the mirrored rows.';
+comment on function private.billing_settle_comparison(private.billing_effects, text, jsonb) is 'Compares what Stripe has of a customer with the mirrored rows. Without its answer nothing changes.';
 
 create function private.billing_problems() returns table (kind text, subject text, organization_id uuid, problem text, since timestamptz)
 language sql stable set search_path = pg_catalog, pg_temp
@@ -138,7 +144,9 @@ as $$
   union all
   select 'request', e.kind || ' ' || e.subject, e.organization_id, format('%s: %s %s', e.state, e.http_status, e.error), e.ended_at
   from private.billing_effects as e
-  where e.state in ('failed', 'unknown') and e.ended_at > clock_timestamp() - interval '2 days'
+  where e.state in ('failed', 'unknown')
+    -- A refused credit of VAT is never asked for again.
+    and e.ended_at > clock_timestamp() - case e.kind when 'vat_credit' then interval '90 days' else interval '2 days' end
     -- Of these an answer of 4xx is an answer, too.
     and e.kind not in ('session_expiry', 'tax_id_removal', 'meter_event', 'invoice_item')
     and not exists (

@@ -1,7 +1,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(17);
+select plan(25);
 
 select tests.sign_up('bob'), tests.sign_up('vic');
 delete from public.stripe_subscriptions;
@@ -46,9 +46,33 @@ select is(private.billing_credit_vat(), 2, 'each invoice with VAT is credited');
 select is(private.billing_credit_vat(), 0, 'once');
 select matches((select e.body from tests.effects('vat_credit') as e where e.subject like '%:in_b'), 'credit_amount=609&.*unit_amount%5D=609', 'what was paid goes to the balance');
 select doesnt_match((select e.body from tests.effects('vat_credit') as e where e.subject like '%:in_o'), 'credit_amount', 'what is open is only lowered');
-update private.billing_effects set state = 'done', ended_at = now(), details = '{"credit_note": "cn_x"}' where kind = 'vat_credit';
+-- One is refused for ever; of the other nobody knows.
+create function tests.ends(of text, of_kind text, as_state text, as_status integer) returns void language sql as $$
+  update private.billing_effects as e set state = as_state, http_status = as_status, ended_at = clock_timestamp() - interval '11 minutes'
+  where e.kind = of_kind and e.subject like '%:' || of and e.state = 'open'
+$$;
+select is((select array_agg(distinct r.max_attempts) from private.billing_effects as e join kijko.http_requests as r on r.id = e.request_id where e.kind = 'vat_credit'), '{1}', 'by one attempt');
+select tests.ends('in_o', 'vat_credit', 'failed', 400), tests.ends('in_b', 'vat_credit', 'unknown', null);
+update private.billing_effects set created_at = now() - interval '91 days';
+select is(private.billing_purge(), 0, 'what was asked for is known until the credit is settled');
+select is(private.billing_credit_vat(), 1, 'without an answer, Stripe is asked whether it has it');
+select is((select array_agg(e.subject ~ ':in_b$') from tests.effects('vat_credit_check') as e), '{t}', 'of that invoice only');
+select is((select count(*) from tests.effects('vat_credit')), 2::bigint, 'and no second credit note is made');
+select tests.ends('in_b', 'vat_credit_check', 'done', 200);
+update private.billing_effects set created_at = clock_timestamp() where kind = 'vat_credit_check';
 select private.billing_credit_vat();
-select is((select c.settled_with from private.vat_credits as c), 'cn_x cn_x', 'and the credit is settled with them');
+select is((select count(*) from tests.effects('vat_credit')), 3::bigint, 'unless Stripe has none');
+select tests.ends('in_b', 'vat_credit', 'unknown', null);
+select tests.send(tests.event('credit_note.created', 4, jsonb_build_object(
+  'id', 'cn_x', 'object', 'credit_note', 'customer', 'cus_b', 'invoice', 'in_b', 'status', 'issued', 'total', 609, 'currency', 'eur',
+  'metadata', jsonb_build_object('kijko_vat_credit', (select c.id from private.vat_credits as c))
+)));
+select private.billing_credit_vat();
+select is(
+  (select string_to_array(c.settled_with, ' ') @> '{cn_x,refused:in_o}' from private.vat_credits as c), true,
+  'the event of a credit note says that it is there; what was refused is left to the operator'
+);
+select is((select count(*) from private.billing_problems() as p where p.kind = 'request' and p.subject like 'vat_credit %:in_o'), 1::bigint, 'who is told');
 select tests.travel('0');
 
 -- ---- comparison with Stripe
@@ -65,6 +89,8 @@ update private.billing_comparisons set compared_at = compared_at - interval '20 
 select is(private.billing_ask_comparisons(), 1, 'so it is looked at again soon');
 select tests.compares('{"data": [{"id": "sub_x", "status": "active", "cancel_at_period_end": false, "items": {"data": []}}]}');
 select is((select p.problem from private.billing_problems() as p where p.kind = 'difference'), 'sub_x is active at Stripe and not known here', 'and told to operators');
+select private.billing_settle_comparison(e, 'failed', null) from private.billing_effects as e where e.kind = 'comparison';
+select isnt_empty('select 1 from private.billing_problems() as p where p.kind = $$difference$$', 'a question that failed says nothing');
 select tests.compares('{"data": []}');
 select is_empty('select 1 from private.billing_problems() as p where p.kind = $$difference$$', 'until it is gone');
 
