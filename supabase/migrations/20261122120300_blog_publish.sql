@@ -24,7 +24,12 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
   update public.blog_posts as p
-  set status = 'published', scheduled_at = null, published_revision = p.revision, published_at = coalesce(p.published_at, kijko.now())
+  set status = 'published', scheduled_at = null, published_revision = p.revision,
+    -- Lists go on after the published_at of their last post. So those that become public together have times that follow each other.
+    published_at = coalesce(p.published_at, (
+      select max(o.published_at) + interval '1 microsecond' from public.blog_posts as o
+      where o.org_id = post.org_id and o.published_at between kijko.now() and kijko.now() + interval '1 second'
+    ), kijko.now())
   where p.id = post.id
   returning p.* into post;
   return post;
@@ -199,7 +204,26 @@ create trigger approvals_blog_post after update of status on public.approvals
 -- The clock
 -- ----------------------------------------------------------------------------
 
-create function private.blog_maintain() returns integer
+create function private.blog_due(is_rendered boolean, max_posts integer) returns setof uuid
+language sql stable rows 500 set search_path = pg_catalog, pg_temp
+-- The first of each organization, then the second of each: nobody's posts keep those of others waiting.
+as $$
+  select d.id
+  from (
+    select p.id, p.scheduled_at, row_number() over (partition by p.org_id order by p.scheduled_at, p.id) as place
+    from public.blog_posts as p
+    where p.status = 'scheduled' and p.scheduled_at <= kijko.now() and (p.content_html is not null) = is_rendered
+      and (is_rendered or not exists (
+        select from public.jobs as j
+        where j.org_id = p.org_id and j.kind = 'blog_render' and j.unique_key = p.id || ':' || p.content_hash and j.status in ('queued', 'running')
+      ))
+  ) as d
+  order by d.place, d.scheduled_at, d.id
+  limit max_posts
+$$;
+comment on function private.blog_due(boolean, integer) is 'Scheduled posts whose time has come: those that are rendered, or those that are not and whose rendering is not queued.';
+
+create function private.blog_maintain(max_posts integer default 500) returns integer
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -208,21 +232,24 @@ declare
 begin
   for post in
     select p.* from public.blog_posts as p
-    where p.status = 'scheduled' and p.scheduled_at <= kijko.now()
-    order by p.scheduled_at limit 500
+    where p.id in (select d from private.blog_due(true, max_posts) as d) and p.status = 'scheduled' and p.scheduled_at <= kijko.now()
+    order by p.scheduled_at, p.id
     -- One that is being changed waits for the next minute.
     for update skip locked
   loop
     post := private.blog_publish_due(post);
-    if post.status = 'published' then
-      published := published + 1;
-    else
-      -- Its rendering may have failed.
-      perform private.blog_queue_render(post);
-    end if;
+    published := published + (post.status = 'published')::integer;
+  end loop;
+  for post in
+    select p.* from public.blog_posts as p
+    where p.id in (select d from private.blog_due(false, max_posts) as d) and p.status = 'scheduled'
+    for update skip locked
+  loop
+    -- Its rendering has failed.
+    perform private.blog_queue_render(post);
   end loop;
   return published;
 end
 $$;
-comment on function private.blog_maintain() is 'Publishes the posts that are due, and returns how many. Called by pg_cron each minute.';
+comment on function private.blog_maintain(integer) is 'Publishes the posts that are due, at most max_posts, and returns how many. Called by pg_cron each minute.';
 select cron.schedule('kijko-blog-maintain', '* * * * *', 'select private.blog_maintain()');

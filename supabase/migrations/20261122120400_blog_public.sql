@@ -71,20 +71,32 @@ end
 $$;
 comment on function private.blog_as_published(public.blog_posts) is 'A published post as its readers see it: by the revision that is published.';
 
-create function private.blog_published(org uuid, locale text, tag text, before timestamptz, n integer) returns setof public.blog_posts
+create type private.blog_listing as (
+  id uuid, org_id uuid, revision integer, slug text, locale text, title text, summary text, tags text[], author_name text, canonical_url text,
+  noindex boolean, reading_minutes integer, published_at timestamptz, updated_at timestamptz
+);
+comment on type private.blog_listing is 'A published post as lists show it: without its text, which may be megabytes.';
+
+create function private.blog_published(org uuid, locale text, tag text, before timestamptz, n integer, is_indexed boolean default null)
+returns setof private.blog_listing
 language sql stable rows 20 set search_path = pg_catalog, pg_temp
+-- Column by column: a whole row would be read with its text and HTML, also one that is left out.
 as $$
-  select a.*
+  select p.id, p.org_id, r.revision, p.slug, p.locale, f.title, f.summary, f.tags, f.author_name, f.canonical_url, f.noindex,
+    greatest(1, ceil(r.word_count / 220.0))::integer, p.published_at, greatest(r.created_at, p.published_at)
   from public.blog_posts as p
-  cross join lateral private.blog_as_published(p) as a
+  join public.blog_post_revisions as r on r.org_id = p.org_id and r.post_id = p.id and r.revision = p.published_revision
+  cross join lateral jsonb_to_record(r.fields)
+    as f (title text, summary text, tags text[], author_name text, canonical_url text, noindex boolean)
   where p.org_id = blog_published.org and p.published_revision is not null
     and (blog_published.locale is null or p.locale = blog_published.locale)
     and (blog_published.before is null or p.published_at < blog_published.before)
-    and (blog_published.tag is null or blog_published.tag = any (a.tags))
+    and (blog_published.tag is null or blog_published.tag = any (f.tags))
+    and (blog_published.is_indexed is null or (f.canonical_url is null and not f.noindex) = blog_published.is_indexed)
   order by p.published_at desc, p.id desc
   limit blog_published.n
 $$;
-comment on function private.blog_published(uuid, text, text, timestamptz, integer) is 'The published posts of an organization as their readers see them, the newest first.';
+comment on function private.blog_published(uuid, text, text, timestamptz, integer, boolean) is 'The published posts of an organization as their readers see them, the newest first. is_indexed: only those that search engines shall list, or only the others; null for all.';
 
 create function public.published_posts(org_slug text, post_locale text default null, tag text default null, before timestamptz default null, n integer default 20)
 returns table (
@@ -108,7 +120,7 @@ begin
   order by p.published_at desc, p.id desc;
 end
 $$;
-comment on function public.published_posts(text, text, text, timestamptz, integer) is 'The published posts of an organization by its slug, the newest first; none for an organization that does not exist. before: published_at of the last one, for the next page. Everyone may call it. Nullable: author_name, url. Definer: strangers have no rights on the tables.';
+comment on function public.published_posts(text, text, text, timestamptz, integer) is 'The published posts of an organization by its slug, the newest first; none for an organization that does not exist. before: published_at of the last one, for the next page; no two posts have the same. Everyone may call it. Nullable: author_name, url. Definer: strangers have no rights on the tables.';
 grant execute on function public.published_posts(text, text, text, timestamptz, integer) to anon, authenticated, service_role;
 
 create function public.published_post(org_slug text, slug text, locale text default null) returns jsonb

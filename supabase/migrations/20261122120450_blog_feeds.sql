@@ -1,6 +1,7 @@
 -- ============================================================================
 -- Blog: feeds and the sitemap.
 --
+-- They have neither what search engines shall leave out, nor what is read first elsewhere (canonical_url).
 -- Everyone may call blog_feed(), as a link: /rest/v1/rpc/blog_feed?org_slug=acme&format=atom
 -- ============================================================================
 
@@ -42,20 +43,13 @@ end
 $$;
 comment on function private.blog_site(text) is 'The blog of an organization; fails with not_found without a site_url.';
 
-create function private.blog_listed(org uuid, locale text, n integer) returns setof public.blog_posts
-language sql stable rows 50 set search_path = pg_catalog, pg_temp
--- What is read first elsewhere, and what search engines shall leave out, is in no list of ours.
+create function private.blog_feed_html(post private.blog_listing) returns text
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select p.* from private.blog_published(org, blog_listed.locale, null, null, blog_listed.n) as p
-  where p.canonical_url is null and not p.noindex
-  order by p.published_at desc, p.id desc
+  select case when octet_length(r.content_html) <= 200000 then r.content_html end
+  from public.blog_post_revisions as r where r.org_id = post.org_id and r.post_id = post.id and r.revision = post.revision
 $$;
-comment on function private.blog_listed(uuid, text, integer) is 'The posts that feeds and the sitemap have.';
-
-create function private.blog_feed_html(post public.blog_posts) returns text
-language sql immutable set search_path = pg_catalog, pg_temp
-return case when octet_length(post.content_html) <= 200000 then post.content_html end;
-comment on function private.blog_feed_html(public.blog_posts) is 'The HTML of a post for a feed; null for a long one, of which a feed has the summary. Nullable: result.';
+comment on function private.blog_feed_html(private.blog_listing) is 'The HTML of a post for a feed; null for a long one, of which a feed has the summary. Nullable: result.';
 
 create function private.blog_rss(site private.blog_site_facts, post_locale text) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -72,7 +66,7 @@ begin
         || coalesce((select string_agg('<category>' || private.blog_xml_text(t.tag) || '</category>', '') from unnest(p.tags) as t (tag)), '') || '</item>',
         '' order by p.published_at desc, p.id desc
       )
-      from private.blog_listed(site.org, post_locale, 50) as p
+      from private.blog_published(site.org, post_locale, null, null, 50, is_indexed => true) as p
     ), '') || E'</channel></rss>\n';
 end
 $$;
@@ -93,7 +87,7 @@ begin
         || coalesce('<content type="html">' || private.blog_xml_text(private.blog_feed_html(p)) || '</content>', '') || '</entry>',
         '' order by p.published_at desc, p.id desc
       )
-      from private.blog_listed(site.org, post_locale, 20) as p
+      from private.blog_published(site.org, post_locale, null, null, 20, is_indexed => true) as p
     ), '<updated>1970-01-01T00:00:00Z</updated>') || E'</feed>\n';
 end
 $$;
@@ -111,7 +105,7 @@ begin
         'date_published', private.blog_iso_time(p.published_at), 'date_modified', private.blog_iso_time(p.updated_at), 'tags', to_jsonb(p.tags),
         'authors', case when p.author_name is not null then jsonb_build_array(jsonb_build_object('name', p.author_name)) end
       )) order by p.published_at desc, p.id desc)
-      from private.blog_listed(site.org, post_locale, 20) as p
+      from private.blog_published(site.org, post_locale, null, null, 20, is_indexed => true) as p
     ), '[]')
   )::text;
 end
@@ -127,7 +121,7 @@ begin
       '<url><loc>' || private.blog_xml_text(site.url || '/' || p.slug) || '</loc><lastmod>' || private.blog_iso_time(p.updated_at) || '</lastmod></url>',
       '' order by p.published_at desc, p.id desc
     )
-    from private.blog_listed(site.org, null, 1000) as p
+    from private.blog_published(site.org, null, null, null, 1000, is_indexed => true) as p
   ), '') || E'</urlset>\n';
 end
 $$;

@@ -218,6 +218,34 @@ select results_eq(
   $$values (tests.id('vic'), 'comment.mention'), (tests.id('mem'), 'comment.reply')$$, 'members are told, and nobody else'
 );
 
+-- ---- many posts at once
+create function tests.blocks() returns numeric language sql security definer as $$
+  select sum(pg_stat_get_xact_blocks_fetched(c.reltoastrelid)) from pg_class as c where c.oid in ('public.blog_posts'::regclass, 'public.blog_post_revisions'::regclass)
+$$;
+select tests.act_as('ada', tests.org('ada'));
+select require_approval as required from public.set_blog_settings(require_approval => false) \gset
+select count(public.submit_post(p.id, 1)) as ready
+from generate_series(1, 23) as n, lateral public.create_post('Many ' || n, jsonb_build_object('content_markdown', 'text', 'noindex', n > 2)) as p \gset
+select tests.act_as_superuser();
+update public.blog_posts set status = 'scheduled', scheduled_at = kijko.now() - make_interval(mins => substr(title, 6)::integer) where title like 'Many %';
+-- The HTML of each is longer than what a row has in itself; that of the one that has waited longest is not there.
+select set_config('session_replication_role', 'replica', true) is not null as quiet \gset
+update public.blog_posts set content_html_hash = content_hash, content_html = (select string_agg(md5(n::text), '') from generate_series(1, 500) as n)
+where title like 'Many %' and title <> 'Many 23';
+update public.blog_post_revisions as r set content_html = p.content_html from public.blog_posts as p where p.id = r.post_id and p.title like 'Many %';
+select set_config('session_replication_role', 'origin', true) is not null as loud \gset
+delete from public.jobs where kind = 'blog_render' and org_id = tests.org('ada');
+select is(private.blog_maintain(1), 1, 'a post that is not rendered keeps no other one waiting');
+select is((select count(*) from public.jobs where kind = 'blog_render' and org_id = tests.org('ada')), 1::bigint, 'and is rendered again');
+select is(private.blog_maintain(), 21, 'the others follow');
+select tests.act_as_anon();
+select is((select count(distinct p.published_at) from public.published_posts('tests-blog', n => 100) as p where p.title like 'Many %'), 22::bigint, 'each at a time of its own, by which a list goes on');
+select is(jsonb_path_query_array(tests.feed('json')::jsonb, '$.items[*].title'), '["Many 1", "Many 2", "Hallo", "Unseen"]', 'a feed has the newest that it may have, however many it may not');
+select tests.blocks() as before \gset
+select is((select count(*) from public.published_posts('tests-blog', tag => 'none')) + char_length(tests.feed('sitemap')) * 0, 0::bigint, 'a list and the sitemap');
+select is(tests.blocks(), :before::numeric, 'read no text');
+select cmp_ok(char_length(tests.feed('atom')) * 0 + tests.blocks(), '>', :before::numeric, 'as a feed with the HTML does');
+
 select tests.act_as('ada', tests.org('ada'));
 select public.delete_post(:'post');
 select is((select count(*) from public.blog_post_revisions where post_id = :'post') + (select count(*) from public.blog_comments), 0::bigint, 'a post goes with all of it');
