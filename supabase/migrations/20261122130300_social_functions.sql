@@ -63,6 +63,8 @@ begin
   elsif public.can(post.org_id, social_require.permission) is not true then
     perform kijko.fail('permission_denied', format('requires the permission %s', social_require.permission));
   end if;
+  -- A deletion locks the organization before the post.
+  perform 1 from public.organizations as o where o.id = post.org_id for key share;
   select p.* into post from public.social_posts as p where p.id = social_require.post_id for no key update;
   if post.id is null then
     perform kijko.fail('not_found', 'no such post');

@@ -20,6 +20,15 @@ as $$
 $$;
 comment on function private.social_enqueue(public.social_posts) is 'Queues the next step of publishing a post; null if it is queued. Called by definer functions only.';
 
+-- (No search_path of its own, to be inlined.)
+create function private.social_is_queued(post public.social_posts) returns boolean
+language sql stable
+return exists (
+  select 1 from public.jobs as j
+  where j.org_id = post.org_id and j.kind = 'social_publish' and j.unique_key = post.id::text and j.status in ('queued', 'running')
+);
+comment on function private.social_is_queued(public.social_posts) is 'Whether a job publishes the post, now or soon.';
+
 create index social_posts_publishing_idx on public.social_posts (id) where status = 'publishing';
 
 create function private.social_tick(max_posts integer default 1000) returns integer
@@ -29,10 +38,32 @@ declare
   post public.social_posts;
   queued integer := 0;
 begin
+  -- Organizations take turns: thousands of posts of one do not keep another's waiting.
   for post in
-    select p.* from public.social_posts as p
-    where p.status = 'scheduled' and coalesce(p.publish_after, p.scheduled_at) <= kijko.now()
-    order by coalesce(p.publish_after, p.scheduled_at) limit max_posts
+    with recursive orgs as (
+      (select p.org_id from public.social_posts as p where p.status = 'scheduled' order by p.org_id limit 1)
+      union all
+      select (select p.org_id from public.social_posts as p where p.status = 'scheduled' and p.org_id > o.org_id order by p.org_id limit 1)
+      from orgs as o where o.org_id is not null
+    ), due as (
+      select d.* from orgs as o
+      cross join lateral (
+        select make_interval(mins => (private.social_settings_of(o.org_id)).missed_after_minutes) as missed_after offset 0
+      ) as settings
+      cross join lateral (
+        select p.id, coalesce(p.publish_after, p.scheduled_at) as due_at, row_number() over (order by coalesce(p.publish_after, p.scheduled_at)) as turn
+        from public.social_posts as p
+        where p.org_id = o.org_id and p.status = 'scheduled' and coalesce(p.publish_after, p.scheduled_at) <= kijko.now()
+          and not private.social_is_queued(p)
+          -- One that waits for a consent is looked at again when its connection is active, and when it is too late.
+          and not (p.error_code = 'connection_paused' and p.scheduled_at + settings.missed_after >= kijko.now() and exists (
+            select 1 from public.connections as c where c.org_id = p.org_id and c.id = p.connection_id and c.status = 'paused'
+          ))
+        order by due_at limit max_posts
+      ) as d
+      where o.org_id is not null
+    )
+    select p.* from due as d join public.social_posts as p on p.id = d.id order by d.turn, d.due_at limit max_posts
   loop
     queued := queued + (private.social_enqueue(post) is not null)::integer;
   end loop;
@@ -40,7 +71,7 @@ begin
   for post in
     select p.* from public.social_posts as p
     left join private.social_publications as b on b.post_id = p.id
-    where p.status = 'publishing' and coalesce(b.check_after, b.create_deadline, '-infinity') <= clock_timestamp()
+    where p.status = 'publishing' and not private.social_is_queued(p) and coalesce(b.check_after, b.create_deadline, '-infinity') <= clock_timestamp()
     order by p.id limit max_posts
   loop
     queued := queued + (private.social_enqueue(post) is not null)::integer;
@@ -99,9 +130,12 @@ create function private.social_lock(worker text, job_id uuid, attempt integer) r
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  job constant public.jobs := private.jobs_lock_leased(worker, job_id, attempt);
+  job public.jobs;
   post public.social_posts;
 begin
+  -- A deletion locks the organization before the job, and the log refers to it.
+  perform 1 from public.organizations as o where o.id = (select j.org_id from public.jobs as j where j.id = job_id) for key share;
+  job := private.jobs_lock_leased(worker, job_id, attempt);
   if job.kind = 'social_publish' then
     select p.* into post from public.social_posts as p
     where p.org_id = job.org_id and p.id = private.as_uuid(job.payload ->> 'post_id') for no key update;
@@ -109,7 +143,7 @@ begin
   return post;
 end
 $$;
-comment on function private.social_lock(text, uuid, integer) is 'Locks a held job and its post; null when the lease was lost or the post is gone.';
+comment on function private.social_lock(text, uuid, integer) is 'Locks the organization against its deletion, a held job and its post; null when the lease was lost or the post is gone.';
 
 create function private.social_is_missed(post public.social_posts) returns boolean
 language sql volatile set search_path = pg_catalog, pg_temp

@@ -46,6 +46,9 @@ as $$
 declare
   post public.social_posts;
 begin
+  -- As in social_lock().
+  perform 1 from public.organizations as o
+  where o.id = (select b.organization from private.social_publications as b where b.create_id = social_lock_create.create_id) for key share;
   select p.* into post from public.social_posts as p
   where p.id = (select b.post_id from private.social_publications as b where b.create_id = social_lock_create.create_id) for no key update;
   perform 1 from private.social_publications as b where b.post_id = post.id and b.create_id = social_lock_create.create_id for update;

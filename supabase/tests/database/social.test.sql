@@ -273,6 +273,26 @@ select is(tests.begin_post('s'), '{}', 'a paused connection publishes nothing');
 select is((select array[p.status, p.error_code, p.attempts::text] from tests.post('s') as p), '{scheduled,connection_paused,0}', 'and the post stays scheduled');
 select is(private.social_begin('other', gen_random_uuid(), 1), '{}', 'no job, no post');
 select tests.act_as_superuser();
+
+-- ---- turns
+select tests.end_post('s');
+create function tests.queued(org uuid) returns bigint language sql as $$
+  select count(*) from public.jobs as j where j.org_id = org and j.kind = 'social_publish' and j.status = 'queued'
+$$;
+select tests.travel('2 minutes');
+select private.social_tick();
+select is(tests.queued(tests.org('ada')), 0::bigint, 'one that waits for a consent waits for its connection, not for a minute');
+select tests.travel('2 hours 1 minute');
+select private.social_tick();
+select is(tests.queued(tests.org('ada')), 1::bigint, 'until it is too late');
+select tests.travel('0');
+insert into public.social_posts (org_id, platform, connection_id, text, status, scheduled_at)
+select tests.org('ada'), 'twitter', :'x', 'Many ' || n, 'scheduled', now() - interval '1 hour' from generate_series(1, 20) as n;
+insert into public.social_posts (org_id, platform, connection_id, text, status, scheduled_at)
+select tests.org('bob'), 'twitter', :'theirs', 'One', 'scheduled', now();
+select is(private.social_tick(4), 4, 'a look takes as many as it may');
+select is(tests.queued(tests.org('bob')), 1::bigint, 'of each organization in turn');
+select is(private.social_tick(4), 4, 'and the next look takes others');
 delete from public.organizations as o where o.id = tests.org('ada');
 select is((select count(*) from public.social_posts as p where p.org_id = tests.org('ada')), 0::bigint, 'posts go with their organization');
 select * from finish();
