@@ -87,6 +87,7 @@ create index social_posts_blog_post_idx on public.social_posts (org_id, blog_pos
 create index social_posts_calendar_idx on public.social_posts (org_id, scheduled_at);
 create index social_posts_text_idx on public.social_posts (org_id, platform, text_hash);
 create index social_posts_due_idx on public.social_posts (org_id, coalesce(publish_after, scheduled_at)) where status = 'scheduled';
+create index social_posts_media_idx on public.social_posts using gin (media jsonb_path_ops) where media <> '[]';
 comment on table public.social_posts is 'Posts for LinkedIn, Facebook, Instagram and X. Members write text, hashtags, media, platform and connection; functions change the rest.';
 comment on column public.social_posts.id is 'Identity of the post.';
 comment on column public.social_posts.org_id is 'Organization that it belongs to.';

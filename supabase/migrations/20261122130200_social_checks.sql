@@ -4,6 +4,36 @@
 -- Problems are a list of {code, severity, message}, as of skills. A post with an error cannot be scheduled.
 -- ============================================================================
 
+create function private.social_is_deletable(name text) returns boolean
+language plpgsql volatile security definer cost 10000 set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- A lock, and then a look of its own: who submits or schedules a post locks its images, too.
+  perform 1 from storage.objects as o where o.bucket_id = 'social-media' and o.name = social_is_deletable.name for update;
+  return not exists (
+    select 1 from public.social_posts as p
+    where p.org_id = private.storage_segment_id(social_is_deletable.name, 1)
+      and p.media <> '[]' and p.media @> jsonb_build_array(jsonb_build_object('path', social_is_deletable.name))
+      and (p.status in ('scheduled', 'publishing', 'unconfirmed') or (p.approval_status in ('pending', 'approved') and p.status <> 'published'))
+  );
+end
+$$;
+comment on function private.social_is_deletable(text) is 'Whether no post that is submitted, approved or scheduled shows an image: another one of its name would be published in its place. Locks the image. Definer: the caller need not read posts.';
+grant execute on function private.social_is_deletable(text) to authenticated;
+
+create function private.social_lock_media(post public.social_posts) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if post.media <> '[]' and to_regclass('storage.objects') is not null then
+    perform 1 from storage.objects as o
+    where o.bucket_id = 'social-media' and o.name = any (array(select m.value ->> 'path' from jsonb_array_elements(post.media) as m))
+    order by o.name for share;
+  end if;
+end
+$$;
+comment on function private.social_lock_media(public.social_posts) is 'Keeps the images of a post from being deleted until the transaction ends; then its state does.';
+
 create function private.social_attach_bucket() returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -11,7 +41,8 @@ begin
   if to_regclass('storage.objects') is null or to_regclass('storage.buckets') is null then
     return false;
   end if;
-  -- Public, because Instagram fetches media by its address. Names are random, and nobody lists the bucket of another organization.
+  -- Public, because Instagram fetches media by its address. Who guesses a name has the image, so the guide asks for random ones.
+  -- Nobody lists the bucket of another organization.
   insert into storage.buckets (id, name, public) values ('social-media', 'social-media', true) on conflict do nothing;
   if exists (select from pg_policy as p where p.polrelid = 'storage.objects'::regclass and p.polname = 'social_media_select') then
     return true;
@@ -19,12 +50,13 @@ begin
   create policy social_media_select on storage.objects for select to authenticated using (
     bucket_id = 'social-media' and private.storage_segment_id(name, 1) = any (array(select private.org_ids_with('content:read')))
   );
-  -- None for update: what is approved and scheduled does not change.
+  -- None for update, and no deletion while a post needs it: what is approved and scheduled does not change.
   create policy social_media_insert on storage.objects for insert to authenticated with check (
     bucket_id = 'social-media' and private.storage_segment_id(name, 1) = any (array(select private.org_ids_with('content:write')))
   );
   create policy social_media_delete on storage.objects for delete to authenticated using (
     bucket_id = 'social-media' and private.storage_segment_id(name, 1) = any (array(select private.org_ids_with('content:write')))
+      and private.social_is_deletable(name)
   );
   perform private.storage_meter_bucket('social-media');
   return true;

@@ -131,6 +131,7 @@ begin
   if moment < kijko.now() - make_interval(mins => settings.missed_after_minutes) then
     perform kijko.fail('invalid_input', 'local_time: it is over');
   end if;
+  perform private.social_lock_media(post);
   problems := private.social_problems(post);
   if problems @> '[{"severity": "error"}]' then
     perform kijko.fail('invalid_input', (
@@ -188,6 +189,10 @@ begin
   if post.status in ('publishing', 'published', 'unconfirmed') or post.approval_status = 'approved' then
     perform kijko.fail('conflict', format('the post is %s', case when post.approval_status = 'approved' then 'approved' else post.status end));
   end if;
+  perform private.social_lock_media(post);
+  if exists (select 1 from private.social_media(post) as m where m.content_type is null) then
+    perform kijko.fail('invalid_input', 'media_not_found: an image is not in the bucket social-media', 'Upload it first. Nobody approves what is not there.');
+  end if;
   approval := private.approvals_request(
     post.org_id, 'social_post', post.id, format('revision %s', post.revision),
     left(format('Publish on %s: %s', post.platform, regexp_replace(post.text, '\s+', ' ', 'g')), 300),
@@ -198,7 +203,7 @@ begin
   return approval;
 end
 $$;
-comment on function public.submit_social_post(uuid, text) is 'Asks for the approval of a post as it is now; approve_change() and reject_change() decide. Fails with conflict if it is approved, or waits for its approval already. Requires content:write. Definer: users only read approvals.';
+comment on function public.submit_social_post(uuid, text) is 'Asks for the approval of a post as it is now; approve_change() and reject_change() decide. Fails with conflict if it is approved, or waits for its approval already, and with invalid_input while an image is not there. Requires content:write. Definer: users only read approvals.';
 grant execute on function public.submit_social_post(uuid, text) to authenticated;
 
 create function private.social_apply_approval(approval public.approvals) returns void

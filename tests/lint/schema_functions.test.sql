@@ -168,6 +168,7 @@ select results_eq(
     'private.skills_is_writable(uuid)',
     'private.skills_model_problems(text,jsonb)',
     'private.skills_unwritable_ids()',
+    'private.social_is_deletable(text)',
     'private.storage_list_roots(text)',
     'private.storage_org_id(text)',
     'private.storage_segment_id(text,integer)',

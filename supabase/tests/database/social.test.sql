@@ -186,6 +186,29 @@ select is((tests.post('p')).approval_status, 'none', 'an edit needs it again');
 select tests.act_as('adm', tests.org('ada'));
 select public.set_social_settings(require_approval => false) is not null as free;
 
+-- ---- an image that is approved is not exchanged
+select tests.org('ada') || '/' || gen_random_uuid() || '.jpg' as image \gset
+select tests.act_as('mem', tests.org('ada'));
+insert into public.social_posts (org_id, platform, connection_id, text, media)
+values (tests.org('ada'), 'instagram', :'ig', 'Look', jsonb_build_array(jsonb_build_object('path', :'image')));
+select p.id as i from public.social_posts as p where p.text = 'Look' \gset
+select tests.refuses(format('select public.submit_social_post(%L)', :'i'), 'invalid_input', 'nobody approves an image that is not there');
+insert into storage.objects (bucket_id, name, metadata) values ('social-media', :'image', '{"mimetype": "image/jpeg", "size": 9}');
+-- As Storage deletes.
+select set_config('storage.allow_delete_query', 'true', true);
+select is(tests.changed(format($$delete from storage.objects where bucket_id = 'social-media' and name = %L$$, :'image')), 1::bigint, 'of a draft it is deleted');
+insert into storage.objects (bucket_id, name, metadata) values ('social-media', :'image', '{"mimetype": "image/jpeg", "size": 9}');
+select public.submit_social_post(:'i') is not null as submitted;
+select is(tests.changed(format($$delete from storage.objects where bucket_id = 'social-media' and name = %L$$, :'image')), 0::bigint, 'once it is submitted, it stays');
+select tests.act_as_superuser();
+select approval_status = 'pending' as pending from public.social_posts where id = :'i';
+update public.social_posts set approval_status = 'none', status = 'scheduled', scheduled_at = now() + interval '1 day' where id = :'i';
+select tests.act_as('mem', tests.org('ada'));
+select is(tests.changed(format($$delete from storage.objects where bucket_id = 'social-media' and name = %L$$, :'image')), 0::bigint, 'and while it is scheduled');
+update public.social_posts set text = 'Look here' where id = :'i';
+select is(tests.changed(format($$delete from storage.objects where bucket_id = 'social-media' and name = %L$$, :'image')), 1::bigint, 'until the post is a draft again');
+select tests.act_as('adm', tests.org('ada'));
+
 -- ---- the worker: the intent is committed once
 select public.schedule_social_post(:'p') is not null as scheduled;
 select tests.act_as_superuser();
