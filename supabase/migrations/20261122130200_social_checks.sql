@@ -179,16 +179,22 @@ end
 $$;
 comment on function private.social_problems(public.social_posts) is 'What the platform would refuse, as a list of {code, severity, message}; severity is error or warning.';
 
-create function private.social_cost(post public.social_posts) returns bigint
+create function private.social_alt_text_cost(post public.social_posts) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp
 return coalesce((
-  select sum(p.cost_microusd * case p.item
-    when 'alt_text' then (select count(*) from jsonb_array_elements(post.media) as m where coalesce(btrim(m.value ->> 'alt_text'), '') <> '')
-    else (
-      (p.item = 'post_with_link') = exists (select 1 from private.social_links(private.social_full_text(post.text, post.hashtags)))
-    )::integer
-  end)
-  from private.social_prices as p where p.platform = post.platform
+  select p.cost_microusd * (select count(*) from jsonb_array_elements(post.media) as m where coalesce(btrim(m.value ->> 'alt_text'), '') <> '')
+  from private.social_prices as p where p.platform = post.platform and p.item = 'alt_text'
+), 0);
+comment on function private.social_alt_text_cost(public.social_posts) is 'What the platform charges for the alternative texts of a post.';
+
+create function private.social_cost(post public.social_posts) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp
+return private.social_alt_text_cost(post) + coalesce((
+  select p.cost_microusd
+  from private.social_prices as p
+  where p.platform = post.platform and p.item = case
+    when exists (select 1 from private.social_links(private.social_full_text(post.text, post.hashtags))) then 'post_with_link' else 'post'
+  end
 ), 0);
 comment on function private.social_cost(public.social_posts) is 'What the platform charges for a post.';
 

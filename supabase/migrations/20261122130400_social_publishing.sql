@@ -159,6 +159,7 @@ declare
   post public.social_posts := private.social_lock(worker, job_id, attempt);
   publication private.social_publications;
   token jsonb;
+  alt_texts bigint := 0;
 begin
   select b.* into publication from private.social_publications as b where b.post_id = post.id for update;
   if post.id is null or post.status not in ('scheduled', 'publishing') then
@@ -198,12 +199,30 @@ begin
     perform private.social_fail(post, 'permanent', 'too_many_attempts', 'the workers were lost too often', null, null);
     return '{}'::jsonb;
   end if;
-  update public.social_posts as p set status = 'publishing', attempts = p.attempts + 1, error_code = null, error = null, publish_after = null
+  -- The platform charges alternative texts as they are sent, whatever becomes of the post.
+  if publication.post_id is null then
+    alt_texts := private.social_alt_text_cost(post);
+    if alt_texts > 0 then
+      begin
+        perform kijko.settle(
+          kijko.reserve(post.org_id, 'publish_cost_microusd', alt_texts, interval '1 day'), alt_texts, post.org_id, 'publish_cost_microusd'
+        );
+      exception when sqlstate 'KJ429' then
+        perform private.social_fail(post, 'permanent', 'quota_exceeded', 'the plan holds no more costs of publishing this month', null, null);
+        return '{}'::jsonb;
+      end;
+      perform private.topics_add_cost(
+        post.org_id, 'social_post', gen_random_uuid(), alt_texts, null, post.blog_post_id, post.id, post.platform || ', alternative texts', null
+      );
+    end if;
+  end if;
+  update public.social_posts as p set status = 'publishing', attempts = p.attempts + 1, error_code = null, error = null, publish_after = null,
+    cost_microusd = coalesce(publication.alt_texts_microusd, alt_texts)
   where p.id = post.id returning p.* into post;
-  insert into private.social_publications as b (post_id, organization) values (post.id, post.org_id)
+  insert into private.social_publications as b (post_id, organization, alt_texts_microusd) values (post.id, post.org_id, alt_texts)
   on conflict on constraint social_publications_pkey do update set check_after = null
   returning b.* into publication;
-  perform private.social_log(post, 'started');
+  perform private.social_log(post, 'started', cost => alt_texts);
   return private.social_describe(post, token, publication) || '{"action": "publish"}';
 end
 $$;
@@ -216,7 +235,7 @@ return jsonb_build_object(
   'post_id', post.id, 'org_id', post.org_id, 'platform', post.platform, 'text', private.social_full_text(post.text, post.hashtags),
   'media', (
     select coalesce(jsonb_agg(jsonb_build_object(
-      'path', m.path, 'alt_text', coalesce(m.alt_text, ''), 'content_type', coalesce(m.content_type, ''),
+      'path', m.path, 'alt_text', coalesce(btrim(m.alt_text), ''), 'content_type', coalesce(m.content_type, ''),
       'url', regexp_replace(private.connections_login_url(), '/auth/v1$', '') || '/storage/v1/object/public/social-media/' || m.path
     ) order by m.n), '[]')
     from private.social_media(post) as m

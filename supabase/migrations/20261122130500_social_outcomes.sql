@@ -18,7 +18,7 @@ begin
     -- Asked again, because the answer got lost. Whether there is still time is the worker's to know.
     return jsonb_build_object('started', publication.create_id = social_start_create.create_id);
   end if;
-  cost := private.social_cost(post);
+  cost := private.social_cost(post) - private.social_alt_text_cost(post);
   if cost > 0 then
     begin
       hold := kijko.reserve(post.org_id, 'publish_cost_microusd', cost, interval '1 day', social_start_create.create_id::text);
@@ -73,10 +73,10 @@ begin
       post.org_id, 'social_post', publication.create_id, publication.cost_microusd, null, post.blog_post_id, post.id, post.platform, null
     );
   end if;
-  return coalesce(publication.cost_microusd, 0);
+  return coalesce(publication.cost_microusd + publication.alt_texts_microusd, 0);
 end
 $$;
-comment on function private.social_settle(public.social_posts) is 'Ends the hold of a create call that the platform may charge, and returns the amount. Once: a second settlement does nothing.';
+comment on function private.social_settle(public.social_posts) is 'Ends the hold of a create call that the platform may charge, and returns what the post costs with its alternative texts. Once: a second settlement does nothing.';
 
 create function private.social_show(post public.social_posts, found_id text, url text, event text, http_status integer) returns public.social_posts
 language plpgsql volatile set search_path = pg_catalog, pg_temp

@@ -263,6 +263,39 @@ select is(
   'the log has each step'
 );
 
+-- ---- alternative texts, which X charges before there is a post
+select tests.act_as('adm', tests.org('ada'));
+insert into storage.objects (bucket_id, name, metadata)
+select 'social-media', tests.org('ada') || '/' || n || '.jpg', '{"mimetype": "image/jpeg", "size": 9}' from generate_series(1, 3) as n;
+select count(tests.write(name, 'twitter', :'x', 'Pictures ' || name)) from unnest('{a,b}'::text[]) as name;
+update public.social_posts as p set media = (
+  select jsonb_agg(jsonb_build_object('path', tests.org('ada') || '/' || n || '.jpg', 'alt_text', case n when 3 then ' ' else 'x' end) order by n) from generate_series(1, 3) as n
+) where p.text like 'Pictures %';
+select public.schedule_social_post(current_setting('tests.a')::uuid) is not null as scheduled;
+select tests.act_as_superuser();
+select tests.claim('a');
+select tests.act_as_sidecar();
+select is((select b #> '{media,2}' ->> 'alt_text' from tests.begin_post('a') as b), '', 'a blank one is none');
+select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 40000::bigint, 'they are charged before the first is sent');
+select tests.begin_post('a');
+select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 40000::bigint, 'once');
+select tests.act_as('adm', tests.org('ada'));
+select is((public.cancel_social_post(current_setting('tests.a')::uuid)).cost_microusd, 10000::bigint, 'also if the post is cancelled then');
+select tests.act_as_superuser();
+select is((select sum(c.cost_microusd) from public.content_costs as c where c.social_post_id = current_setting('tests.a')::uuid), 10000::numeric, 'and are in the report');
+select tests.end_post('a');
+select kijko.reserve(tests.org('ada'), 'publish_cost_microusd', u."limit" - u.used - 9999) is not null as held
+from kijko.usage(tests.org('ada')) as u where u.meter = 'publish_cost_microusd';
+select tests.act_as('adm', tests.org('ada'));
+select public.schedule_social_post(current_setting('tests.b')::uuid) is not null as scheduled;
+select tests.act_as_superuser();
+select tests.claim('b');
+select tests.act_as_sidecar();
+select is(tests.begin_post('b'), '{}', 'when the plan holds no more, none is sent');
+select is((tests.post('b')).error_code, 'quota_exceeded', 'and the post says why');
+select tests.act_as_superuser();
+select tests.end_post('b');
+
 -- ---- refusals
 select tests.act_as('adm', tests.org('ada'));
 select tests.write('r', 'linkedin', :'li', 'Refused') as r \gset
