@@ -39,7 +39,6 @@ export const CONTENT_FUNCTIONS = {
   'restore_post_revision(post_id,revision,from_revision)': { call: (w) => ({ post_id: w.post, revision: 1, from_revision: 1 }) },
   'compare_post_revisions(post_id,from_revision,to_revision)': { call: (w) => ({ post_id: w.post, from_revision: 1, to_revision: 1 }) },
   'delete_post(post_id)': { call: (w) => ({ post_id: w.post }) },
-  // Its topic has no sources of the matrix: who may ask is told so.
   'draft_post(post_id,revision,model,kind,instructions)': { call: (w) => ({ post_id: w.post, revision: 1, model: 'echo/echo' }) },
   'submit_post(post_id,revision,reason)': { call: (w) => ({ post_id: w.post, revision: 1 }) },
   'schedule_post(post_id,revision,publish_at)': {
@@ -47,10 +46,9 @@ export const CONTENT_FUNCTIONS = {
   },
   'publish_post(post_id,revision)': { call: (w) => ({ post_id: w.post, revision: 1 }) },
   'post_seo(post_id)': { call: (w) => ({ post_id: w.post }) },
-  // The post of the matrix is neither scheduled nor published: who may, is told so.
-  'unschedule_post(post_id)': { call: (w) => ({ post_id: w.post }) },
-  'unpublish_post(post_id)': { call: (w) => ({ post_id: w.post }) },
-  'blog_feed(org_slug,format,post_locale)': { call: () => ({ org_slug: 'no-such-organization' }) },
-  'published_posts(org_slug,post_locale,tag,before,n)': { call: () => ({ org_slug: 'no-such-organization' }) },
-  'published_post(org_slug,slug,locale)': { call: () => ({ org_slug: 'no-such-organization', slug: 'matrix' }) },
+  'unschedule_post(post_id)': { call: (w) => ({ post_id: w.scheduledPost }) },
+  'unpublish_post(post_id)': { call: (w) => ({ post_id: w.publishedPost }) },
+  'blog_feed(org_slug,format,post_locale)': { call: (w) => ({ org_slug: `matrix-${w.org}` }) },
+  'published_posts(org_slug,post_locale,tag,before,n)': { call: (w) => ({ org_slug: `matrix-${w.org}` }) },
+  'published_post(org_slug,slug,locale)': { call: (w) => ({ org_slug: `matrix-${w.org}`, slug: 'published' }) },
 };

@@ -46,6 +46,8 @@ const NAMES = [
   'topic',
   'source',
   'post',
+  'scheduledPost',
+  'publishedPost',
   'comment',
   'approval',
   'ownApproval',
@@ -212,12 +214,18 @@ export const fill = (t, { owner, colleague, invitee }) => [
     values (${t.source}, ${t.org}, ${t.topic}, 'https://example.com/matrix', ${owner})`,
   sql`insert into public.content_costs (org_id, source, source_id, topic_id, cost_microusd, created_by)
     values (${t.org}, 'draft', ${t.topic}, ${t.topic}, 1, ${owner})`,
-  sql`insert into public.blog_settings (org_id, created_by) values (${t.org}, ${owner})`,
-  sql`insert into public.blog_posts (id, org_id, content_group_id, title, slug, content_markdown, content_html, content_html_hash, status, created_by)
-    values (${t.post}, ${t.org}, ${t.post}, 'Matrix', 'matrix', 'x', '<p>x</p>', private.topics_hash('x'), 'ready', ${owner})`,
+  sql`insert into public.blog_settings (org_id, site_url, created_by) values (${t.org}, 'https://blog.example.com', ${owner})`,
+  sql`insert into public.blog_posts (id, org_id, topic_id, content_group_id, title, slug, content_markdown, content_html, content_html_hash, status,
+      scheduled_at, published_revision, published_at, created_by)
+    select p.id, ${t.org}, ${t.topic}, p.id, 'Matrix', p.slug, 'x', '<p>x</p>', private.topics_hash('x'), p.status,
+      case p.status when 'scheduled' then now() + interval '1 day' end, case p.status when 'published' then 1 end,
+      case p.status when 'published' then now() - interval '1 day' end, ${owner}
+    from (values (${t.post}::uuid, 'matrix', 'ready'), (${t.scheduledPost}, 'later', 'scheduled'), (${t.publishedPost}, 'published', 'published'))
+      as p (id, slug, status)`,
   sql`insert into public.blog_post_revisions (org_id, post_id, revision, fields, content_markdown, content_html, created_by)
-    select p.org_id, p.id, 1, private.blog_fields(p), p.content_markdown, p.content_html, p.created_by from public.blog_posts as p where p.id = ${t.post}`,
-  sql`insert into public.blog_post_slugs (org_id, post_id, locale, slug, created_by) values (${t.org}, ${t.post}, 'en', 'matrix', ${owner})`,
+    select p.org_id, p.id, 1, private.blog_fields(p), p.content_markdown, p.content_html, p.created_by from public.blog_posts as p where p.org_id = ${t.org}`,
+  sql`insert into public.blog_post_slugs (org_id, post_id, locale, slug, created_by)
+    select p.org_id, p.id, 'en', p.slug, p.created_by from public.blog_posts as p where p.org_id = ${t.org}`,
   sql`insert into public.blog_comments (id, org_id, post_id, body, created_by) values (${t.comment}, ${t.org}, ${t.post}, 'Matrix', ${owner})`,
   sql`insert into public.blog_drafts (org_id, post_id, kind, model, base_revision, status, finished_at, created_by)
     values (${t.org}, ${t.post}, 'draft', 'echo/echo', 1, 'failed', now(), ${owner})`,

@@ -60,7 +60,7 @@ const organization = (people, org, members) => {
   const names = Object.keys(members);
   const owner = people[names[0]].id;
   return [
-    sql`insert into public.organizations (id, name, created_by) values (${org}, 'Matrix', ${owner})`,
+    sql`insert into public.organizations (id, name, slug, created_by) values (${org}, 'Matrix', 'matrix-' || ${org}::text, ${owner})`,
     // A plan without limits: the number of members, rows and requests is not the subject here.
     sql`update public.subscriptions set plan = 'ENTERPRISE' where org_id = ${org}`,
     sql`insert into public.memberships (org_id, user_id, role, created_by)
