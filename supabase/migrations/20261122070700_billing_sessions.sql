@@ -164,11 +164,15 @@ begin
     join public.stripe_checkouts as k on k.id = s.id and k.livemode = s.livemode
     join private.stripe_entitlements as e on e.id = k.subscription_id and e.livemode = k.livemode
     where s.state = 'complete' and s.created_at > clock_timestamp() - interval '35 days' and e.running and e.org_id = s.organization_id
-      -- The one that gives the plan stays, or else the earlier one.
+      -- The one that gives the plan stays, or else the earlier one; of one second, one that was not bought here, as nothing cancels it.
       and exists (
         select from private.stripe_entitlements as first
         where first.org_id = e.org_id and first.livemode = e.livemode and first.running and first.id <> e.id
-          and (not first.live, first.created_at, first.id collate "C") < (not e.live, e.created_at, e.id collate "C")
+          and (not first.live, first.created_at, exists (
+            select from public.stripe_checkouts as fk
+            join private.billing_sessions as fs on fs.id = fk.id and fs.livemode = fk.livemode
+            where fk.subscription_id = first.id and fk.livemode = first.livemode and fs.state = 'complete'
+          ), first.id collate "C") < (not e.live, e.created_at, true, e.id collate "C")
       )
     order by s.created_at limit max_sessions
   loop
