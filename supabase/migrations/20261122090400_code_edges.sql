@@ -78,24 +78,28 @@ returns table (
   source_path text, source_symbol text, kind text, name text, target_path text, target_symbol text, resolution text, line integer
 )
 language sql stable set search_path = pg_catalog, pg_temp
+-- What is joined has no statistics. Only a hash join uses all columns of a join, and takes no square of the time.
+set enable_nestloop = off set enable_mergejoin = off set jit = off
 as $$
-  with refs as materialized (
-    select t.path, t.blob_id, private.code_language_family(b.language) as family, r.symbol, r.name, r.kind, min(r.line) as line,
-      private.code_last_part(r.qualifier) as qualifier, row_number() over () as n
+  with files as materialized (
+    select t.path, t.blob_id, private.code_language_family(b.language) as family, private.code_stem(t.path) as stem,
+      substring(t.path from '([^/]+)/[^/]+$') as folder
     from private.code_tree_entries as t
     join private.code_blobs as b on b.organization = t.organization and b.id = t.blob_id
-    join private.code_references as r on r.organization = t.organization and r.blob_id = t.blob_id
-    where t.organization = org and t.branch_id = branch
-      and (paths is null or t.path = any (paths) or r.name = any (names))
-    group by t.path, t.blob_id, 3, r.symbol, r.name, r.kind, private.code_last_part(r.qualifier)
+    where t.organization = org and t.branch_id = branch and b.language is not null
+  ), refs as materialized (
+    select t.path, t.blob_id, t.family, r.symbol, r.name, r.kind, min(r.line) as line,
+      private.code_last_part(r.qualifier) as qualifier, row_number() over () as n
+    from files as t
+    join private.code_references as r on r.organization = org and r.blob_id = t.blob_id
+    where paths is null or t.path = any (paths) or r.name = any (names)
+    group by t.path, t.blob_id, t.family, r.symbol, r.name, r.kind, private.code_last_part(r.qualifier)
   ), definitions as materialized (
     select d.*, row_number() over () as n, count(*) over (partition by d.family, d.name) as namesakes
     from (
-      select distinct t.path, s.name, private.code_language_family(b.language) as family, p.name as parent, private.code_stem(t.path) as stem,
-        substring(t.path from '([^/]+)/[^/]+$') as folder, concat_ws('.', p.name, s.name) as symbol
+      select distinct t.path, s.name, t.family, p.name as parent, t.stem, t.folder, concat_ws('.', p.name, s.name) as symbol
       from private.code_symbols as s
-      join private.code_tree_entries as t on t.organization = s.organization and t.blob_id = s.blob_id and t.branch_id = branch
-      join private.code_blobs as b on b.organization = s.organization and b.id = s.blob_id
+      join files as t on t.blob_id = s.blob_id
       left join private.code_symbols as p on p.organization = s.organization and p.blob_id = s.blob_id and p.ordinal = s.parent
       where s.organization = org and (paths is null or s.name in (select distinct r.name from refs as r))
         and s.kind not in ('variable', 'field', 'property')
@@ -109,29 +113,35 @@ as $$
     ) as v
     where v.namesakes <= 20
   ), imported as materialized (
-    select i.blob_id, k.by_name, k.name, (array_agg(distinct private.code_stem(i.module)))[:20] as modules
-    from private.code_imports as i
-    cross join lateral (
-      values (true, i.name), (true, i.alias), (false, i.name), (false, i.alias), (false, private.code_stem(i.module))
-    ) as k (by_name, name)
-    where i.organization = org and i.blob_id in (select r.blob_id from refs as r) and k.name is not null
-      and private.code_stem(i.module) is not null
+    select i.blob_id, k.by_name, k.name, (array_agg(distinct i.stem))[:20] as modules
+    from (
+      select v.blob_id, v.name, v.alias, private.code_stem(v.module) as stem
+      from private.code_imports as v
+      where v.organization = org and v.blob_id in (select r.blob_id from refs as r)
+      offset 0
+    ) as i
+    cross join lateral (values (true, i.name), (true, i.alias), (false, i.name), (false, i.alias), (false, i.stem)) as k (by_name, name)
+    where k.name is not null and i.stem is not null
     group by i.blob_id, k.by_name, k.name
   ), hinted as materialized (
     select r.*, coalesce(n.modules, '{}') || coalesce(q.modules, '{}') as modules
     from refs as r
     left join imported as n on n.blob_id = r.blob_id and n.by_name and n.name = r.name
     left join imported as q on q.blob_id = r.blob_id and not q.by_name and q.name = r.qualifier
+  ), asked as materialized (
+    select h.n, h.name, h.family, u.label
+    from hinted as h
+    cross join lateral (select unnest(h.modules || array[h.qualifier, '/' || h.path]) as label group by 1) as u
+    where u.label is not null
   ), pairs as (
     select h.n as reference, d.n as definition
     from hinted as h
     join definitions as d on d.name = h.name and d.family = h.family
     where d.namesakes <= 20
     union
-    select h.n, l.n
-    from hinted as h
-    cross join lateral unnest(h.modules || array[h.qualifier, '/' || h.path]) as u (label)
-    join labels as l on l.name = h.name and l.family = h.family and l.label = u.label
+    select a.n, l.n
+    from asked as a
+    join labels as l on l.name = a.name and l.family = a.family and l.label = a.label
   ), resolved as (
     select h.*, d.path as target_path, d.symbol as target_symbol, d.namesakes,
       case
