@@ -232,14 +232,18 @@ begin
     set phase = 'waiting', error_code = substring(new.error_code for 100), error = substring(new.error for 1000)
     where i.id = indexing.id and i.status = 'running';
   else
-    perform private.code_end(indexing, case new.status when 'dead' then 'failed' else 'cancelled' end, coalesce(new.error_code, new.status), new.error);
+    -- One that succeeds in the queue without a commit has indexed nothing.
+    perform private.code_end(
+      indexing, case when new.status in ('dead', 'succeeded') then 'failed' else 'cancelled' end,
+      case new.status when 'succeeded' then 'internal' else coalesce(new.error_code, new.status) end, new.error
+    );
   end if;
   return null;
 end
 $$;
 comment on function private.code_sync_status() is 'Trigger: an indexing job fails and is cancelled with its job, also when an expired lease ends the job. Runs as postgres inside the job functions.';
 create trigger jobs_code after update of status on public.jobs
-  for each row when (old.status <> new.status and new.status in ('queued', 'dead', 'cancelled') and new.kind = 'code.index')
+  for each row when (old.status <> new.status and new.status in ('queued', 'dead', 'cancelled', 'succeeded') and new.kind = 'code.index')
   execute function private.code_sync_status();
 
 -- ----------------------------------------------------------------------------

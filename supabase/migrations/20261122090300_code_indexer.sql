@@ -58,6 +58,7 @@ declare
   branch public.repository_branches;
   limits private.code_limits;
   older public.indexing_jobs;
+  older_job uuid;
   stored bigint;
   access jsonb;
   queue_job public.jobs;
@@ -70,6 +71,12 @@ begin
     end if;
     return null;
   end if;
+  -- Jobs of the queue come before the repository. A member who cancels the older one may hold it; then that one ends by itself.
+  select q.id into older_job
+  from public.indexing_jobs as i join public.jobs as q on q.id = i.queue_job_id
+  where i.org_id = indexing.org_id and i.repository_id = indexing.repository_id and i.branch = indexing.branch and i.status = 'running'
+    and i.id <> indexing.id
+  for update of q skip locked;
   select r.* into repository from public.repositories as r where r.id = indexing.repository_id for no key update;
   -- An older one that waits to try again has lost: this one reads a commit that is as new.
   select i.* into older from public.indexing_jobs as i
@@ -77,7 +84,7 @@ begin
   for no key update;
   if older.id is not null then
     perform private.code_end(older, 'superseded');
-    perform private.jobs_cancel(older.queue_job_id);
+    perform private.jobs_cancel(older_job) where older_job = older.queue_job_id;
   end if;
   if repository.connection_id is not null then
     access := private.connections_use(indexing.org_id, repository.connection_id);

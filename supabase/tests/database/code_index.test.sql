@@ -1,7 +1,7 @@
 -- What keeps the index of a repository right: its limits, changes of the repository while a job runs, and pushes that come late.
 begin;
 \ir 000_helpers.sql
-select plan(34);
+select plan(35);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 select tests.act_as('ada');
@@ -108,6 +108,10 @@ select tests.stages(:'job', false, 'd', 'd');
 select tests.refuses(format($$select tests.commits(%L, '4')$$, :'job'), 'conflict', 'nor a difference to a branch that is gone');
 update public.indexing_jobs set base_commit_sha = null where queue_job_id = :'job';
 select is(tests.commits(:'job', '4'), 'succeeded', 'a whole one is');
+
+select tests.begins(:'app') as job \gset
+select private.jobs_complete('w', jsonb_build_array(jsonb_build_object('id', :'job', 'attempt', 1, 'result', '{}'::jsonb)));
+select is((select status from tests.jobs where queue_job_id = :'job'), 'failed', 'a job that ends in the queue without a commit has failed');
 
 -- ---- other branches
 select tests.begins(:'app', 'next') as job \gset
