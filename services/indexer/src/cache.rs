@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -23,6 +23,7 @@ use crate::fetch::is_oid;
 const MAX_PACKS: usize = 30;
 /// What is being fetched. A killed process may leave it.
 const INCOMING: &str = "incoming.pack";
+const HOUR: Duration = Duration::from_secs(3_600);
 /// Changed by each use.
 const USED: &str = "used";
 
@@ -31,6 +32,8 @@ const USED: &str = "used";
 pub struct Cache {
     dir: PathBuf,
     max_bytes: u64,
+    max_age: Duration,
+    trimmed: Mutex<Option<Instant>>,
     in_use: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     _lock: File,
 }
@@ -44,7 +47,7 @@ pub struct Folder {
 
 impl Cache {
     /// Takes the folder for this process alone.
-    pub fn open(dir: &Path, max_bytes: u64) -> io::Result<Self> {
+    pub fn open(dir: &Path, max_bytes: u64, max_age: Duration) -> io::Result<Self> {
         private().recursive(true).create(dir)?;
         let lock = OpenOptions::new()
             .create(true)
@@ -60,6 +63,8 @@ impl Cache {
         Ok(Self {
             dir: dir.to_owned(),
             max_bytes,
+            max_age,
+            trimmed: Mutex::default(),
             in_use: Mutex::default(),
             _lock: lock,
         })
@@ -84,8 +89,19 @@ impl Cache {
         Ok(folder)
     }
 
-    /// Bytes of all folders, after those that were not used for longest have made room.
+    /// Trims it, unless that was done in the last hour: also an indexer without jobs deletes old folders.
+    pub fn trim_hourly(&self) -> io::Result<()> {
+        let due = |at: &Option<Instant>| at.is_none_or(|at| at.elapsed() >= HOUR);
+        if due(&self.trimmed.lock().unwrap_or_else(PoisonError::into_inner)) {
+            self.trim()?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of all folders, after those that are too old are deleted, and those that were not used for longest have made room.
     pub fn trim(&self) -> io::Result<u64> {
+        *self.trimmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        let now = SystemTime::now();
         let mut folders = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -98,8 +114,9 @@ impl Cache {
         }
         folders.sort();
         let mut total = folders.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
-        for (_, bytes, path) in folders {
-            if total <= self.max_bytes {
+        for (used, bytes, path) in folders {
+            let age = now.duration_since(used).unwrap_or_default();
+            if total <= self.max_bytes && age < self.max_age {
                 break;
             }
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -220,12 +237,13 @@ mod tests {
     use super::*;
 
     const URL: &str = "https://github.com/a/b.git";
+    const DAY: Duration = Duration::from_secs(86_400);
 
     #[tokio::test]
     async fn a_folder_is_used_by_one_job_and_by_one_process() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(dir.path(), 1_000).unwrap();
-        assert!(Cache::open(dir.path(), 1_000).is_err());
+        let cache = Cache::open(dir.path(), 1_000, DAY).unwrap();
+        assert!(Cache::open(dir.path(), 1_000, DAY).is_err());
         let id = Uuid::from_u128(1);
         let folder = cache.enter(id, URL).await.unwrap();
         let mut second = std::pin::pin!(cache.enter(id, URL));
@@ -238,7 +256,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_not_used_for_longest_makes_room_and_what_is_used_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(dir.path(), 1_500).unwrap();
+        let cache = Cache::open(dir.path(), 1_500, DAY).unwrap();
         for n in [1, 2] {
             let folder = cache.enter(Uuid::from_u128(n), URL).await.unwrap();
             fs::write(folder.path().join("a.pack"), [0; 1_000]).unwrap();
@@ -259,9 +277,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_not_used_for_days_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path(), 1 << 20, DAY).unwrap();
+        for (n, age) in [(1, 3 * DAY), (2, DAY / 2)] {
+            let folder = cache.enter(Uuid::from_u128(n), URL).await.unwrap();
+            let used = File::options().write(true).open(folder.path().join(USED));
+            used.unwrap().set_modified(SystemTime::now() - age).unwrap();
+        }
+        cache.trim_hourly().unwrap();
+        let left = fs::read_dir(dir.path()).unwrap();
+        let left: Vec<_> = left
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.contains('-'))
+            .collect();
+        assert_eq!(left.len(), 1);
+        assert!(left[0].starts_with(&Uuid::from_u128(2).to_string()));
+    }
+
+    #[tokio::test]
     async fn what_a_killed_process_leaves_is_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(dir.path(), 1_000).unwrap();
+        let cache = Cache::open(dir.path(), 1_000, DAY).unwrap();
         let id = Uuid::from_u128(1);
         let folder = cache.enter(id, URL).await.unwrap();
         fs::write(folder.incoming().1, b"half").unwrap();

@@ -14,6 +14,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// Bytes of all packs together; the least recently used ones make room.
     pub cache_bytes: u64,
+    /// Packs that were not used for so long are deleted.
+    pub cache_age: Duration,
     /// Bytes of one pack, whatever a plan allows.
     pub pack_bytes: u64,
     /// Memory of the child of one job.
@@ -40,6 +42,9 @@ impl Config {
         Self {
             dir: dir.unwrap_or_default().into(),
             cache_bytes: mib(env.number("KIJKO_INDEXER_CACHE_MIB", 4_096, 16..=1 << 30)),
+            cache_age: Duration::from_secs(
+                86_400 * env.number("KIJKO_INDEXER_CACHE_DAYS", 7, 1..=365),
+            ),
             pack_bytes: mib(env.number("KIJKO_INDEXER_PACK_MIB", 1_024, 1..=65_536)),
             child_memory_bytes: mib(env.number("KIJKO_INDEXER_MEMORY_MIB", 512, 64..=65_536)),
             idle: env.seconds("KIJKO_INDEXER_IDLE_SECONDS", 60, 1..=600),
@@ -86,6 +91,7 @@ mod tests {
     fn each_bad_setting_is_named() {
         for (name, value) in [
             ("KIJKO_INDEXER_CACHE_MIB", "1"),
+            ("KIJKO_INDEXER_CACHE_DAYS", "0"),
             ("KIJKO_INDEXER_PACK_MIB", "0"),
             ("KIJKO_INDEXER_MEMORY_MIB", "63"),
             ("KIJKO_INDEXER_IDLE_SECONDS", "0"),

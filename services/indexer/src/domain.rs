@@ -21,7 +21,11 @@ pub fn from_env(env: &mut Reader<'_>) -> Setup {
 
 fn domain(context: &Context, config: Config) -> Result<Domain, SetupError> {
     let series = Arc::new(IndexerSeries::default());
-    let cache = Arc::new(Cache::open(&config.dir, config.cache_bytes)?);
+    let cache = Arc::new(Cache::open(
+        &config.dir,
+        config.cache_bytes,
+        config.cache_age,
+    )?);
     let guard = Guard::new(config.allowed.clone());
     let fetcher = Fetcher::new(guard, config.mirrors.clone(), config.idle)?;
     let mut jobs = Registry::default();
@@ -51,7 +55,11 @@ impl Check for CacheCheck {
     fn look(&self, _: bool) -> BoxFuture<'_, Report> {
         Box::pin(async {
             let cache = self.0.clone();
-            let probed = tokio::task::spawn_blocking(move || cache.probe()).await;
+            let probed = tokio::task::spawn_blocking(move || {
+                cache.trim_hourly()?;
+                cache.probe()
+            })
+            .await;
             Report::new(match probed {
                 Ok(Ok(())) => Status::Ok,
                 Ok(Err(error)) => {

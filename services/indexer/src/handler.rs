@@ -165,6 +165,10 @@ impl Index {
                 );
                 self.series.cache_resets.inc();
                 folder.clear().map_err(internal)?;
+                // Forgets what the first pass has staged: the branch may have moved between the two.
+                let Some(task) = &attempt.begin().await? else {
+                    return Err(HandlerError::Superseded);
+                };
                 self.index_in(&folder, attempt, task)
                     .await
                     .map_err(|problem| problem.reported(&self.series))

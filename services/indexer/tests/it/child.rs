@@ -33,7 +33,7 @@ pub struct Place {
 
 pub async fn place() -> Place {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), 1 << 30).unwrap();
+    let cache = Cache::open(dir.path(), 1 << 30, Duration::from_secs(86_400)).unwrap();
     let folder = cache
         .enter(Uuid::from_u128(1), "https://example.com/a.git")
         .await
