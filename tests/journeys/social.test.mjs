@@ -158,7 +158,8 @@ describe('social posts', () => {
 
   test('roles: members write and submit, admins approve and schedule, viewers read, others see nothing', async () => {
     const account = fake.account('linkedin');
-    const post = await write(member, 'linkedin', await connect(team.orgId, account));
+    const picture = await image(member.client, team.orgId);
+    const post = await write(member, 'linkedin', await connect(team.orgId, account), { media: [picture] });
     await refused(member.client.rpc('schedule_social_post', { post_id: post.id }), 403, 'permission_denied');
     await refused(team.viewer.client.from('social_posts').insert({ org_id: team.orgId, platform: 'twitter' }), 403, '42501');
     assert.equal((await ok(team.viewer.client.from('social_posts').select('id').eq('id', post.id))).length, 1);
@@ -174,7 +175,10 @@ describe('social posts', () => {
     assert.equal(new Date(scheduled.scheduled_at).toISOString(), '2027-07-01T07:00:00.000Z');
     const [entry] = await ok(admin.client.rpc('social_calendar', { first_day: '2027-07-01', last_day: '2027-07-01' }));
     assert.deepEqual([entry.post_id, entry.local_time, entry.conflicts_with], [post.id, '2027-07-01T09:00:00', []]);
-    // Who only writes does not change what is published.
+    // Who only writes does not change what is published, nor its image.
+    const images = member.client.storage.from('social-media');
+    assert.deepEqual((await images.remove([picture.path])).data, []);
+    assert.ok((await images.upload(picture.path, Buffer.from('other'), { contentType: 'image/jpeg', upsert: true })).error);
     const edited = await ok(
       member.client.from('social_posts').update({ text: 'Other' }).eq('id', post.id).eq('revision', post.revision).select().single(),
     );
