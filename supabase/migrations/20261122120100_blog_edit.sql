@@ -355,9 +355,15 @@ begin
   if post.published_revision is not null and public.can(post.org_id, 'content:publish') is not true then
     perform kijko.fail('permission_denied', 'a published post: requires the permission content:publish');
   end if;
+  -- What a model has been asked is paid, and a cost is recorded by its draft.
+  perform private.blog_record_costs(d) from public.blog_drafts as d where d.org_id = post.org_id and d.post_id = post.id and d.costs_pending;
+  perform 1 from public.blog_drafts as d where d.org_id = post.org_id and d.post_id = post.id and d.costs_pending;
+  if found then
+    perform kijko.fail('conflict', 'a model is writing a draft of the post', 'Delete the post when the draft has ended.');
+  end if;
   perform private.blog_withdraw_approval(post);
   delete from public.blog_posts as p where p.id = post.id;
 end
 $$;
-comment on function public.delete_post(uuid) is 'Deletes a post with its revisions, comments and images. Requires content:write, and content:publish for one that is published. Definer: users do not write the table.';
+comment on function public.delete_post(uuid) is 'Deletes a post with its revisions, comments and drafts. Requires content:write, and content:publish for one that is published. Fails with conflict while a model writes a draft of it, until its cost is known. Definer: users do not write the table.';
 grant execute on function public.delete_post(uuid) to authenticated;

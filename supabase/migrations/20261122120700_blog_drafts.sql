@@ -181,7 +181,7 @@ declare
   reserved jsonb;
   code text;
   problem text;
-  failed text;
+  most integer;
 begin
   if draft.id is null or draft.status not in ('queued', 'running') then
     return null;
@@ -195,13 +195,15 @@ begin
   ) then
     return jsonb_build_object('refused', 'permission_denied', 'message', 'who asked for it may not any more');
   end if;
-  request := jsonb_build_object(
-    'model', draft.model, 'messages', private.blog_draft_messages(draft, post), 'max_tokens', case draft.kind when 'outline' then 1500 else 6000 end
-  );
+  request := jsonb_build_object('model', draft.model, 'messages', private.blog_draft_messages(draft, post));
   if request -> 'messages' = 'null' or request #>> '{messages,1,content}' is null then
     return jsonb_build_object('refused', 'conflict', 'message', 'the topic of the post has no sources');
   end if;
   begin
+    most := (private.llm_find_route(
+      draft.org_id, draft.model, (select s.routes_only from public.llm_settings as s where s.org_id = draft.org_id)
+    )).max_output_tokens;
+    request := request || jsonb_build_object('max_tokens', least(case draft.kind when 'outline' then 1500 else 6000 end, most));
     reserved := private.llm_reserve_call(draft.org_id, draft.created_by, draft.created_by_key, jsonb_build_object(
       'kind', 'chat', 'model', draft.model,
       -- No vendor's tokens are shorter than two bytes on the average of a text, as the gateway counts them.
@@ -209,12 +211,13 @@ begin
       'trace_id', replace(draft.id::text, '-', '')
     ));
   exception when others then
-    if sqlstate !~ '^KJ' then
+    get stacked diagnostics problem = pg_exception_detail;
+    code := split_part(sqlerrm, ':', 1);
+    -- Refusals with a code of the API are for the organization. Any other failure is ours: the job is tried again.
+    if not exists (select from kijko.error_codes as c where c.code = split_part(sqlerrm, ':', 1) and c.http_status < 500) then
       raise;
     end if;
-    get stacked diagnostics problem = pg_exception_detail, failed = returned_sqlstate;
-    select e.code into code from kijko.error_codes as e where e.sqlstate = failed limit 1;
-    return jsonb_build_object('refused', coalesce(code, 'refused'), 'message', coalesce(nullif(problem, ''), sqlerrm));
+    return jsonb_build_object('refused', code, 'message', coalesce(nullif(problem, ''), sqlerrm));
   end;
   update public.blog_drafts as d
   set status = 'running', call_ids = d.call_ids || (reserved ->> 'call_id')::uuid, costs_pending = true
@@ -287,7 +290,7 @@ begin
   end if;
   select p.* into post from public.blog_posts as p where p.id = draft.post_id;
   if draft.status in ('queued', 'running') and coalesce(result ->> 'text', '') ~ '[^[:space:]]' then
-    select c.content, c.citations into cited from private.blog_cite(post, left(result ->> 'text', 60000)) as c;
+    select c.content, c.citations into cited from private.blog_cite(post, left(result ->> 'text', 50000)) as c;
     if draft.kind = 'draft' and post.revision = draft.base_revision and post.status <> 'scheduled' then
       changed := post;
       changed.content_markdown := cited.content;

@@ -79,6 +79,9 @@ select is(tests.finish('{"text": "theirs"}'), true, 'an answer that comes late')
 select is((select p.content_markdown from public.blog_posts as p where p.id = :'post'), 'mine', 'overwrites nothing');
 select is((select (d.status, d.applied_revision, d.content_markdown)::text from public.blog_drafts as d where d.base_revision = 2) ~ 'succeeded,,', true, 'and is kept beside it');
 select is((select count(*) from public.blog_drafts as d where d.costs_pending), 1::bigint, 'a call that is not settled is pending');
+select tests.act_as('mem', tests.org('ada'));
+select tests.refuses(format('select public.delete_post(%L)', :'post'), 'conflict', 'a post whose cost is not known is not deleted');
+select tests.act_as_superuser();
 select tests.settle();
 update public.blog_drafts set updated_at = kijko.now();
 select set_config('session_replication_role', 'replica', true) is not null as quiet \gset
@@ -87,6 +90,21 @@ select set_config('session_replication_role', 'origin', true) is not null as lou
 select is(private.blog_maintain_drafts(), 0, 'maintenance');
 select is((select count(*) from public.blog_drafts as d where d.costs_pending), 0::bigint, 'records it once it is');
 select is((select count(*) from public.content_costs as c where c.org_id = tests.org('ada')), 2::bigint, 'each call once');
+
+-- ---- a route that answers with less
+select tests.act_as('ada', tests.org('ada'));
+insert into public.llm_routes (name, targets, max_output_tokens) values ('short', '{echo/a}', 500);
+select tests.act_as('mem', tests.org('ada'));
+select id as brief from public.create_post('Brief', '{"content_markdown": "old"}', :'topic') \gset
+select status as asked from public.draft_post(:'brief', 1, 'short') \gset
+select tests.act_as_superuser();
+select is(tests.start() #>> '{request,max_tokens}', '500', 'is asked for no more than that');
+select private.llm_settle(c.call_id, '{"status": "succeeded", "prompt_tokens": 10, "completion_tokens": 5}') from private.llm_open_calls as c \gset
+select tests.act_as('mem', tests.org('ada'));
+select public.delete_post(:'brief');
+select tests.act_as_superuser();
+select is((select count(*) from public.content_costs as c where c.blog_post_id = :'brief'), 1::bigint, 'a post that is deleted has cost what its drafts have');
+select is(tests.finish('{"text": "late"}'), true, 'and the job of one ends');
 
 -- ---- what cannot be
 select tests.act_as('mem', tests.org('ada'));

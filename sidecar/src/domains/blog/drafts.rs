@@ -69,6 +69,15 @@ impl Handler for DraftHandler {
         job: &Job,
         result: &Value,
     ) -> Result<bool, DbError> {
-        self.store.finish_draft(queue, job, result).await
+        match self.store.finish_draft(queue, job, result).await {
+            // It is paid, and another call would be paid, too: the draft ends all the same.
+            Err(error) if error.is_about_the_data() => {
+                tracing::warn!(%error, "what a model has written cannot be stored");
+                let message = "what the model has written cannot be stored";
+                let failed = json!({ "failed": "document_invalid", "message": message });
+                self.store.finish_draft(queue, job, &failed).await
+            }
+            recorded => recorded,
+        }
     }
 }
