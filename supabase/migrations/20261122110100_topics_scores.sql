@@ -149,7 +149,8 @@ begin
     perform kijko.fail('permission_denied', format('requires the permission %s', topics_require.permission));
   end if;
   if for_change then
-    perform 1 from public.organizations as o where o.id = topic.org_id for key share;
+    -- As the count of rows locks it when a source is added, but before the topic: a run of a discovery locks both, too.
+    perform 1 from public.organizations as o where o.id = topic.org_id for no key update;
     select t.* into topic from public.topics as t where t.id = topics_require.topic_id for update;
     if topic.id is null then
       perform kijko.fail('not_found', 'no such topic');

@@ -2,6 +2,18 @@
 -- Topics: sources are added once, by members, imports and collectors.
 -- ============================================================================
 
+create function private.topics_lock_organization() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform 1 from public.organizations as o where o.id = new.org_id for no key update;
+  return new;
+end
+$$;
+comment on function private.topics_lock_organization() is 'Trigger: a source locks its organization, whose rows are counted, before its topic: whoever locked the topic first would wait for the other in a circle. Definer: members do not lock organizations.';
+create trigger research_sources_lock before insert on public.research_sources
+  for each row execute function private.topics_lock_organization();
+
 -- Collectors call this for what they have found, as often as they like.
 create function private.topics_add_source(
   org uuid, topic_id uuid, url text, title text default '', excerpt text default '', language text default null,
@@ -168,7 +180,8 @@ begin
     perform kijko.fail('invalid_input', 'document: an object of at most 4 MiB');
   end if;
   perform private.limit_rate('topics_import:' || org, 600, interval '1 minute', 'an organization imports at most %s files a minute');
-  perform 1 from public.organizations as o where o.id = org for key share;
+  -- Before its topic, as everywhere.
+  perform 1 from public.organizations as o where o.id = org for no key update;
   begin
     report := private.topics_import(org, document);
     if dry_run then

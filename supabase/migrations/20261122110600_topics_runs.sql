@@ -237,6 +237,11 @@ as $$
 declare
   run constant uuid := private.topics_run_of(job);
 begin
+  -- A cost has a foreign key to the organization, which its deletion locks first.
+  perform 1 from public.organizations as o where o.id = job.org_id for key share skip locked;
+  if not found then
+    return not exists (select 1 from public.organizations as o where o.id = job.org_id);
+  end if;
   -- The discovery first, as everywhere.
   perform 1 from public.discoveries as d
   where d.org_id = job.org_id and d.id = (select r.discovery_id from public.discovery_runs as r where r.org_id = job.org_id and r.id = run)
@@ -247,12 +252,13 @@ begin
   return found or not exists (select 1 from public.discovery_runs as r where r.org_id = job.org_id and r.id = run);
 end
 $$;
-comment on function private.topics_lock_of_job(public.jobs) is 'Locks the discovery and the run of a locked job, without waiting; false when another transaction holds it. Called by jobs_lock_dependents().';
+comment on function private.topics_lock_of_job(public.jobs) is 'Locks the organization, the discovery and the run of a locked job, without waiting; false when another transaction holds it. Called by jobs_lock_dependents().';
 insert into private.job_dependents (family, lock_function) values ('topic_discovery', 'topics_lock_of_job');
 
 create function private.topics_lock_discovery(job_id uuid) returns public.discoveries
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
+  select 1 from public.organizations as o where o.id = (select j.org_id from public.jobs as j where j.id = topics_lock_discovery.job_id) for no key update;
   select d.* from public.discoveries as d
   where (d.org_id, d.id) = (
     select r.org_id, r.discovery_id
@@ -261,7 +267,7 @@ as $$
   )
   for no key update
 $$;
-comment on function private.topics_lock_discovery(uuid) is 'Locks the discovery that a job is for; nothing if it was deleted. Nullable: result.';
+comment on function private.topics_lock_discovery(uuid) is 'Locks the organization of a job, whose rows are counted, and then the discovery that the job is for; nothing if it was deleted. Nullable: result.';
 
 create function private.topics_sync_run() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -290,7 +296,7 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-  -- The discovery is locked before its job and its run, in this order everywhere.
+  -- The organization and the discovery are locked before the job and the run, in this order everywhere.
   discovery constant public.discoveries := private.topics_lock_discovery(job_id);
   job constant public.jobs := private.jobs_lock_leased(worker, job_id, attempt);
   run public.discovery_runs;
