@@ -228,3 +228,32 @@ select private.describe_data('private.discovery_holds', '{
   "organization, run_id, attempt, worker, search_microusd, model, holds, held, attributes": {"purpose": "holds what a search can cost until it is settled", "export": "none"}
 }');
 alter table private.discovery_holds enable row level security;
+
+-- A vendor's search is paid by the budget of calls of models, and answered by a model.
+create function private.topics_may_search(org uuid, collector text) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select public.can(org, 'llm:call') is true
+    or not exists (select from private.collector_prices as p where p.collector = topics_may_search.collector)
+$$;
+comment on function private.topics_may_search(uuid, text) is 'Whether the caller may have a collector search: one that charges needs llm:call.';
+
+create function private.topics_check_collector() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (kijko.actor()).kind in ('none', 'service') or private.topics_may_search(new.org_id, new.collector) then
+    return new;
+  end if;
+  perform kijko.fail('permission_denied', format('%s charges for searches: requires the permission llm:call', new.collector));
+  return null;
+end
+$$;
+comment on function private.topics_check_collector() is 'Trigger: who may not call models has no search run that a vendor charges for, but may stop one. Definer: users do not read prices.';
+create trigger discoveries_collector before insert on public.discoveries for each row execute function private.topics_check_collector();
+create trigger discoveries_collector_changed before update on public.discoveries
+  for each row when (
+    (new.collector, new.query, new.category, new.topic_id, new.language, new.read_pages, new.max_items, new.cron, new.timezone)
+      is distinct from (old.collector, old.query, old.category, old.topic_id, old.language, old.read_pages, old.max_items, old.cron, old.timezone)
+    or new.enabled and not old.enabled
+  ) execute function private.topics_check_collector();

@@ -94,6 +94,8 @@ begin
     perform kijko.fail('not_found', 'no such discovery');
   elsif public.can(discovery.org_id, 'content:write') is not true then
     perform kijko.fail('permission_denied', 'requires the permission content:write');
+  elsif not private.topics_may_search(discovery.org_id, discovery.collector) then
+    perform kijko.fail('permission_denied', format('%s charges for searches: requires the permission llm:call', discovery.collector));
   end if;
   perform private.limit_rate('topics_discovery:' || discovery.org_id, 30, interval '1 minute', 'an organization runs at most %s discoveries a minute by hand');
   perform 1 from public.organizations as o where o.id = discovery.org_id for key share;
@@ -104,7 +106,7 @@ begin
   return private.topics_queue_run(discovery, 'manual');
 end
 $$;
-comment on function public.run_discovery(uuid) is 'Runs a discovery now, in addition to its schedule and also while it is disabled; returns the run that is under way, if there is one. Requires content:write. Definer: runs and jobs are written by functions.';
+comment on function public.run_discovery(uuid) is 'Runs a discovery now, in addition to its schedule and also while it is disabled; returns the run that is under way, if there is one. Requires content:write, and llm:call for a collector that charges. Definer: runs and jobs are written by functions.';
 grant execute on function public.run_discovery(uuid) to authenticated;
 
 -- ----------------------------------------------------------------------------

@@ -189,6 +189,24 @@ select tests.act_as('ada', tests.org('ada'));
 insert into public.llm_budgets (name, scope, period, unit, amount) values ('small', 'organization', 'day', 'microusd', 100);
 insert into public.discoveries (name, collector, query) values ('Poor', 'tavily', 'bridges') returning id as poor \gset
 select public.run_discovery(:'poor');
+-- ---- who may not call models pays for no searches
+select tests.act_as('mem', tests.org('ada'));
+insert into public.discoveries (name, collector, query) values ('Paid', 'gemini', 'bridges') returning id as paid \gset
+insert into public.discoveries (name, collector, query, enabled) values ('Off', 'gemini', 'bridges', false);
+select tests.act_as('ada', tests.org('ada'));
+select tests.make_key(tests.org('ada'), '["content:read", "content:write"]', name => 'writes') as writes \gset
+select tests.make_key(tests.org('ada'), '["content:read", "content:write", "llm:call"]', name => 'calls') as calls \gset
+select is(tests.by_key(k, q, tests.org('ada')), answer, format('%s: %s', name, q)) from (values
+  ('writes', :'writes'::uuid, $$insert into public.discoveries (name, collector, query) values ('Key', 'tavily', 'x')$$, '42501'),
+  ('writes', :'writes', $$update public.discoveries set cron = '* * * * *', schedule = 'custom' where name = 'Paid'$$, '42501'),
+  ('writes', :'writes', $$update public.discoveries set collector = 'gemini', query = 'x', url = null where name = 'Feed'$$, '42501'),
+  ('writes', :'writes', format('select public.run_discovery(%L)', :'paid'), '42501'),
+  ('writes', :'writes', $$update public.discoveries set enabled = false where name = 'Paid' returning name$$, 'Paid'),
+  ('writes', :'writes', $$update public.discoveries set enabled = true where name = 'Off' returning name$$, '42501'),
+  ('writes', :'writes', $$insert into public.discoveries (name, collector, query) values ('Key', 'searxng', 'x') returning name$$, 'Key'),
+  ('calls', :'calls', $$update public.discoveries set enabled = true, query = 'y' where name = 'Off' returning name$$, 'Off')
+) as c (name, k, q, answer);
+
 select tests.act_as_superuser();
 select is(tests.collected('{"items": []}'), '{}', 'there is nothing to do');
 select is(tests.latest('Poor'), '(failed,0,0,0,0,budget_exceeded)', 'and the run says why');
