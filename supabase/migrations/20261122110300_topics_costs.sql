@@ -1,7 +1,7 @@
 -- ============================================================================
 -- Topics: what content costs.
 --
--- A row of content_costs is one cost: a call of a model, an image, a post on a platform that charges. Each is recorded once, by its
+-- A row of content_costs is one cost: a call of a model, a search, a post on a platform that charges. Each is recorded once, by its
 -- source and the source's id, in the transaction that ends what it paid for.
 -- ============================================================================
 
@@ -25,10 +25,10 @@ create table public.content_costs (
 create index content_costs_topic_id_idx on public.content_costs (org_id, topic_id) where topic_id is not null;
 create index content_costs_blog_post_id_idx on public.content_costs (org_id, blog_post_id) where blog_post_id is not null;
 create index content_costs_social_post_id_idx on public.content_costs (org_id, social_post_id) where social_post_id is not null;
-comment on table public.content_costs is 'What content has cost, one row for each call, image or post that was charged. Kept when what it paid for is deleted. Written by functions only.';
+comment on table public.content_costs is 'What content has cost, one row for each call, search or post that was charged. Kept when what it paid for is deleted. Written by functions only.';
 comment on column public.content_costs.id is 'Identity of the row.';
 comment on column public.content_costs.org_id is 'Organization that pays.';
-comment on column public.content_costs.source is 'What was paid: draft, image, post.';
+comment on column public.content_costs.source is 'What was paid: draft, search or social_post.';
 comment on column public.content_costs.source_id is 'Which one of these; each is recorded once.';
 comment on column public.content_costs.topic_id is 'Topic that it was for; null for none. No foreign key: the cost outlives it.';
 comment on column public.content_costs.blog_post_id is 'Blog post that it was for; null for none. No foreign key.';

@@ -21,7 +21,7 @@ use crate::{
     upstream::Upstream,
 };
 
-/// Of a request, and of a feed or page with all its redirects.
+/// Of each request: of robots.txt, and of each hop of a feed or page.
 const TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_REDIRECTS: usize = 5;
 /// Bytes of a feed or page.

@@ -1,4 +1,4 @@
-//! One request at a time of a host, with a pause between two.
+//! One request for a document at a time of a host, with a pause between two. robots.txt and redirectors of vendors take no turn.
 
 use std::{
     collections::HashMap,
