@@ -47,13 +47,13 @@ begin
   where s.org_id = org and s.topic_id = topics_add_source.topic_id and s.canonical_url = private.topics_canonical_url(topics_add_source.url)
   for update;
   source_id := source.id;
-  -- What is known is kept: a page that says less this time must not empty it.
+  -- What is known is kept: whoever names the page says something else, or less. Members change a source by its row.
   update public.research_sources as s
-  set title = coalesce(nullif(found_title, ''), s.title), excerpt = coalesce(nullif(found_excerpt, ''), s.excerpt),
-    language = coalesce(topics_add_source.language, s.language), published_at = coalesce(topics_add_source.published_at, s.published_at)
+  set title = coalesce(nullif(s.title, ''), found_title), excerpt = coalesce(nullif(s.excerpt, ''), found_excerpt),
+    language = coalesce(s.language, topics_add_source.language), published_at = coalesce(s.published_at, topics_add_source.published_at)
   where s.id = source.id and (s.title, s.excerpt, s.language, s.published_at) is distinct from (
-    coalesce(nullif(found_title, ''), s.title), coalesce(nullif(found_excerpt, ''), s.excerpt),
-    coalesce(topics_add_source.language, s.language), coalesce(topics_add_source.published_at, s.published_at)
+    coalesce(nullif(s.title, ''), found_title), coalesce(nullif(s.excerpt, ''), found_excerpt),
+    coalesce(s.language, topics_add_source.language), coalesce(s.published_at, topics_add_source.published_at)
   );
   outcome := case when found then 'changed' else 'same' end;
 end

@@ -100,8 +100,8 @@ begin
       where t.org_id = org and t.title_key = private.topics_title_key(coalesce(nullif(title, ''), left(excerpt, 120)));
     end if;
   end if;
-  if char_length(known_excerpt) > char_length(excerpt) then
-    -- The page was read before, and is not read again for what the feed says of it.
+  if known_excerpt <> '' then
+    -- What is known of the page is kept, and so is the fingerprint of that.
     excerpt := '';
     simhash := null;
   end if;

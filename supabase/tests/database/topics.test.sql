@@ -43,7 +43,7 @@ from unnest('{javascript:alert(1),ftp://example.com/,https://u:p@example.com/,"h
 select throws_ok(format('select private.topics_add_source(%L, %L, %L)', tests.org('ada'), :'topic', 'https://example.com/'), '42501', null, 'users do not call what collectors call');
 select id as source from public.add_research_source(:'topic', 'https://arxiv.org/abs/1?utm_source=x', 'Postgres extensions in Rust', 'How a database extension is written in Rust with pgrx, for Postgres.', 'en', kijko.now() - interval '30 days') \gset
 select is((public.add_research_source(:'topic', 'http://www.arxiv.org/abs/1/', 'Another title')).id, :'source'::uuid, 'the same page is one source');
-select is((select (title, excerpt <> '', url)::text from public.research_sources where id = :'source'), '("Another title",t,https://arxiv.org/abs/1?utm_source=x)', 'it is completed, and not emptied');
+select is((select (title, excerpt <> '', url)::text from public.research_sources where id = :'source'), '("Postgres extensions in Rust",t,https://arxiv.org/abs/1?utm_source=x)', 'and keeps what is known of it');
 insert into public.research_sources (topic_id, url, excerpt, published_at) values
   (:'topic', 'https://blog.example.com/p', 'A Postgres database extension in Rust is fast.', kijko.now()),
   (:'topic', 'https://food.example.org/q', 'Soup recipes with leek.', kijko.now() - interval '400 days');

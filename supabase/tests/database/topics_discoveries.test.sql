@@ -101,9 +101,14 @@ select tests.act_as('mem', tests.org('ada'));
 select public.run_discovery(:'feed');
 select tests.act_as_superuser();
 select is(tests.collected(jsonb_build_object('asked', 'https://news.example/feed.xml', 'moved_to', 'https://news.example/new.xml', 'items', jsonb_build_array(
-  tests.item('/1', 'A bridge opens'), tests.item('/9', 'a  SECOND story', '{"text": "Somebody else on it."}')
+  tests.item('/1', 'Bought by somebody else', jsonb_build_object('text', repeat('Buy it there. ', 20), 'simhash', 7, 'language', 'nl', 'published_at', '2026-03-05')),
+  tests.item('/9', 'a  SECOND story', '{"text": "Somebody else on it."}')
 ))) #>> '{work,etag}', '"v1"', 'the next run asks with it');
 select is(tests.latest('Feed'), '(succeeded,2,0,1,0,)', 'the same page is known, and the same title is the same topic');
+select is(
+  (select (s.title, s.excerpt, s.language, s.published_at::date, f.simhash)::text from public.research_sources as s join private.source_fingerprints as f on f.source_id = s.id where s.url like '%/1?%'),
+  '("A bridge opens","A bridge opens in many words.",en,2026-03-04,81985529216486895)', 'what is known of a page is not what the last feed says of it'
+);
 select is((select (url, etag, failures)::text from public.discoveries where id = :'feed'), '(https://news.example/new.xml,,0)', 'a feed that has moved is asked there');
 
 -- ---- failures
@@ -184,11 +189,6 @@ select tests.act_as_superuser();
 select is((select count(*) from public.content_costs where detail = 'deleted' and cost_microusd = 8000), 1::bigint, 'a search that is under way is paid although it was deleted');
 select ok(private.topics_finish_run('w', :'job', 1, '{"items": []}'), 'and its job ends');
 
--- ---- a budget refuses before anybody is asked
-select tests.act_as('ada', tests.org('ada'));
-insert into public.llm_budgets (name, scope, period, unit, amount) values ('small', 'organization', 'day', 'microusd', 100);
-insert into public.discoveries (name, collector, query) values ('Poor', 'tavily', 'bridges') returning id as poor \gset
-select public.run_discovery(:'poor');
 -- ---- who may not call models pays for no searches
 select tests.act_as('mem', tests.org('ada'));
 insert into public.discoveries (name, collector, query) values ('Paid', 'gemini', 'bridges') returning id as paid \gset
@@ -207,6 +207,11 @@ select is(tests.by_key(k, q, tests.org('ada')), answer, format('%s: %s', name, q
   ('calls', :'calls', $$update public.discoveries set enabled = true, query = 'y' where name = 'Off' returning name$$, 'Off')
 ) as c (name, k, q, answer);
 
+-- ---- a budget refuses before anybody is asked
+select tests.act_as('ada', tests.org('ada'));
+insert into public.llm_budgets (name, scope, period, unit, amount) values ('small', 'organization', 'day', 'microusd', 100);
+insert into public.discoveries (name, collector, query) values ('Poor', 'tavily', 'bridges') returning id as poor \gset
+select public.run_discovery(:'poor');
 select tests.act_as_superuser();
 select is(tests.collected('{"items": []}'), '{}', 'there is nothing to do');
 select is(tests.latest('Poor'), '(failed,0,0,0,0,budget_exceeded)', 'and the run says why');

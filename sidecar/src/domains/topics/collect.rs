@@ -33,6 +33,9 @@ const SHORT: usize = 600;
 /// Pages that are read in a run, and how long that may take.
 const MAX_PAGES: usize = 10;
 const PAGES_TIME: Duration = Duration::from_secs(120);
+/// How long the redirectors of an answer may take. With the search and its pages that is less than the timeout of the job, which
+/// would throw away what is paid.
+const RESOLVE_TIME: Duration = Duration::from_secs(40);
 
 /// How a collection ended.
 #[derive(Debug)]
@@ -46,6 +49,9 @@ pub(super) enum Outcome {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Found {
     pub items: Vec<Item>,
+    /// The host that sent a feed, which speaks for its own pages only. None: a vendor says what pages of others say.
+    #[serde(skip)]
+    pub host: Option<String>,
     /// The address of a feed that was asked.
     pub asked: Option<String>,
     /// Where it is from now on.
@@ -99,8 +105,11 @@ impl Collector {
         match found {
             Ok(mut found) => {
                 found.items.truncate(work.max_items);
+                let Found { items, host, .. } = &mut found;
+                let host = host.as_deref();
+                items.iter_mut().for_each(|item| withhold(host, item));
                 if work.read_pages {
-                    self.read_pages(work, &mut found.items).await;
+                    self.read_pages(work, host, items).await;
                 }
                 Outcome::Found(Box::new(found))
             }
@@ -118,6 +127,7 @@ impl Collector {
         let fetched = got.map_err(|fault| failure_of(&fault))?;
         let mut found = Found {
             asked: Some(url.to_owned()),
+            host: fetched.url.host_str().map(str::to_owned),
             moved_to: fetched.moved_to.as_ref().map(Url::to_string),
             ..Found::default()
         };
@@ -171,22 +181,26 @@ impl Collector {
         }
     }
 
-    /// Items at the addresses to which their redirectors lead. One that leads nowhere is left out: nobody could cite it.
+    /// Items at the addresses to which their redirectors lead. One that leads nowhere, or not in time, is left out: nobody could cite it.
     async fn resolve(&self, work: &Work, items: Vec<Item>) -> Vec<Item> {
+        let until = Instant::now() + RESOLVE_TIME;
         let mut resolved = Vec::with_capacity(items.len());
         for mut item in items.into_iter().take(work.max_items) {
-            match self.fetcher.resolve(&work.allowed_hosts, &item.url).await {
-                Ok(url) => {
+            let left = until.saturating_duration_since(Instant::now());
+            let target = self.fetcher.resolve(&work.allowed_hosts, &item.url);
+            match tokio::time::timeout(left, target).await {
+                Ok(Ok(url)) => {
                     item.url = url.to_string();
                     resolved.push(item);
                 }
-                Err(fault) => tracing::debug!(%fault, "a source cannot be resolved"),
+                Ok(Err(fault)) => tracing::debug!(%fault, "a source cannot be resolved"),
+                Err(_) => tracing::debug!("a source is not resolved in time"),
             }
         }
         resolved
     }
 
-    async fn read_pages(&self, work: &Work, items: &mut [Item]) {
+    async fn read_pages(&self, work: &Work, host: Option<&str>, items: &mut [Item]) {
         let until = Instant::now() + PAGES_TIME;
         let short = items
             .iter_mut()
@@ -202,7 +216,8 @@ impl Collector {
                 item.simhash = page.simhash;
                 item.language = page.language.or(item.language.take());
             }
-            if item.title.is_empty() {
+            let is_elsewhere = !speaks_for(host, &item.url) && !page.title.is_empty();
+            if item.title.is_empty() || is_elsewhere {
                 item.title = page.title;
             }
             item.published_at = item.published_at.take().or(page.published_at);
@@ -217,6 +232,27 @@ impl Collector {
         check_status(&fetched)?;
         let page = self.sandbox.read_page(&document(&fetched)).await;
         page.map_err(unreadable)
+    }
+}
+
+/// Whether what a feed says of a page is the page's: it is on the feed's host, or on one below. A search says what it has read.
+fn speaks_for(feed_host: Option<&str>, page: &str) -> bool {
+    let Some(feed_host) = feed_host else {
+        return true;
+    };
+    let feed_host = feed_host.strip_prefix("www.").unwrap_or(feed_host);
+    let page = Url::parse(page).ok();
+    let page_host = page.as_ref().and_then(Url::host_str).unwrap_or_default();
+    let above = page_host.strip_suffix(feed_host);
+    above.is_some_and(|it| it.is_empty() || it.ends_with('.'))
+}
+
+/// Takes away what a feed says of a page of somebody else: anybody could have it cited as theirs. Only the page itself says it.
+fn withhold(feed_host: Option<&str>, item: &mut Item) {
+    if !speaks_for(feed_host, &item.url) {
+        item.text.clear();
+        item.simhash = None;
+        item.language = None;
     }
 }
 
@@ -289,6 +325,40 @@ impl Work {
             max_output_tokens: None,
             allowed_hosts: String::new(),
             known: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feed_speaks_for_the_pages_of_its_own_host_only() {
+        let said = |feed_host: Option<&str>, url: &str| {
+            let mut item = Item {
+                url: url.to_owned(),
+                text: "It is said.".to_owned(),
+                simhash: Some(1),
+                ..Item::default()
+            };
+            withhold(feed_host, &mut item);
+            assert_eq!(item.text.is_empty(), item.simhash.is_none());
+            !item.text.is_empty()
+        };
+        assert!(said(Some("www.a.example"), "https://a.example/1"));
+        assert!(said(Some("a.example"), "https://news.a.example/1"));
+        assert!(said(Some("127.0.0.1"), "http://127.0.0.1:8080/1"));
+        for elsewhere in [
+            "https://nist.gov/1",
+            "https://nota.example/1",
+            "https://example/1",
+            "https://a.example.org/1",
+            "https://a.example@nist.gov/",
+            "no address",
+        ] {
+            assert!(!said(Some("a.example"), elsewhere), "{elsewhere}");
+            assert!(said(None, elsewhere), "{elsewhere}");
         }
     }
 }
