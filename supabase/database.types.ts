@@ -1074,6 +1074,7 @@ export type Database = {
         Row: {
           added_sources: number;
           added_topics: number;
+          collector: string | null;
           cost_microusd: number;
           cost_usd: number;
           created_at: string;
@@ -1098,6 +1099,7 @@ export type Database = {
         Insert: {
           added_sources?: number;
           added_topics?: number;
+          collector?: string | null;
           cost_microusd?: number;
           cost_usd?: never;
           created_at?: string;
@@ -1121,6 +1123,7 @@ export type Database = {
         Update: {
           added_sources?: number;
           added_topics?: number;
+          collector?: string | null;
           cost_microusd?: number;
           cost_usd?: never;
           created_at?: string;
@@ -7224,6 +7227,7 @@ export type Database = {
         Returns: {
           added_sources: number;
           added_topics: number;
+          collector: string | null;
           cost_microusd: number;
           cost_usd: number;
           created_at: string;
