@@ -2,7 +2,8 @@
 -- the extension, which must install where those roles do not exist.
 revoke all on all functions in schema kijko from public;
 
--- Harmless readers, and what expressions that anybody may write need: policies, domain checks, refusals.
+-- Harmless readers, and what expressions that anybody may write need: policies, domain checks, refusals, indexes. pg_restore builds
+-- indexes before it grants what the platform has granted.
 grant execute on function
     kijko.claims(),
     kijko.claim(text),
@@ -37,5 +38,7 @@ grant execute on function
     kijko.cron_latest_unchecked(text, text, timestamptz),
     kijko.cron_latest(text, text, timestamptz),
     kijko.cron_upcoming_unchecked(text, text, timestamptz, integer),
-    kijko.cron_upcoming(text, text, timestamptz, integer)
+    kijko.cron_upcoming(text, text, timestamptz, integer),
+    kijko.text_grams(text, uuid),
+    kijko.name_grams(text, uuid)
 to public;

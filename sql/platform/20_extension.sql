@@ -129,12 +129,8 @@ grant execute on function
 to postgres;
 -- Headers and signatures name secrets; the tables hold none.
 grant select on kijko.http_requests, kijko.http_attempts to postgres;
--- The search in code: keys of its indexes, and lines of files.
-grant execute on function
-    kijko.text_grams(text, uuid),
-    kijko.name_grams(text, uuid),
-    kijko.find_lines(text, text, boolean, boolean, integer, integer)
-to postgres;
+-- The search in code: lines of files.
+grant execute on function kijko.find_lines(text, text, boolean, boolean, integer, integer) to postgres;
 -- The figures of shared memory, for the metrics that functions of the domain give to the sidecar. They name nobody.
 grant execute on function kijko.stats() to postgres;
 

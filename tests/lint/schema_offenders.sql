@@ -19,6 +19,7 @@ create table private.offending_partition partition of public.offending_partition
 grant select on private.offending_partition to authenticated;
 create table private.offender (id int, word text check (word ~ '^[a-z]{1,40}$'));
 create unique index offending_key on public.offender (other);
+create index offending_function on private.offender (kijko.http_origin(word));
 insert into private.data_catalogue values ('public.offender', 'missing', 'platform', 'none', 'none', 'none'), ('public.offender', 'words', 'secret', 'none', 'none', 'none');
 create table private.sealed_offender (sealed kijko.sealed);
 insert into private.sealed_columns values ('private.offender', 'word', 'word');
