@@ -14,6 +14,8 @@ const outsiders = Object.keys(CALLERS).filter((caller) => CALLERS[caller].outsid
 const found = { relations: await relations(), functions: await functions() };
 const tables = found.relations.filter(({ view }) => !view);
 const tenantRelations = found.relations.filter(({ name, columns }) => name === 'organizations' || columns.includes('org_id'));
+/** A published blog is there for everyone, by the slug of its organization. */
+const FOR_EVERYONE = ['blog_feed', 'published_post', 'published_posts'];
 let people;
 let world;
 let hash;
@@ -111,7 +113,7 @@ for (const caller of outsiders) {
         assert.deepEqual(nowhere.body, there.body, `${method} ${path}`);
       }
     }
-    for (const fn of found.functions.filter(({ signature }) => FUNCTIONS[signature])) {
+    for (const fn of found.functions.filter(({ name, signature }) => FUNCTIONS[signature] && !FOR_EVERYONE.includes(name))) {
       for (const [operation, body] of Object.entries(FUNCTIONS[fn.signature])) {
         const text = JSON.stringify(body(world));
         if (renamed(text) === text) continue;
