@@ -125,7 +125,8 @@ test('the cases are about relations and functions that exist', () => {
 });
 
 // What answers only in the transaction that made it; attempts, which only the outbox's worker makes; whom only a token of an issuer
-// names; entries, which are sealed a minute later; a code, with which a browser comes back from a provider; and VIES, which is not asked.
+// names; entries, which are sealed a minute later; a code, with which a browser comes back from a provider; VIES, which is not asked;
+// and a feed, which is there for everyone once the blog has an address.
 const LATER = [
   'secret(key)',
   'signing_secret(reflex)',
@@ -135,6 +136,7 @@ const LATER = [
   'export_audit_log(org_id,after_position,max_rows)',
   'complete_connection(code)',
   'check_vat_number()',
+  'blog_feed(org_slug,format,post_locale)',
 ];
 
 // Otherwise a refusal could be about the input. Rows never move and never change their author, and no project is anybody's abroad.

@@ -214,7 +214,7 @@ export const fill = (t, { owner, colleague, invitee }) => [
     values (${t.source}, ${t.org}, ${t.topic}, 'https://example.com/matrix', ${owner})`,
   sql`insert into public.content_costs (org_id, source, source_id, topic_id, cost_microusd, created_by)
     values (${t.org}, 'draft', ${t.topic}, ${t.topic}, 1, ${owner})`,
-  sql`insert into public.blog_settings (org_id, site_url, created_by) values (${t.org}, 'https://blog.example.com', ${owner})`,
+  sql`insert into public.blog_settings (org_id, created_by) values (${t.org}, ${owner})`,
   sql`insert into public.blog_posts (id, org_id, topic_id, content_group_id, title, slug, content_markdown, content_html, content_html_hash, status,
       scheduled_at, published_revision, published_at, created_by)
     select p.id, ${t.org}, ${t.topic}, p.id, 'Matrix', p.slug, 'x', '<p>x</p>', private.topics_hash('x'), p.status,
