@@ -16,12 +16,12 @@ const repositoryOf = (person, fields = {}) =>
   );
 
 describe('indexing a repository', () => {
-  let team, repository, indexer;
+  const indexer = newIndexer();
+  let team, repository;
   before(async () => {
     team = await newTeam();
     await setPlan(team.owner.orgId, 'TEAMS');
     repository = await repositoryOf(team.owner);
-    indexer = newIndexer();
   });
 
   test('anonymous callers, non-members and viewers index nothing', async () => {

@@ -38,6 +38,7 @@ const FILES = {
 };
 
 describe('code over HTTP', () => {
+  const indexer = newIndexer();
   let team, repository, secret, hidden;
   const send = async (key, path, body, headers = {}) => {
     const answer = await fetch(`${env.API_URL}${path}`, {
@@ -55,7 +56,6 @@ describe('code over HTTP', () => {
     await setPlan(team.owner.orgId, 'TEAMS');
     const clone_url = `https://github.com/acme/r-${randomUUID()}`;
     repository = await ok(team.owner.client.from('repositories').insert({ clone_url }).select().single());
-    const indexer = newIndexer();
     const queued = await ok(team.owner.client.rpc('index_repository', { repository_id: repository.id }));
     const job = await indexer.claim(queued);
     await indexer.call(job, 'begin');

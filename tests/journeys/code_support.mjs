@@ -8,7 +8,7 @@ import { env } from './support.mjs';
 export const commitOf = (text) => createHash('sha1').update(text).digest('hex');
 export const blobOf = (text) => commitOf(`blob ${Buffer.byteLength(text)}\0${text}`);
 
-/** An indexer with a connection of its own, as the role kijko_indexer. */
+/** An indexer with a connection of its own, as the role kijko_indexer. Made in a suite and in no hook, so that it ends with the suite. */
 export function newIndexer() {
   const worker = `journey-${randomUUID()}`;
   let opened;
