@@ -3,6 +3,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { after } from 'node:test';
 import pg from 'pg';
+import { until } from '../until.mjs';
 import { env } from './support.mjs';
 
 export const commitOf = (text) => createHash('sha1').update(text).digest('hex');
@@ -33,14 +34,15 @@ export function newIndexer() {
     ]);
     return row.answer;
   };
-  /** Claims until it holds the job of this indexing job. Others that it gets go back. */
-  const claim = async (indexing) => {
-    const claimed = await query(`select * from private.jobs_claim($1, '1 minute', 1000)`, [worker]);
-    const found = claimed.find((job) => job.payload.indexing_job_id === indexing.id);
-    const others = claimed.filter((job) => job !== found).map((job) => job.id);
-    if (others.length > 0) await query('select private.jobs_release($1, $2)', [worker, others]);
-    return found;
-  };
+  /** Claims until it holds the job of this indexing job. Others that it gets go back, as this one does from other journeys. */
+  const claim = (indexing) =>
+    until(`the job of ${indexing.id}`, async () => {
+      const claimed = await query(`select * from private.jobs_claim($1, '1 minute', 1000)`, [worker]);
+      const found = claimed.find((job) => job.payload.indexing_job_id === indexing.id);
+      const others = claimed.filter((job) => job !== found).map((job) => job.id);
+      if (others.length > 0) await query('select private.jobs_release($1, $2)', [worker, others]);
+      return found;
+    });
   return { query, call, claim };
 }
 

@@ -70,6 +70,7 @@ test('the gauges and meters on the page exist, and each plan limits them', async
   const monthly = new Set(listed.flatMap(({ bound }) => [...bound.matchAll(/`(\w+)` a month/g)].map(([, meter]) => meter)));
   assert.deepEqual([...monthly].sort(), [
     'api_requests',
+    'code_searches',
     'events',
     'executions',
     'llm_cost_microusd',
