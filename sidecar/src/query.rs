@@ -1,5 +1,9 @@
 //! The parameters of an address.
 
+use std::convert::Infallible;
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+
 /// The parameters, as they were sent.
 pub(crate) struct Query(Vec<(String, String)>);
 
@@ -31,6 +35,14 @@ impl Query {
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Query {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::read(parts.uri.query()))
     }
 }
 

@@ -4,7 +4,7 @@
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Path, RawQuery, State},
+    extract::{Path, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -98,25 +98,16 @@ async fn search_symbols(State(code): State<Code>, headers: HeaderMap, body: Body
     respond(code.kotadb_symbols(&headers, body).await).await
 }
 
-async fn list_symbols(
-    State(code): State<Code>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Response {
-    respond(
-        code.kotadb_list(&headers, &Query::read(query.as_deref()))
-            .await,
-    )
-    .await
+async fn list_symbols(State(code): State<Code>, query: Query, headers: HeaderMap) -> Response {
+    respond(code.kotadb_list(&headers, &query).await).await
 }
 
 async fn callers(
     State(code): State<Code>,
     Path(symbol): Path<String>,
-    RawQuery(query): RawQuery,
+    query: Query,
     headers: HeaderMap,
 ) -> Response {
-    let query = Query::read(query.as_deref());
     respond(
         code.kotadb_graph(&headers, &symbol, "callers", &query)
             .await,
@@ -127,20 +118,18 @@ async fn callers(
 async fn impact(
     State(code): State<Code>,
     Path(symbol): Path<String>,
-    RawQuery(query): RawQuery,
+    query: Query,
     headers: HeaderMap,
 ) -> Response {
-    let query = Query::read(query.as_deref());
     respond(code.kotadb_graph(&headers, &symbol, "impact", &query).await).await
 }
 
 async fn file_symbols(
     State(code): State<Code>,
     Path(path): Path<String>,
-    RawQuery(query): RawQuery,
+    query: Query,
     headers: HeaderMap,
 ) -> Response {
-    let query = Query::read(query.as_deref());
     respond(code.kotadb_file(&headers, &path, &query).await).await
 }
 
@@ -152,28 +141,12 @@ async fn register(State(code): State<Code>, headers: HeaderMap, body: Body) -> R
     respond(code.kotadb_register(&headers, body).await).await
 }
 
-async fn index_status(
-    State(code): State<Code>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Response {
-    respond(
-        code.kotadb_status(&headers, &Query::read(query.as_deref()))
-            .await,
-    )
-    .await
+async fn index_status(State(code): State<Code>, query: Query, headers: HeaderMap) -> Response {
+    respond(code.kotadb_status(&headers, &query).await).await
 }
 
-async fn overview(
-    State(code): State<Code>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Response {
-    respond(
-        code.kotadb_overview(&headers, &Query::read(query.as_deref()))
-            .await,
-    )
-    .await
+async fn overview(State(code): State<Code>, query: Query, headers: HeaderMap) -> Response {
+    respond(code.kotadb_overview(&headers, &query).await).await
 }
 
 /// The body of a search for symbols.

@@ -3,7 +3,7 @@
 use axum::{
     Json, Router,
     body::Body,
-    extract::{RawQuery, State},
+    extract::State,
     http::HeaderMap,
     response::{IntoResponse, Response},
     routing::get,
@@ -32,10 +32,10 @@ pub(super) fn routes(code: Code) -> Router {
 
 async fn by_address(
     State(code): State<Code>,
-    RawQuery(query): RawQuery,
+    query: Query,
     headers: HeaderMap,
 ) -> Result<Response, NotGranted> {
-    let arguments = arguments(&Query::read(query.as_deref())).map_err(Error::BadRequest)?;
+    let arguments = arguments(&query).map_err(Error::BadRequest)?;
     search(&code, &headers, &arguments).await
 }
 

@@ -4,7 +4,7 @@
 use axum::{
     Json, Router,
     body::to_bytes,
-    extract::{Path, RawQuery, State},
+    extract::{Path, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -43,10 +43,9 @@ pub(super) fn routes(api: Option<Api>) -> Router {
 async fn one(
     State(prompts): State<Prompts>,
     Path(name): Path<String>,
-    RawQuery(query): RawQuery,
+    query: Query,
     headers: HeaderMap,
 ) -> Response {
-    let query = Query::read(query.as_deref());
     let version = match query.number("version", 1, i32::MAX as u64) {
         Ok(version) => version,
         Err(message) => return refuse(StatusCode::BAD_REQUEST, &message),
@@ -61,12 +60,7 @@ async fn one(
     }
 }
 
-async fn list(
-    State(prompts): State<Prompts>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Response {
-    let query = Query::read(query.as_deref());
+async fn list(State(prompts): State<Prompts>, query: Query, headers: HeaderMap) -> Response {
     let (page, limit) = match (
         query.number("page", 1, 1_000),
         query.number("limit", 1, 100),
