@@ -56,9 +56,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn labels(sample: &Path) -> Result<Definitions, Box<dyn Error>> {
     let labels = fs::read_to_string(format!("{}.labels", sample.display()))?;
     let labels = labels.lines().map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let name = words.next().ok_or("a label without a name")?;
-        let line = words.next().ok_or("a label without a line")?;
+        let words: Vec<&str> = line.split(' ').collect();
+        let [_kind, name, line, ..] = words[..] else {
+            return Err("a label is a kind, a name and a line".into());
+        };
         Ok((name.to_owned(), line.parse()?))
     });
     labels.collect()
