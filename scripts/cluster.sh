@@ -212,7 +212,7 @@ owner_password() {
 }
 
 # Without the password.
-owner_url() { printf '%s?sslmode=disable' "${DB_URL/":$(owner_password)@"/@}"; }
+owner_url() { printf '%s?sslmode=%s' "${DB_URL/":$(owner_password)@"/@}" "${DB_SSLMODE:-disable}"; }
 
 # Migrations of your own are younger than those that a later release brings, hence --include-all.
 push_migrations() {

@@ -10,11 +10,14 @@ done
 SECRET_FILES=${KIJKO_SECRET_FILES:-/run/secrets}
 KIJKO_DB_HOST=${KIJKO_DB_HOST:-postgres}
 KIJKO_DB_PORT=${KIJKO_DB_PORT:-5432}
+# On another network than compose's: verify-full, with PGSSLROOTCERT.
+DB_SSLMODE=${KIJKO_DB_SSLMODE:-disable}
+OWNER=${KIJKO_DB_OWNER:-postgres}
 
 # The shared checks run as the owner of the migration table; only the host differs here.
 owner_psql() {
   PGPASSWORD=$KIJKO_POSTGRES_PASSWORD psql -X -q -v ON_ERROR_STOP=1 \
-    "host=$KIJKO_DB_HOST port=$KIJKO_DB_PORT user=postgres dbname=postgres sslmode=disable application_name=kijko-migrate" "$@"
+    "host=$KIJKO_DB_HOST port=$KIJKO_DB_PORT user=$OWNER dbname=$DATABASE_NAME sslmode=$DB_SSLMODE application_name=kijko-migrate" "$@"
 }
 
 main() {
@@ -23,7 +26,8 @@ main() {
   local file=$SECRET_FILES/postgres_password
   [ -r "$file" ] || fail "the secret file $file is missing or not readable: see deploy/docker/make-secrets.sh"
   KIJKO_POSTGRES_PASSWORD=$(cat "$file")
-  DB_URL=postgres://postgres:$KIJKO_POSTGRES_PASSWORD@$KIJKO_DB_HOST:$KIJKO_DB_PORT/postgres
+  DATABASE_NAME=${KIJKO_DB_NAME:-postgres}
+  DB_URL=postgres://$OWNER:$KIJKO_POSTGRES_PASSWORD@$KIJKO_DB_HOST:$KIJKO_DB_PORT/$DATABASE_NAME
   refuse_newer_database
   refuse_migration_drift
   if migrations_pending; then push_migrations; else say "no migration is pending"; fi

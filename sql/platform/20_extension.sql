@@ -1,6 +1,7 @@
 -- The extension, its grants and the sidecar's role. Run once by a superuser; safe to run again.
 -- This is the one platform file that self-hosted Supabase needs as well (docs/operations/self-hosted-supabase.md).
 \set ON_ERROR_STOP on
+\ir owner.psql
 \getenv sidecar_password KIJKO_SIDECAR_PASSWORD
 \getenv indexer_password KIJKO_INDEXER_PASSWORD
 
@@ -9,10 +10,10 @@ set client_min_messages = warning;
 create extension if not exists pg_cron;
 create extension if not exists kijko;
 
-grant usage on schema cron to postgres;
+grant usage on schema cron to :"owner";
 
 -- Functions meant for everybody are granted to public by the extension itself; the schema is not exposed by PostgREST.
-grant usage on schema kijko to postgres, anon, authenticated, service_role, authenticator, supabase_auth_admin;
+grant usage on schema kijko to :"owner", anon, authenticated, service_role, authenticator, supabase_auth_admin;
 
 -- Limits: the domain's definer functions are owned by postgres; service_role is the back office. Nobody else may spend or raise a limit.
 grant execute on function
@@ -39,7 +40,7 @@ grant execute on function
     kijko.allow(text, integer, interval, integer, integer),
     kijko.revoke_session(uuid, timestamptz),
     kijko.restore_session(uuid)
-to postgres, service_role;
+to :"owner", service_role;
 grant execute on function
     kijko.admit_request(uuid, uuid, uuid),
     kijko.rate_limits(text[], integer[], interval[], integer[], integer[]),
@@ -49,14 +50,14 @@ grant execute on function
     kijko.set_tier(uuid, text),
     kijko.set_entitlements(uuid, text[]),
     kijko.delete_subject(uuid)
-to postgres, service_role;
+to :"owner", service_role;
 -- Only the domain may fill the cache of memberships. The sidecar admits its requests through a function of the domain.
 grant execute on function
     kijko.membership_epoch(),
     kijko.cache_membership(bigint, uuid, uuid, uuid),
     kijko.invalidate_cache(),
     kijko.admit_external(text, text, text)
-to postgres;
+to :"owner";
 -- API keys: the domain's functions and triggers make and change them.
 grant execute on function
     kijko.put_api_key(uuid, uuid, text, uuid, text[], bigint, bigint, bigint, timestamptz, timestamptz, timestamptz, text[]),
@@ -66,11 +67,11 @@ grant execute on function
     kijko.delete_api_key(uuid),
     kijko.api_key_last_used_at(uuid),
     kijko.assume_api_key(uuid)
-to postgres;
+to :"owner";
 -- Histograms of statistics.
-grant execute on function kijko.array_sum(bigint[]), kijko.array_sum(integer[]) to postgres;
+grant execute on function kijko.array_sum(bigint[]), kijko.array_sum(integer[]) to :"owner";
 -- Headers of limits that the domain itself enforces.
-grant execute on function kijko.limit_headers(kijko.verdict) to postgres;
+grant execute on function kijko.limit_headers(kijko.verdict) to :"owner";
 
 -- Reports and explanations, events from other services, and the repair of gauges.
 grant execute on function
@@ -80,13 +81,13 @@ grant execute on function
     kijko.explain_limit(uuid, text),
     kijko.ingest_usage(uuid, jsonb, jsonb),
     kijko.reload_counters(uuid)
-to postgres, service_role;
+to :"owner", service_role;
 
 -- Crossings of thresholds, for what the domain makes of them. service_role may only list them.
 grant execute on function
     kijko.take_threshold_crossings(integer, interval),
     kijko.end_threshold_crossing(uuid, text, timestamptz, smallint)
-to postgres;
+to :"owner";
 
 -- Sealed text: functions of postgres seal and unseal, each in the context of its own rows. Login gets its grant in 25_login_roles.sql.
 grant execute on function
@@ -95,7 +96,7 @@ grant execute on function
     kijko.reseal(text, text),
     kijko.can_unseal(text, text),
     kijko.seal_key_ids()
-to postgres;
+to :"owner";
 
 -- Outside issuers: the domain decides who enrols one, and who its subjects are.
 grant execute on function
@@ -108,8 +109,8 @@ grant execute on function
     kijko.assume_issuer_user(),
     kijko.verify_jwt(text, jsonb, text, text[], interval),
     kijko.verify_jwt_reason(text, jsonb, text, text[], interval)
-to postgres;
-grant select on kijko.issuers, kijko.issuer_identities to postgres;
+to :"owner";
+grant select on kijko.issuers, kijko.issuer_identities to :"owner";
 
 -- The outbox: functions of postgres decide what is sent on whose behalf. Nobody else may send anything, or see what was.
 grant execute on function
@@ -126,13 +127,13 @@ grant execute on function
     kijko.set_http_secret(text, text, uuid),
     kijko.copy_http_secret(text, text, uuid),
     kijko.drop_http_secret(text, uuid)
-to postgres;
+to :"owner";
 -- Headers and signatures name secrets; the tables hold none.
-grant select on kijko.http_requests, kijko.http_attempts to postgres;
+grant select on kijko.http_requests, kijko.http_attempts to :"owner";
 -- The search in code: lines of files.
-grant execute on function kijko.find_lines(text, text, boolean, boolean, integer, integer) to postgres;
+grant execute on function kijko.find_lines(text, text, boolean, boolean, integer, integer) to :"owner";
 -- The figures of shared memory, for the metrics that functions of the domain give to the sidecar. They name nobody.
-grant execute on function kijko.stats() to postgres;
+grant execute on function kijko.stats() to :"owner";
 
 -- PostgREST asks for its public keys before it has switched roles.
 grant execute on function kijko.pre_config() to authenticator;
@@ -163,7 +164,7 @@ select format('grant connect on database %I to kijko_indexer', current_database(
 -- Postgres: the check of a domain type of such a name would run as postgres. So only postgres may create temporary objects.
 select format('revoke temporary on database %I from public', current_database())
 \gexec
-select format('grant temporary on database %I to postgres', current_database())
+select format('grant temporary on database %I to %I', current_database(), :'owner')
 \gexec
 -- Tokens, API keys, passwords and tenants' texts are parameters of these logins' statements. They must not get into the log,
 -- whatever is logged: log_statement and log_min_duration_statement write parameters, and auto_explain writes them as constants

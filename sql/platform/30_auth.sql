@@ -3,6 +3,7 @@
 -- that a data-only dump of auth.users and auth.identities restores there (docs/internals/login.md); tests/journeys/auth_schema.test.mjs pins them down.
 -- One-time tokens and second factors are in the next files. GoTrue's tables for SSO and for its own OAuth server are left out: nothing here would fill them.
 \set ON_ERROR_STOP on
+\ir owner.psql
 
 set client_min_messages = warning;
 
@@ -219,10 +220,10 @@ alter table auth.mfa_amr_claims enable row level security;
 
 -- As on Supabase: the API's roles may call auth.uid() and see no table; postgres has every right on the tables, refresh tokens and
 -- password hashes included, because migrations refer to auth.users and put triggers on it, and seeds insert into it.
-grant usage on schema auth to anon, authenticated, service_role, postgres;
+grant usage on schema auth to anon, authenticated, service_role, :"owner";
 grant select, insert, update, delete, references, trigger on
     auth.users, auth.identities, auth.sessions, auth.refresh_tokens, auth.mfa_amr_claims
-to postgres;
-grant usage, select on sequence auth.refresh_tokens_id_seq to postgres;
+to :"owner";
+grant usage, select on sequence auth.refresh_tokens_id_seq to :"owner";
 
 reset role;

@@ -2,6 +2,7 @@
 -- on Supabase. Columns and types are GoTrue's (tests/journeys/gotrue_columns.json); what is stored in them is stricter: see
 -- 46_auth_api_tokens.sql.
 \set ON_ERROR_STOP on
+\ir owner.psql
 
 set client_min_messages = warning;
 set role supabase_auth_admin;
@@ -83,6 +84,6 @@ comment on column auth.flow_state.email_optional is 'Unused here.';
 
 alter table auth.one_time_tokens enable row level security;
 alter table auth.flow_state enable row level security;
-grant select, insert, update, delete, references, trigger on auth.one_time_tokens, auth.flow_state to postgres;
+grant select, insert, update, delete, references, trigger on auth.one_time_tokens, auth.flow_state to :"owner";
 
 reset role;

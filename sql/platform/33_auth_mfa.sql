@@ -1,6 +1,7 @@
 -- GoTrue's tables for second factors, for a plain Postgres. Run once by the superuser; safe to run again. Not applied on Supabase. Columns and
 -- types are GoTrue's (tests/journeys/gotrue_columns.json).
 \set ON_ERROR_STOP on
+\ir owner.psql
 
 set client_min_messages = warning;
 set role supabase_auth_admin;
@@ -73,6 +74,6 @@ comment on column auth.mfa_challenges.web_authn_session_data is 'Unused here.';
 
 alter table auth.mfa_factors enable row level security;
 alter table auth.mfa_challenges enable row level security;
-grant select, insert, update, delete, references, trigger on auth.mfa_factors, auth.mfa_challenges to postgres;
+grant select, insert, update, delete, references, trigger on auth.mfa_factors, auth.mfa_challenges to :"owner";
 
 reset role;

@@ -2,6 +2,7 @@
 -- Caddy turns every /auth/v1/* into POST /rpc/handle on a PostgREST of its own; auth_api.handle (69_auth_api_handle.sql) dispatches to one
 -- function for each of GoTrue's endpoints. Run once by the superuser; safe to run again. Not applied on Supabase.
 \set ON_ERROR_STOP on
+\ir owner.psql
 
 set client_min_messages = warning;
 
@@ -101,8 +102,8 @@ comment on column auth_api.settings.hook_password_verification_attempt is 'The f
 comment on column auth_api.settings.hook_mfa_verification_attempt is 'The function that hears of each code of a second factor, and may reject it.';
 comment on column auth_api.settings.hook_send_email is 'The function that sends mails of login instead of the queue.';
 insert into auth_api.settings default values on conflict do nothing;
-grant select, update on auth_api.settings to postgres;
-grant usage on schema auth_api to postgres;
+grant select, update on auth_api.settings to :"owner";
+grant usage on schema auth_api to :"owner";
 
 -- Reading a request --------------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 -- The login API on a plain Postgres: where a link may lead. A client names the target of a redirect, and whoever knows somebody's address
 -- can make the server mail them a link: a target that the operator did not allow would receive that person's session.
 \set ON_ERROR_STOP on
+\ir owner.psql
 
 set client_min_messages = warning;
 set role supabase_auth_admin;
@@ -153,4 +154,4 @@ grant execute on function
     auth_api.is_allowed_redirect(text),
     auth_api.url_encode(text),
     auth_api.form_encode(jsonb)
-to postgres;
+to :"owner";

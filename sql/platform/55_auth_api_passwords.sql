@@ -1,5 +1,6 @@
 -- The login API on a plain Postgres: how passwords are hashed, and which are refused.
 \set ON_ERROR_STOP on
+\ir owner.psql
 
 set client_min_messages = warning;
 set role supabase_auth_admin;
@@ -123,7 +124,7 @@ create table if not exists auth_api.common_passwords (
 alter table auth_api.common_passwords enable row level security;
 comment on table auth_api.common_passwords is 'What a guesser tries first: words, names, rows of keys. Digits and signs around a word do not make it another password.';
 comment on column auth_api.common_passwords.word is 'In lower case, letters only, or a row of digits.';
-grant select, insert, delete on auth_api.common_passwords to postgres;
+grant select, insert, delete on auth_api.common_passwords to :"owner";
 
 create or replace function auth_api.is_common_password(password text, address text) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp as $$

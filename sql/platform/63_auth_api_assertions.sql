@@ -1,6 +1,7 @@
 -- Assertions: short-lived tokens that tell another server who calls it. They are signed by the key of access tokens and never give
 -- access here: they have no role, and an audience of their own (kijko.access_token_fault()).
 \set ON_ERROR_STOP on
+\ir owner.psql
 
 set client_min_messages = warning;
 set role supabase_auth_admin;
@@ -26,6 +27,6 @@ $$;
 comment on function auth_api.sign_assertion(text, jsonb) is 'Signs what is known of a caller for one other server, whom the audience (functions/<name>) names. It is valid for a minute. It has no role and is no access token. Definer: only login signs, and its caller may sign nothing else.';
 
 revoke execute on function auth_api.sign_assertion(text, jsonb) from public;
-grant execute on function auth_api.sign_assertion(text, jsonb) to postgres;
+grant execute on function auth_api.sign_assertion(text, jsonb) to :"owner";
 
 reset role;

@@ -1,6 +1,7 @@
 -- The login API on a plain Postgres: tokens of outside providers. They are sealed, given to the client once at the sign-in, and kept so that
 -- they can be revoked. A token whose identity is gone, by unlinking or with its user, waits here until the sidecar has revoked it.
 \set ON_ERROR_STOP on
+\ir owner.psql
 
 set client_min_messages = warning;
 set role supabase_auth_admin;
@@ -29,7 +30,7 @@ comment on column auth_api.provider_tokens.created_at is 'When the provider gave
 comment on column auth_api.provider_tokens.revocation_attempts is 'How often its revocation was tried.';
 comment on column auth_api.provider_tokens.revoke_at is 'Not before then is its revocation tried again.';
 -- A change of the sealing key reads and rewrites both; it is the owner of the domain that runs it.
-grant select, update on auth_api.provider_tokens to postgres;
+grant select, update on auth_api.provider_tokens to :"owner";
 
 create table if not exists auth_api.pending_links (
     flow_state_id uuid primary key references auth.flow_state on delete cascade,

@@ -1,6 +1,7 @@
 -- Supabase Realtime's schema with its own names, so that migrations that use it run here and on Supabase alike. Plain clusters
 -- only: Supabase brings it. Facts: the migrations of supabase/realtime.
 \set ON_ERROR_STOP on
+\ir owner.psql
 
 set client_min_messages = warning;
 
@@ -9,9 +10,9 @@ where not exists (select from pg_catalog.pg_roles where rolname = 'supabase_real
 \gexec
 
 create schema if not exists realtime authorization supabase_realtime_admin;
-grant usage on schema realtime to postgres, anon, authenticated, service_role;
+grant usage on schema realtime to :"owner", anon, authenticated, service_role;
 -- Migrations make policies on realtime.messages, as on Supabase, where an extension of the server allows it.
-grant supabase_realtime_admin to postgres;
+grant supabase_realtime_admin to :"owner";
 
 -- Not in the temporary schema, and not replaced by objects of the same name.
 set role supabase_realtime_admin;
@@ -55,11 +56,11 @@ alter table realtime.messages_default enable row level security;
 create index if not exists messages_xid_idx on realtime.messages (xid);
 create index if not exists messages_replay_idx on realtime.messages (topic, inserted_at desc) where private and extension = 'broadcast';
 -- Senders do not choose when and in which order a message counts as sent.
-grant select on realtime.messages to postgres, anon, authenticated, service_role;
+grant select on realtime.messages to :"owner", anon, authenticated, service_role;
 grant insert (id, topic, extension, payload, event, private, binary_payload), update (topic, extension, payload, event, private, binary_payload)
 on realtime.messages to anon, authenticated, service_role;
-grant insert, update on realtime.messages to postgres;
-grant usage on sequence realtime.messages_seq to postgres, anon, authenticated, service_role;
+grant insert, update on realtime.messages to :"owner";
+grant usage on sequence realtime.messages_seq to :"owner", anon, authenticated, service_role;
 
 create or replace function realtime.topic() returns text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -133,4 +134,4 @@ from public;
 grant execute on function
     realtime.topic(), realtime.send(jsonb, text, text, boolean), realtime.send_binary(bytea, text, text, boolean),
     realtime.broadcast_changes(text, text, text, text, text, record, record, text)
-to postgres, anon, authenticated, service_role;
+to :"owner", anon, authenticated, service_role;

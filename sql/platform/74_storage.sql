@@ -1,6 +1,7 @@
 -- Supabase Storage's schema with its own names, so that migrations that use it run here and on Supabase alike. Plain clusters
 -- only: Supabase brings it. Columns of versioning, and tables of resumable uploads, vectors and Iceberg are not made.
 \set ON_ERROR_STOP on
+\ir owner.psql
 
 set client_min_messages = warning;
 
@@ -9,9 +10,9 @@ where not exists (select from pg_catalog.pg_roles where rolname = 'supabase_stor
 \gexec
 
 create schema if not exists storage authorization supabase_storage_admin;
-grant usage on schema storage to postgres, anon, authenticated, service_role;
+grant usage on schema storage to :"owner", anon, authenticated, service_role;
 -- Migrations make policies on storage.objects, as on Supabase, where an extension of the server allows it.
-grant supabase_storage_admin to postgres;
+grant supabase_storage_admin to :"owner";
 
 -- Not in the temporary schema, and not replaced by objects of the same name.
 set role supabase_storage_admin;
@@ -78,8 +79,8 @@ create unique index if not exists objects_version_key on storage.objects (versio
 
 alter table storage.buckets enable row level security;
 alter table storage.objects enable row level security;
-grant select, insert, update, delete on storage.buckets, storage.objects to postgres, anon, authenticated, service_role;
-grant references, trigger on storage.buckets, storage.objects to postgres;
+grant select, insert, update, delete on storage.buckets, storage.objects to :"owner", anon, authenticated, service_role;
+grant references, trigger on storage.buckets, storage.objects to :"owner";
 
 create or replace function storage.foldername(name text) returns text[]
 language sql immutable
@@ -162,4 +163,4 @@ create trigger protect_objects_delete before delete on storage.objects
 
 reset role;
 revoke all on all functions in schema storage from public;
-grant execute on all functions in schema storage to postgres, anon, authenticated, service_role;
+grant execute on all functions in schema storage to :"owner", anon, authenticated, service_role;

@@ -1,5 +1,6 @@
 -- Lists of a bucket: Supabase's storage.search() and storage.search_v2(). They run as the caller, so policies decide what is listed.
 \set ON_ERROR_STOP on
+\ir owner.psql
 
 set client_min_messages = warning;
 set role supabase_storage_admin;
@@ -182,4 +183,4 @@ comment on function storage.search_v2(text, text, integer, integer, text, text, 
 
 reset role;
 revoke all on all functions in schema storage from public;
-grant execute on all functions in schema storage to postgres, anon, authenticated, service_role;
+grant execute on all functions in schema storage to :"owner", anon, authenticated, service_role;

@@ -19,10 +19,10 @@ grant usage on schema private to anon, authenticated, service_role, kijko_sideca
 -- object in public to anon, authenticated and service_role. Objects that exist already keep their rights.
 -- ----------------------------------------------------------------------------
 
-alter default privileges for role postgres revoke execute on functions from public;
-alter default privileges for role postgres in schema public revoke all on functions from anon, authenticated, service_role;
-alter default privileges for role postgres in schema public revoke all on tables from anon, authenticated, service_role;
-alter default privileges for role postgres in schema public revoke all on sequences from anon, authenticated, service_role;
+alter default privileges revoke execute on functions from public;
+alter default privileges in schema public revoke all on functions from anon, authenticated, service_role;
+alter default privileges in schema public revoke all on tables from anon, authenticated, service_role;
+alter default privileges in schema public revoke all on sequences from anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
 -- Shared trigger functions
