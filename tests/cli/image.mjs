@@ -91,10 +91,11 @@ export class Image {
   program = (name, args) => this.execute(asServerUser(path.join(binaries(this.environment.KIJKO_PG_PREFIX), name), args));
 
   /** Its image has the checkout's node_modules and no server, so it may be any user. */
-  migrate = () =>
+  migrate = (extra = {}) =>
     this.execute(['bash', [path.join(root, 'deploy/docker/migrate-entrypoint.sh')]], {
       KIJKO_ROOT: root,
       KIJKO_HOME: path.join(this.folder, 'migrate'),
+      ...extra,
     });
 
   start = async (extra = {}) => {
