@@ -207,6 +207,7 @@ free_port_range() {
 test_lint() {
   node tests/lint/layout.mjs
   node tests/lint/cycles.mjs
+  node tests/lint/deployments.mjs
   node tests/lint/subjects.mjs
   node tests/lint/places.mjs
   node tests/lint/released.mjs
