@@ -1,7 +1,7 @@
 // Random choices that a seed repeats: the same seed sends the same attacks against the same surface.
 import { createHash } from 'node:crypto';
 
-const SIZES = { full: 1, sample: 0.1 };
+const SIZES = { full: 1, sample: 0.05 };
 const size = process.env.KIJKO_ATTACKS || 'sample';
 if (!(size in SIZES)) throw new Error(`KIJKO_ATTACKS is '${size}': ${Object.keys(SIZES).join(' or ')}`);
 
