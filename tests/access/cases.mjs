@@ -198,7 +198,7 @@ export const reference = (columns, { project, skill }) => ({
 
 const event = () => ({ specversion: '1.0', source: 'matrix', id: randomUUID(), type: 'build.done', time: new Date().toISOString() });
 
-/** Functions after which the caller is no more, and all people are made anew. */
+/** Functions after which the caller is no more. */
 export const ENDS_PEOPLE = ['delete_account()', 'end_session(session_id)'];
 
 /** By function: the arguments of each case. `call` is the plain one; a suffix says what is particular. */

@@ -1,10 +1,7 @@
 // Plants leaks, and attacks what each of them is at.
-import { execFile } from 'node:child_process';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { query } from '../access/db.mjs';
 import { env } from '../journeys/support.mjs';
-import { ROOT } from '../lint/tree.mjs';
+import { reloadApi } from '../reload.mjs';
 import { until } from '../until.mjs';
 import { Campaign } from './campaign.mjs';
 import { discover, discoverRoutes, discoverTopics } from './surface.mjs';
@@ -15,12 +12,6 @@ const anon = { apikey: env.ANON_KEY, Authorization: `Bearer ${env.ANON_KEY}` };
 
 /** As the owner of the domain, whose functions and views these become. */
 export const asOwner = (text) => query(`set role postgres; ${text}; reset role`);
-
-/** PostgREST reads the schema again. */
-const reload = () =>
-  promisify(execFile)(join(ROOT, 'kijko'), ['reload'], {
-    env: { ...process.env, ...(process.env.TEST_HOME && { KIJKO_HOME: process.env.TEST_HOME, KIJKO_API_PORT: process.env.TEST_PORT }) },
-  });
 
 /** The document asks the database, but calls are looked up in what PostgREST has read. */
 async function isCallable(fn) {
@@ -40,7 +31,7 @@ function meaning(subject) {
 /** Makes everything that these leaks add to the API, and finds it from outside. */
 export async function plantShown(fixture, plants) {
   for (const { up } of plants) await asOwner(up);
-  await reload();
+  await reloadApi();
   const subjects = plants.map(({ subject }) => subject);
   const parents = subjects.filter((subject) => subject.includes('+')).map((subject) => subject.split('+')[0]);
   return until('the planted objects in the document', async () => {

@@ -2,14 +2,14 @@
 //
 // By itself among the journeys: while it runs, the database has a table that no list of ours knows.
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { promisify } from 'node:util';
 import pg from 'pg';
 import { parse, root } from '../docs/markdown.mjs';
+import { reloadApi } from '../reload.mjs';
 import { assertAnonymousSeesNothing, call, join as joins, newPerson, newTeam, ok, refused, until } from './domain.mjs';
 import { admin, adminSql, env, sql } from './support.mjs';
 
@@ -32,7 +32,7 @@ describe('a domain of your own', () => {
     await forget();
     await adminSql(files.get('role.sql'));
     await sql(files.get('migration.sql'));
-    await reload();
+    await reloadApi();
     folder = await mkdtemp(join(tmpdir(), 'kijko-example-'));
     await symlink(join(root, 'node_modules'), join(folder, 'node_modules'));
     for (const name of Object.keys(PROGRAMS)) await writeFile(join(folder, name), files.get(name));
@@ -44,7 +44,7 @@ describe('a domain of your own', () => {
   });
   after(async () => {
     await forget();
-    await reload();
+    await reloadApi();
     await rm(folder, { recursive: true, force: true });
   });
 
@@ -125,12 +125,6 @@ describe('a domain of your own', () => {
     await working('worker.mjs', async () => counted(await run(person.client), 6));
   });
 });
-
-/** The API reads the schema again, as after a migration. */
-const reload = () =>
-  promisify(execFile)(join(root, 'kijko'), ['reload'], {
-    env: { ...process.env, ...(process.env.TEST_HOME && { KIJKO_HOME: process.env.TEST_HOME, KIJKO_API_PORT: process.env.TEST_PORT }) },
-  });
 
 /** Takes the example out of the database, also after a run that was stopped. */
 async function forget() {
