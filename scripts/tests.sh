@@ -287,16 +287,21 @@ test_role_url() {
 }
 
 test_journeys() {
-  local files=(tests/journeys/*.test.mjs tests/reports/*.test.mjs tests/docs/*.test.mjs) shared=() alone=() file broken=no
+  local files=(tests/journeys/*.test.mjs tests/reports/*.test.mjs tests/docs/*.test.mjs) file broken=no
+  local shared=() realtime=() clocks=() alone=()
   # The longest file, which works by SQL. Node.js takes files by their names, and at the end it would be alone.
   beside 1 tests/journeys/stripe_orders.test.mjs
-  # Beside no other journey: it lifts the rate of unauthenticated requests, which journeys test.
+  # Beside no other journey: it lifts the rate of unauthenticated requests, which journeys test, and has the API roll back.
   node --test --test-concurrency=1 --test-reporter=tap tests/access/*.test.mjs || broken=yes
   for file in "${files[@]}"; do
     if [ "$file" = tests/journeys/stripe_orders.test.mjs ]; then
       continue
-    elif [[ $file =~ /(auth_settings_|requests_connection_|jobs_workers\.|billing|code_indexer) ]] || grep -qE 'tickAt\(|mailSidecar\(|realtime_support|realtime_page' "$file"; then
+    elif [[ $file =~ /(auth_settings_|requests_connection_) ]]; then
       alone+=("$file")
+    elif grep -qE 'realtime_support|realtime_page' "$file"; then
+      realtime+=("$file")
+    elif [[ $file =~ /(jobs_workers\.|billing|code_indexer) ]] || grep -qE 'tickAt\(|mailSidecar\(' "$file"; then
+      clocks+=("$file")
     else
       shared+=("$file")
     fi
@@ -306,9 +311,13 @@ test_journeys() {
   set_failed_requests 100000
   node --test --test-concurrency=3 --test-reporter=tap "${shared[@]}" || broken=yes
   await_beside || broken=yes
-  # These change the settings of login, take all connections, add a table of their own for a while, run the indexing jobs of all, or tick a clock that has
-  # moved, which runs every habit that is due by then; or they change the policies of realtime, kill its service, or send
-  # the mails of all. This concerns everybody.
+  # Two rows, which leave each other alone. The first changes the policies of realtime and kills its service. The second runs
+  # the jobs and sends the mails of all, adds a table of its own for a while, or ticks a clock that has moved, which runs every
+  # habit that is due by then.
+  beside 1 "${realtime[@]}"
+  node --test --test-concurrency=1 --test-reporter=tap "${clocks[@]}" || broken=yes
+  await_beside || broken=yes
+  # These change the settings of login or take all connections, which concerns everybody.
   node --test --test-concurrency=1 --test-reporter=tap "${alone[@]}" || broken=yes
   set_failed_requests 60
   # What the whole run has logged.
