@@ -3,7 +3,8 @@
 // attacked without a change here.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { filesOf, ROOT } from '../lint/tree.mjs';
+import { ROOT } from '../lint/tree.mjs';
+import { routesOf } from '../routes.mjs';
 import { inParallel, send } from './wire.mjs';
 
 /** The surface, as these callers see it together: a document shows what its reader may use. `callers` are headers. */
@@ -80,41 +81,16 @@ async function findRelationships(relations, functions, headers, parents) {
 
 const source = (path) => readFile(join(ROOT, path), 'utf8');
 
-/** Every route of the other parts as { method, path }, from the sources that list them: of storage, login, realtime and the sidecar. */
-export async function discoverRoutes() {
-  const login = [...(await source('sql/platform/69_auth_api_handle.sql')).matchAll(/when '(GET|POST|PUT|DELETE) (\/[^']*)'/g)];
-  const files = filesOf(ROOT, 'sidecar/src').filter(
-    (path) => /^sidecar\/src\/(domains|login)\/.*\.rs$/.test(path) && !path.includes('/tests'),
-  );
-  const [storage, realtime, ...sidecar] = await Promise.all(
-    ['services/storage/src/routes/mod.rs', 'services/realtime/src/http/mod.rs', ...files].map(async (path) =>
-      rustRoutes(await source(path)),
-    ),
-  );
-  return [
-    ...login.map(([, method, path]) => ({ method, path: `/auth/v1${path}` })),
-    ...storage.map(({ method, path }) => ({ method, path: `/storage/v1${path}` })),
-    ...realtime.filter(({ path }) => path !== '/websocket').map(({ method, path }) => ({ method, path: `/realtime/v1${path}` })),
-    ...sidecar.flat(),
-  ];
-}
+// They show nothing of anybody, and a socket is attacked by topics.
+const NOT_ATTACKED = ['/health', '/realtime/v1/health', '/storage/v1/health', '/realtime/v1/websocket'];
 
-/** The routes of axum's `.route("/path", get(…).post(…))`. `any` is tried by each method. */
-function rustRoutes(text) {
-  return text
-    .split('#[cfg(test)]')[0]
-    .split(/\.route\(/)
-    .slice(1)
-    .flatMap((part) => {
-      const path = part.match(/^\s*"([^"]+)"/)?.[1];
-      const methods = [...part.split(/\.with_state|\n\s*\n/)[0].matchAll(/\b(get|post|put|delete|patch|any)\(/g)].map(([, name]) => name);
-      if (!path) return [];
-      // A function of its own makes the route.
-      if (methods.length === 0) methods.push('any');
-      return methods.flatMap((name) =>
-        (name === 'any' ? ['GET', 'POST', 'PUT', 'DELETE'] : [name.toUpperCase()]).map((method) => ({ method, path })),
-      );
-    });
+/** Every route of the other parts as { method, path }: of storage, login, realtime and the sidecar. One of any method is tried by each. */
+export function discoverRoutes() {
+  return routesOf()
+    .filter(({ path }) => !NOT_ATTACKED.includes(path))
+    .flatMap(({ method, path }) =>
+      (method === 'ANY' ? ['GET', 'POST', 'PUT', 'DELETE'] : [method]).map((each) => ({ method: each, path })),
+    );
 }
 
 /** What the proxy serves: the first part of each path that it sends to a service. */
