@@ -86,6 +86,26 @@ function settingsOf(root, section) {
     .flatMap((line) => [...line.split(' | ')[0].matchAll(/`([A-Z][A-Z0-9_]+)`/g)].map(([, name]) => name));
 }
 
+/** The roles with a password, by the first list of each place. */
+function passwords(root) {
+  const lists = (path, pattern) => words(read(root, path).match(pattern)[1].replaceAll(',', ' ').toUpperCase());
+  return [
+    ['make_secrets in scripts/cluster.sh', lists('scripts/cluster.sh', /for name in ([A-Z ]+); do/)],
+    ['load_secrets in scripts/cluster.sh', lists('scripts/cluster.sh', /export -n KIJKO_\{([A-Z,]+)\}_PASSWORD/)],
+    ['SECRET_VARIABLES in scripts/config.sh', lists('scripts/config.sh', /KIJKO_\{([A-Z,]+)\}_PASSWORD/)],
+    ['deploy/docker/postgres-lib.sh', lists('deploy/docker/postgres-lib.sh', /for name in (ADMIN [A-Z ]+); do/)],
+    ['deploy/docker/make-secrets.sh', lists('deploy/docker/make-secrets.sh', /for name in (admin [a-z ]+); do/)],
+    [
+      'docker-compose.yml',
+      [...read(root, 'docker-compose.yml').matchAll(/^ {2}([a-z]+)_password:/gm)].map(([, name]) => name.toUpperCase()),
+    ],
+    [
+      'deploy/kubernetes/secrets.yaml',
+      [...read(root, 'deploy/kubernetes/secrets.yaml').matchAll(/- ([a-z]+)_password$/gm)].map(([, name]) => name.toUpperCase()),
+    ],
+  ];
+}
+
 export function checkDeployments(root) {
   const all = parts(root);
   const compose = parse(read(root, 'docker-compose.yml'), { merge: true }).services;
@@ -101,7 +121,11 @@ export function checkDeployments(root) {
       .filter((name) => !NOT_IN_COMPOSE.test(name) && !given.includes(name) && !given.includes(`${name}_FILE`))
       .map((name) => `docker-compose.yml does not give ${name} to ${service}`);
   });
-  return [...unknown, ...forgotten, ...settings];
+  const [[, roles], ...others] = passwords(root);
+  const secrets = others.flatMap(([place, found]) =>
+    roles.filter((role) => !found.includes(role)).map((role) => `${place} lacks the password of ${role}`),
+  );
+  return [...unknown, ...forgotten, ...settings, ...secrets];
 }
 
 if (isMain(import.meta)) report('deployments', checkDeployments(ROOT));
