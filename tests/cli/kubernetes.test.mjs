@@ -133,7 +133,11 @@ for (const name of ['staging', 'production']) {
         assert.equal(uri.hostname, file === 'rest_db_uri' ? 'kijko-pooler' : 'kijko-db-rw');
         assert.equal(uri.search, '?sslmode=verify-full&sslrootcert=/run/ca/ca.crt');
       }
-      assert.equal(named('Cluster', 'kijko-db').spec.certificates.serverAltDNSNames[0], named('Pooler', 'kijko-pooler').metadata.name);
+      const [cluster, pooler] = [named('Cluster', 'kijko-db').spec, named('Pooler', 'kijko-pooler')];
+      assert.equal(cluster.certificates.serverAltDNSNames[0], pooler.metadata.name);
+      // Tenants share the connections that all PostgREST together have.
+      const connections = pooler.spec.instances * Number(pooler.spec.pgbouncer.parameters.default_pool_size);
+      assert.equal(Number(cluster.postgresql.parameters['kijko.connection_pool_size']), connections);
     });
   });
 }
