@@ -11,6 +11,8 @@ JOURNEY_APT_PACKAGES=(chromium python3-psycopg python3-venv)
 LINT_APT_PACKAGES=(shellcheck python3-venv)
 # PostgREST runs behind PgBouncer in the tests of ./kijko, and systemd-analyze checks units.
 CLI_APT_PACKAGES=(pgbouncer systemd)
+# Patroni fails over, etcd says who leads.
+FAILOVER_APT_PACKAGES=(patroni etcd-server iproute2)
 CARGO_DENY_VERSION=0.20.2
 
 # KIJKO_PREBUILT=1: what is in target/ is used as it is. Then there need be no compiler.

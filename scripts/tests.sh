@@ -4,8 +4,8 @@
 
 TEST_AREAS=(lint ext db sidecar journeys crash cli attacks)
 # By name only. For other major versions: pgtap is a part of db, and pg_upgrade needs the programs of two: ./kijko test --pg MAJOR pgtap pg_upgrade
-# What takes minutes: kubernetes applies everything to a cluster as CloudNativePG makes it.
-NAMED_AREAS=(pgtap pg_upgrade kubernetes)
+# What takes minutes: kubernetes applies everything to a cluster as CloudNativePG makes it, failover kills and cuts off a primary.
+NAMED_AREAS=(pgtap pg_upgrade kubernetes failover)
 # Beside db, sidecar and journeys, on stacks of their own: they mostly wait, for clusters that recover and parts that start.
 BESIDE_AREAS=(crash cli attacks)
 
@@ -27,6 +27,7 @@ command_test() {
   [[ " ${areas[*]} " != *" journeys "* ]] || APT_PACKAGES+=("${JOURNEY_APT_PACKAGES[@]}")
   [[ " ${areas[*]} " != *" cli "* ]] || APT_PACKAGES+=("${CLI_APT_PACKAGES[@]}")
   [[ " ${areas[*]} " != *" lint "* ]] || APT_PACKAGES+=("${LINT_APT_PACKAGES[@]}")
+  [[ " ${areas[*]} " != *" failover "* ]] || APT_PACKAGES+=("${FAILOVER_APT_PACKAGES[@]}")
   prepare_machine
   # For all builds alike: with another set of packages cargo would compile again what they share.
   export KIJKO_BUILD_INDEXER=1
@@ -111,7 +112,7 @@ run_area() {
   AREA_STATUS=0
   printf '\n===== %s\n' "$area"
   case $area in
-    db | pgtap | sidecar | journeys | crash | cli | pg_upgrade | kubernetes) start_test_stack "$TEST_STACK_NAME" ;;
+    db | pgtap | sidecar | journeys | crash | cli | pg_upgrade | kubernetes | failover) start_test_stack "$TEST_STACK_NAME" ;;
     # On a stack of their own, which no other area uses: they plant leaks.
     attacks)
       stop_test_stack || true
@@ -343,6 +344,12 @@ test_kubernetes() {
   node --test --test-reporter=tap tests/kubernetes/*.test.mjs
 }
 
+# As root: its two machines are network namespaces.
+test_failover() {
+  [ "$(id -u)" = 0 ] || fail "the area failover needs root, for network namespaces"
+  node --test --test-reporter=tap tests/failover/*.test.mjs
+}
+
 # One file at a time: a planted leak is open to all. KIJKO_ATTACKS=full sends all attacks, by default a sample.
 test_attacks() {
   node --test --test-concurrency=1 --test-reporter=tap tests/attacks/*.test.mjs
@@ -351,7 +358,7 @@ test_attacks() {
 test_cli() {
   local files=() file broken=no
   # These make what they need, and stop nothing that others use.
-  local own=(containers down edge kubernetes metrics_compose package steps trusted_proxies upgrade upstreams)
+  local own=(containers down edge kubernetes metrics_compose mtls package steps trusted_proxies upgrade upstreams)
   for file in tests/cli/*.test.mjs; do
     [[ " ${own[*]} " = *" $(basename "$file" .test.mjs) "* ]] || files+=("$file")
   done
