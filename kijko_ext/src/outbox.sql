@@ -38,10 +38,11 @@ create table kijko.http_requests (
     priority smallint not null default 0,
     timeout_ms integer not null default 30000 check (timeout_ms between 100 and 120000),
     max_attempts integer not null default 10 check (max_attempts between 1 and 100),
+    not_after timestamptz,
     attempts integer not null default 0,
     state text not null default 'pending' check (state in ('waiting', 'pending', 'succeeded', 'dead', 'cancelled')),
     error_code text check (error_code in (
-        'address_refused', 'attempts_exhausted', 'broken', 'gone', 'secret_unavailable', 'status', 'timed_out', 'unreachable'
+        'address_refused', 'attempts_exhausted', 'broken', 'expired', 'gone', 'secret_unavailable', 'status', 'timed_out', 'unreachable'
     )),
     run_at timestamptz not null default pg_catalog.clock_timestamp(),
     created_at timestamptz not null default pg_catalog.clock_timestamp(),
@@ -67,6 +68,7 @@ comment on column kijko.http_requests.idempotency_key is 'Unique for an organiza
 comment on column kijko.http_requests.priority is 'Higher is sent first.';
 comment on column kijko.http_requests.timeout_ms is 'How long one attempt may take.';
 comment on column kijko.http_requests.max_attempts is 'After so many failed attempts the request is dead.';
+comment on column kijko.http_requests.not_after is 'No attempt begins after this time; then the request is dead (expired). Null: never.';
 comment on column kijko.http_requests.attempts is 'Attempts that have ended.';
 comment on column kijko.http_requests.state is 'waiting behind an earlier one of its key, pending (also while it is being sent and between attempts), succeeded (an answer of 2xx), dead, cancelled.';
 comment on column kijko.http_requests.error_code is 'Why the last attempt failed, or why the request is dead; null after success.';
@@ -212,7 +214,8 @@ create function kijko.http_enqueue(
     priority integer default 0,
     not_before timestamptz default null,
     org_id uuid default kijko.platform_org_id(),
-    signing jsonb default null
+    signing jsonb default null,
+    not_after timestamptz default null
 ) returns uuid
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table
     set search_path = pg_catalog, pg_temp
@@ -233,7 +236,7 @@ begin
             when priority is null or priority not between -100 and 100 then 'the priority must be -100 to 100'
             when pg_catalog.octet_length(key) not between 1 and 200 then 'the key must have 1 to 200 bytes'
             when pg_catalog.octet_length(idempotency_key) not between 1 and 200 then 'the idempotency key must have 1 to 200 bytes'
-            when not_before in ('infinity', '-infinity') then 'the time must be finite'
+            when not_before in ('infinity', '-infinity') or not_after in ('infinity', '-infinity') then 'the times must be finite'
         end;
     end if;
     if problem is not null then
@@ -246,11 +249,12 @@ begin
         perform kijko.fail('invalid_input', pg_catalog.format('there is no secret %s', pg_catalog.to_json(missing)));
     end if;
     insert into kijko.http_requests as r (
-        org_id, origin, method, url, headers, body, signing, secret_names, key, idempotency_key, priority, timeout_ms, max_attempts, state, run_at
+        org_id, origin, method, url, headers, body, signing, secret_names, key, idempotency_key, priority, timeout_ms, max_attempts, not_after,
+        state, run_at
     ) values (
         http_enqueue.org_id, kijko.http_origin(http_enqueue.url), http_enqueue.method, http_enqueue.url, http_enqueue.headers, http_enqueue.body,
         http_enqueue.signing, names, http_enqueue.key, http_enqueue.idempotency_key, http_enqueue.priority,
-        (extract(epoch from http_enqueue.timeout) * 1000)::integer, http_enqueue.max_attempts,
+        (extract(epoch from http_enqueue.timeout) * 1000)::integer, http_enqueue.max_attempts, http_enqueue.not_after,
         case when http_enqueue.key is null then 'pending' else kijko.http_state_behind(http_enqueue.org_id, http_enqueue.key) end,
         coalesce(http_enqueue.not_before, pg_catalog.clock_timestamp())
     )
@@ -272,7 +276,7 @@ begin
     return earlier.id;
 end
 $$;
-comment on function kijko.http_enqueue(text, text, jsonb, text, text, interval, integer, text, integer, timestamptz, uuid, jsonb) is 'Stores a request that the outbox worker sends after this transaction''s commit, and returns its id. Sent at least once: every attempt carries the id (Idempotency-Key, or webhook-id when signed). Failed attempts (no answer, or a status other than 2xx) are repeated after 5 s, 5 min, 30 min, 2, 5, 10, 14, 20 and 24 hours, each 20 % more or less, or later if Retry-After says so; 410 and a refused address end it. Requests with the same key go one after the other. headers: {"name": "value"} or {"name": {"secret": "name"}}. Never for a tenant to call. Fails with invalid_input, idempotency_conflict.';
+comment on function kijko.http_enqueue(text, text, jsonb, text, text, interval, integer, text, integer, timestamptz, uuid, jsonb, timestamptz) is 'Stores a request that the outbox worker sends after this transaction''s commit, and returns its id. Sent at least once: every attempt carries the id (Idempotency-Key, or webhook-id when signed). Failed attempts (no answer, or a status other than 2xx) are repeated after 5 s, 5 min, 30 min, 2, 5, 10, 14, 20 and 24 hours, each 20 % more or less, or later if Retry-After says so; 410 and a refused address end it, and so does not_after: no attempt begins later, also after a crash. Requests with the same key go one after the other. headers: {"name": "value"} or {"name": {"secret": "name"}}. Never for a tenant to call. Fails with invalid_input, idempotency_conflict.';
 
 create function kijko.http_cancel(id uuid) returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the table

@@ -33,6 +33,7 @@ grant execute on function
     kijko.record_usage(uuid, text, bigint, timestamptz, text, jsonb, text),
     kijko.correct_usage(uuid, text, bigint, text, timestamptz, text),
     kijko.period_at(uuid, text, timestamptz, text),
+    kijko.period_usage(uuid, text, timestamptz, timestamptz),
     kijko.usage(uuid),
     kijko.usage_by_day(uuid, text, date, date),
     kijko.maintain_usage(),
@@ -114,7 +115,7 @@ grant select on kijko.issuers, kijko.issuer_identities to :"owner";
 
 -- The outbox: functions of postgres decide what is sent on whose behalf. Nobody else may send anything, or see what was.
 grant execute on function
-    kijko.http_enqueue(text, text, jsonb, text, text, interval, integer, text, integer, timestamptz, uuid, jsonb),
+    kijko.http_enqueue(text, text, jsonb, text, text, interval, integer, text, integer, timestamptz, uuid, jsonb, timestamptz),
     kijko.http_cancel(uuid),
     kijko.http_replay(uuid),
     kijko.http_replay_dead(uuid, text, timestamptz, timestamptz, integer),

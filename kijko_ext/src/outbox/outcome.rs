@@ -52,6 +52,8 @@ pub struct Failure {
 pub enum Reason {
     AddressRefused,
     Broken,
+    /// Its time was over before the attempt.
+    Expired,
     SecretUnavailable,
     TimedOut,
     Unreachable,
@@ -63,6 +65,7 @@ impl Reason {
         match self {
             Self::AddressRefused => "address_refused",
             Self::Broken => "broken",
+            Self::Expired => "expired",
             Self::SecretUnavailable => "secret_unavailable",
             Self::TimedOut => "timed_out",
             Self::Unreachable => "unreachable",
@@ -71,9 +74,10 @@ impl Reason {
 }
 
 /// Why attempts fail, with the figures of `kijko.stats()` that count them.
-pub const FAULTS: [(&str, &str); 6] = [
+pub const FAULTS: [(&str, &str); 7] = [
     ("address_refused", "outbox.failed_address_refused"),
     ("broken", "outbox.failed_broken"),
+    ("expired", "outbox.failed_expired"),
     ("secret_unavailable", "outbox.failed_secret_unavailable"),
     ("status", "outbox.failed_status"),
     ("timed_out", "outbox.failed_timed_out"),
@@ -119,6 +123,7 @@ mod unit {
         for reason in [
             Reason::AddressRefused,
             Reason::Broken,
+            Reason::Expired,
             Reason::SecretUnavailable,
             Reason::TimedOut,
             Reason::Unreachable,

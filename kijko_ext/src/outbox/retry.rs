@@ -36,7 +36,8 @@ pub fn next(outcome: &Outcome, max_attempts: i32, jitter: f64) -> Next {
         Ok(_) if outcome.succeeded() => return Next::Succeeded,
         Ok(answer) if answer.status == GONE => return Next::Dead("gone"),
         Ok(_) => "status",
-        Err(failure) if failure.reason == Reason::AddressRefused => {
+        // Another attempt would end the same way.
+        Err(failure) if matches!(failure.reason, Reason::AddressRefused | Reason::Expired) => {
             return Next::Dead(failure.reason.code());
         }
         Err(failure) => failure.reason.code(),

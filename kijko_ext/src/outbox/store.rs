@@ -69,7 +69,7 @@ thread_local! {
     /// table was analyzed while idle.
     static REQUESTS: Statement = const { Statement::new(
     "with asked as materialized (
-       select r.id, r.attempts, r.max_attempts, r.timeout_ms, r.method, r.url, r.headers, r.body, r.signing, r.secret_names, r.org_id,
+       select r.id, r.attempts, r.max_attempts, r.not_after, r.timeout_ms, r.method, r.url, r.headers, r.body, r.signing, r.secret_names, r.org_id,
          r.state, r.run_at
        from kijko.http_requests as r where r.id = any(string_to_array($1, ',')::uuid[])
      )
@@ -77,7 +77,8 @@ thread_local! {
        r.body, r.signing::text,
        (select jsonb_object_agg(s.name, jsonb_build_object(
          'sealed', s.sealed, 'context', kijko.http_secret_context(s.org_id, s.name)))::text from kijko.http_secrets as s
-        where r.secret_names <> '{}' and s.org_id = r.org_id and s.name = any(r.secret_names))
+        where r.secret_names <> '{}' and s.org_id = r.org_id and s.name = any(r.secret_names)),
+       (r.not_after < clock_timestamp())::integer::bigint
      from asked as r
      where r.state = 'pending' and r.run_at <= clock_timestamp()",
     &[pg_sys::TEXTOID],
@@ -184,6 +185,8 @@ pub struct Request {
     pub body: Option<String>,
     pub signing: Option<Json>,
     pub secrets: Json,
+    /// Whether its time is over.
+    pub is_expired: bool,
 }
 
 /// An outcome with what follows from it.
@@ -279,6 +282,7 @@ fn request(row: &Row) -> Option<Request> {
         body: row.text(8),
         signing: json(9),
         secrets: json(10).unwrap_or_default(),
+        is_expired: row.integer(11) == Some(1),
     })
 }
 

@@ -278,23 +278,27 @@ impl Outbox {
     fn send(&mut self, request: Request) -> bool {
         self.max_attempts.insert(request.id, request.max_attempts);
         let (id, attempt) = (request.id, request.attempts + 1);
-        match call(request) {
-            Some(call) => self.client.send(call),
-            None => {
-                let text = "a secret is missing, or cannot be unsealed or used".to_owned();
-                self.ended(Outcome {
-                    id,
-                    attempt,
-                    started_at: clock::unix_micros(clock::real_micros()),
-                    duration: Duration::ZERO,
-                    answer: Err(Failure {
-                        reason: Reason::SecretUnavailable,
-                        text,
-                    }),
-                });
-                true
+        let failure = if request.is_expired {
+            Failure {
+                reason: Reason::Expired,
+                text: "its time was over before this attempt".to_owned(),
             }
-        }
+        } else if let Some(call) = call(request) {
+            return self.client.send(call);
+        } else {
+            Failure {
+                reason: Reason::SecretUnavailable,
+                text: "a secret is missing, or cannot be unsealed or used".to_owned(),
+            }
+        };
+        self.ended(Outcome {
+            id,
+            attempt,
+            started_at: clock::unix_micros(clock::real_micros()),
+            duration: Duration::ZERO,
+            answer: Err(failure),
+        });
+        true
     }
 }
 
@@ -302,7 +306,9 @@ impl Outbox {
 fn is_healthy(outcome: &Outcome) -> Option<bool> {
     match &outcome.answer {
         Ok(answer) => Some(answer.status < 500 && answer.status != 429),
-        Err(failure) if failure.reason == Reason::SecretUnavailable => None,
+        Err(failure) if matches!(failure.reason, Reason::Expired | Reason::SecretUnavailable) => {
+            None
+        }
         Err(_) => Some(false),
     }
 }

@@ -267,6 +267,11 @@ describe('secrets', () => {
     await hurry(id);
     await attempted(id, 3);
     assert.deepEqual([(await response(id)).error_code, requests.length], ['secret_unavailable', 2]);
+    // Its time is over before the next attempt, as when a server comes back days after it was killed.
+    await sql(`update kijko.http_requests set not_after = clock_timestamp() where id = $1`, [id]);
+    await hurry(id);
+    const { state, error_code } = await ended(id);
+    assert.deepEqual([state, error_code, requests.length], ['dead', 'expired', 2]);
     const kept = JSON.stringify([await sql('select * from kijko.http_requests'), await sql('select * from kijko.http_secrets')]);
     assert.ok(!kept.includes('Bearer'));
   });

@@ -6,7 +6,7 @@ select plan(15);
 delete from kijko.http_requests;
 select is((select row(b.waiting, b.pending, b.dead, b.oldest_due_seconds, b.hosts)::text from private.webhooks_outbox_backlog() as b), '(0,0,0,0,[])', 'an idle outbox is 0');
 select ok((select bool_and(b.figures ? f.name) from private.webhooks_outbox_backlog() as b,
-  unnest(array['in_flight', 'succeeded', 'dead', 'errors', 'failed_status', 'failed_timed_out', 'failed_unreachable', 'failed_broken', 'failed_address_refused',
+  unnest(array['in_flight', 'succeeded', 'dead', 'errors', 'failed_status', 'failed_timed_out', 'failed_unreachable', 'failed_broken', 'failed_expired', 'failed_address_refused',
     'failed_secret_unavailable']) as f (name)), 'the figures of kijko.stats() come along');
 
 insert into kijko.http_requests (origin, method, url, state, key, run_at, ended_at, attempts, org_id, priority) values

@@ -21,6 +21,26 @@ end
 $$;
 comment on function kijko.used_now(uuid, text, timestamptz) is 'Internal: the value of a counter from the tables: the rolled-up sum, rows that are not rolled up yet, and open holds.';
 
+create function kijko.period_usage(subject uuid, meter text, since timestamptz, until timestamptz) returns bigint
+    language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return kijko.clamp(coalesce((
+            select pg_catalog.sum(t.amount) from kijko.usage_totals as t
+            where t.subject = period_usage.subject and t.meter = period_usage.meter
+                and t.period_start >= period_usage.since and t.period_start < period_usage.until
+        ), 0)
+        + coalesce((
+            select pg_catalog.sum(g.amount) from kijko.ledger as g
+            where g.subject = period_usage.subject and g.meter = period_usage.meter
+                and g.period_start >= period_usage.since and g.period_start < period_usage.until
+                and g.recorded_at >= (select r.rolled_until from kijko.rollup_state as r)
+        ), 0));
+end
+$$;
+comment on function kijko.period_usage(uuid, text, timestamptz, timestamptz) is 'The use of a meter that counts in periods which begin from a time on and before another, rolled up or not, without holds. Periods follow each other without gaps, so each use is in one of them, also when the calendar was changed.';
+
 create function kijko.usage(subject uuid)
     returns table (meter text, period text, used bigint, "limit" bigint, remaining bigint, reset_at timestamptz)
     language plpgsql stable parallel unsafe security definer -- callers have no rights on the tables
