@@ -90,7 +90,9 @@ begin
     body => case billing_send.method when 'POST' then coalesce(form, '') end,
     -- Of these Stripe does a second one when it has forgotten the first, so after one attempt without an answer it is asked what it
     -- has. An outbox that sleeps for days with its database then repeats none.
-    max_attempts => case when billing_send.kind in ('meter_event', 'invoice_item', 'vat_credit') then 1 else 10 end
+    max_attempts => case when billing_send.kind in ('meter_event', 'invoice_item', 'vat_credit') then 1 else 10 end,
+    -- A server that is killed while one is on its way, and is down for more than a day, does not send it again either.
+    not_after => case when billing_send.kind in ('meter_event', 'invoice_item', 'vat_credit') then clock_timestamp() + interval '20 hours' end
   );
   insert into private.billing_effects (kind, subject, organization_id, livemode, request_id, details)
   values (billing_send.kind, billing_send.subject, org, account.livemode, request, billing_send.details)

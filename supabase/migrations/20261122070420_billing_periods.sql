@@ -14,7 +14,6 @@ create table private.billing_terms (
   customer_id text not null check (octet_length(customer_id) <= 254),
   livemode boolean not null,
   check_at timestamptz,
-  problem text check (octet_length(problem) <= 200),
   primary key (organization_id, meter, period_end)
 );
 create index billing_terms_check_idx on private.billing_terms (check_at) where check_at is not null;
@@ -30,9 +29,8 @@ comment on column private.billing_terms.subscription_id is 'Subscription that is
 comment on column private.billing_terms.customer_id is 'Customer that is billed.';
 comment on column private.billing_terms.livemode is 'False in Stripe''s test mode.';
 comment on column private.billing_terms.check_at is 'When what was reported is next compared with the ledger, by kijko.now(). Null: 10 days after the period it is settled.';
-comment on column private.billing_terms.problem is 'Why late use of the period cannot be counted; an operator bills it.';
 select private.describe_data('private.billing_terms', '{
-  "organization_id, meter, period_start, period_end, lookup_key, included, subscription_id, customer_id, livemode, check_at, problem":
+  "organization_id, meter, period_start, period_end, lookup_key, included, subscription_id, customer_id, livemode, check_at":
     {"purpose": "what use costs", "export": "none"}
 }', 'organization');
 alter table private.billing_terms enable row level security;
@@ -41,6 +39,9 @@ create function private.billing_note_terms(org uuid, item private.billing_metere
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- The calendar of an organization without use changes at once. Then another period runs, and this one would count it twice.
+  delete from private.billing_terms as t
+  where t.organization_id = org and t.meter = (item.price).meter and t.period_end > kijko.now() and t.period_end <> billing_note_terms.period_end;
   insert into private.billing_terms as t (
     organization_id, meter, period_start, period_end, lookup_key, included, subscription_id, customer_id, livemode, check_at
   )
@@ -56,28 +57,11 @@ end
 $$;
 comment on function private.billing_note_terms(uuid, private.billing_metered_item, timestamptz, bigint) is 'Keeps what use costs in the period that runs.';
 
-create function private.billing_month(period_start timestamptz, period_end timestamptz) returns date
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$
-  -- The first of a month begins at most 14 hours before that of UTC, or 12 after; summer time moves it by an hour.
-  select m.first::date
-  from (select date_trunc('month', (period_start + interval '14 hours') at time zone 'UTC')) as m (first)
-  cross join lateral (
-    select period_start - m.first at time zone 'UTC', period_end - (m.first + interval '1 month') at time zone 'UTC'
-  ) as o (start_offset, end_offset)
-  where o.start_offset between interval '-14 hours' and interval '12 hours'
-    and abs(extract(epoch from o.end_offset - o.start_offset)) <= 3600
-$$;
-comment on function private.billing_month(timestamptz, timestamptz) is 'The calendar month that a period is, in some time zone; null if it is none: its start was moved, or the time zone changed in it. Nullable: result.';
-
 create function private.billing_settle_period(term private.billing_terms) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  month constant date := private.billing_month(term.period_start, term.period_end);
   price public.prices;
-  next_period record;
-  used bigint;
   made boolean;
 begin
   -- While another report of the meter is on its way, or was refused a moment ago, it stays due.
@@ -88,19 +72,11 @@ begin
   ) then
     return false;
   end if;
-  -- The ledger is read by days, which are those of the calendar of now.
-  select p.starts_at, p.ends_at into next_period from kijko.period_at(term.organization_id, term.meter, term.period_end, 'month') as p;
-  if month is null or private.billing_month(next_period.starts_at, next_period.ends_at) is null then
-    update private.billing_terms as t set check_at = null, problem = 'the calendar of the organization changed, or its months do not begin on the first'
-    where (t.organization_id, t.meter, t.period_end) = (term.organization_id, term.meter, term.period_end);
-    return false;
-  end if;
   select c.* into price from public.prices as c where c.lookup_key = term.lookup_key;
-  select coalesce(sum(d.amount), 0) into used
-  from kijko.usage_by_day(term.organization_id, term.meter, month, (month + interval '1 month')::date - 1) as d;
   made := private.billing_report(
     term.organization_id, row(term.subscription_id, term.customer_id, term.livemode, price)::private.billing_metered_item,
-    term.period_end, used, term.included, is_over => true
+    -- By the ledger's own periods, whatever calendar holds now.
+    term.period_end, kijko.period_usage(term.organization_id, term.meter, term.period_start, term.period_end), term.included, is_over => true
   );
   -- Again after 5 minutes, 10, 20, … at most a day, as entries come late.
   update private.billing_terms as t

@@ -1,7 +1,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(14);
+select plan(12);
 
 select tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('ada');
 delete from public.stripe_subscriptions;
@@ -72,14 +72,22 @@ select private.billing_settle_periods();
 select is((select count(*) from private.billing_terms as t where t.organization_id = tests.org('bob') and t.period_end < kijko.now() and t.check_at is not null), 0::bigint, 'after ten days it is settled');
 select tests.travel('0');
 
--- ---- calendars
-select is(private.billing_month('2026-12-31 15:00Z', '2027-01-31 15:00Z'), '2027-01-01'::date, 'a month of Tokyo');
-select is(private.billing_month('2027-01-01 00:00Z', '2027-01-31 15:00Z'), null, 'one in which the time zone changed is none');
-select is(private.billing_month('2027-01-15 00:00Z', '2027-02-15 00:00Z'), null, 'nor is one that begins in the middle');
-insert into private.billing_terms (organization_id, meter, period_start, period_end, lookup_key, included, subscription_id, customer_id, livemode, check_at)
-values (tests.org('vic'), 'executions', now() - interval '20 days', now() - interval '1 minute', 'pro_executions_monthly', 1, 's', 'c', false, now());
-select private.billing_settle_periods();
-select isnt((select t.problem from private.billing_terms as t where t.organization_id = tests.org('vic')), null, 'which an operator bills by hand');
+-- ---- a month that a change of the calendar has moved
+select tests.buys('vic', 'pro_monthly', 'pro_executions_monthly');
+select kijko.consume(tests.org('vic'), 'executions', 1);
+select kijko.set_calendar(tests.org('vic'), 'Asia/Tokyo');
+select tests.end_of('vic') as period_end \gset
+select tests.travel(:'period_end'::interval + interval '1 hour');
+select private.billing_report_use();
+select tests.end_of('vic') as moved_end \gset
+select tests.travel(:'moved_end'::interval - interval '30 seconds');
+select kijko.consume(tests.org('vic'), 'executions', 2003);
+select tests.travel(:'moved_end'::interval + interval '1 minute');
+select kijko.consume(tests.org('vic'), 'executions', 7);
+select is((select extract(epoch from t.period_end - t.period_start)::bigint % 86400 <> 0 from private.billing_terms as t
+  where t.organization_id = tests.org('vic') and t.meter = 'executions' and t.period_end < kijko.now() order by t.period_end desc limit 1), true, 'the period is no whole number of days');
+select private.billing_report_use();
+select is((select array_agg((p.used, p.amount)::text) from private.billing_reports as p where p.organization_id = tests.org('vic')), '{"(2003,3)"}', 'its use is that of its own days');
 
 select * from finish();
 rollback;
