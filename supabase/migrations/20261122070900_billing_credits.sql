@@ -2,10 +2,10 @@
 -- Billing: credit notes and mandates, and the VAT that goes back when a number turns out to have been valid.
 -- ============================================================================
 
-create table private.billing_credit_notes (
+create table public.stripe_credit_notes (
   id text not null check (octet_length(id) <= 254),
   livemode boolean not null,
-  organization_id uuid references public.organizations (id) on delete set null,
+  org_id uuid references public.organizations (id) on delete set null,
   invoice_id text not null check (octet_length(invoice_id) <= 254),
   number text check (octet_length(number) <= 254),
   status text not null check (octet_length(status) <= 100),
@@ -17,47 +17,77 @@ create table private.billing_credit_notes (
   as_of timestamptz not null,
   primary key (id, livemode)
 );
-create index billing_credit_notes_organization_idx on private.billing_credit_notes (organization_id);
-create index billing_credit_notes_invoice_idx on private.billing_credit_notes (invoice_id, livemode);
-comment on table private.billing_credit_notes is 'Credit notes at Stripe.';
-comment on column private.billing_credit_notes.id is 'Stripe''s id.';
-comment on column private.billing_credit_notes.livemode is 'False in Stripe''s test mode.';
-comment on column private.billing_credit_notes.organization_id is 'Organization; null while unknown.';
-comment on column private.billing_credit_notes.invoice_id is 'Invoice of which it takes something back.';
-comment on column private.billing_credit_notes.number is 'Number on the credit note.';
-comment on column private.billing_credit_notes.status is 'issued or void.';
-comment on column private.billing_credit_notes.reason is 'duplicate, fraudulent, order_change, product_unsatisfactory, or null.';
-comment on column private.billing_credit_notes.total is 'Total in the smallest unit of the currency.';
-comment on column private.billing_credit_notes.currency is 'Currency.';
-comment on column private.billing_credit_notes.pdf is 'URL of the PDF file.';
-comment on column private.billing_credit_notes.vat_credit_id is 'Row of private.vat_credits for which it was made; null for none.';
-comment on column private.billing_credit_notes.as_of is 'Time of the event that the row shows.';
-select private.describe_data('private.billing_credit_notes', '{
-  "id, livemode, organization_id, invoice_id, number, status, reason, total, currency, pdf, vat_credit_id, as_of": {"purpose": "what was taken back of invoices", "export": "none"}
-}', 'organization');
-alter table private.billing_credit_notes enable row level security;
+create index stripe_credit_notes_org_id_idx on public.stripe_credit_notes (org_id);
+create index stripe_credit_notes_invoice_id_idx on public.stripe_credit_notes (invoice_id, livemode);
+comment on table public.stripe_credit_notes is 'Credit notes in Stripe. Written only by functions.';
+comment on column public.stripe_credit_notes.id is 'Stripe''s id.';
+comment on column public.stripe_credit_notes.livemode is 'False in Stripe''s test mode.';
+comment on column public.stripe_credit_notes.org_id is 'Organization; null while unknown.';
+comment on column public.stripe_credit_notes.invoice_id is 'Invoice of which it takes something back.';
+comment on column public.stripe_credit_notes.number is 'Number on the credit note.';
+comment on column public.stripe_credit_notes.status is 'issued or void.';
+comment on column public.stripe_credit_notes.reason is 'duplicate, fraudulent, order_change, product_unsatisfactory, or null.';
+comment on column public.stripe_credit_notes.total is 'Total in the smallest unit of the currency.';
+comment on column public.stripe_credit_notes.currency is 'Currency.';
+comment on column public.stripe_credit_notes.pdf is 'URL of the PDF file.';
+comment on column public.stripe_credit_notes.vat_credit_id is 'Row of private.vat_credits for which it was made; null for none.';
+comment on column public.stripe_credit_notes.as_of is 'Time of the event that the row shows.';
+select private.describe_data('public.stripe_credit_notes', '{
+  "livemode, invoice_id, number, status, reason, total, currency, pdf, vat_credit_id, as_of": "what was taken back of invoices"
+}');
+alter table public.stripe_credit_notes enable row level security;
 
-create table private.billing_mandates (
+create table public.stripe_mandates (
   id text not null check (octet_length(id) <= 254),
   livemode boolean not null,
+  org_id uuid references public.organizations (id) on delete set null,
   payment_method_id text check (octet_length(payment_method_id) <= 254),
   status text not null check (octet_length(status) <= 100),
   reference text check (octet_length(reference) <= 254),
   as_of timestamptz not null,
   primary key (id, livemode)
 );
-create index billing_mandates_method_idx on private.billing_mandates (payment_method_id, livemode);
-comment on table private.billing_mandates is 'Mandates by which bank accounts are debited. Its payment method names the customer.';
-comment on column private.billing_mandates.id is 'Stripe''s id.';
-comment on column private.billing_mandates.livemode is 'False in Stripe''s test mode.';
-comment on column private.billing_mandates.payment_method_id is 'Bank account.';
-comment on column private.billing_mandates.status is 'active, pending or inactive (withdrawn, or refused by the bank).';
-comment on column private.billing_mandates.reference is 'Reference that the payer''s bank shows.';
-comment on column private.billing_mandates.as_of is 'Time of the event that the row shows.';
-select private.describe_data('private.billing_mandates', '{
-  "id, livemode, payment_method_id, status, reference, as_of": {"purpose": "proves that a bank account may be debited", "export": "none"}
-}', 'organization');
-alter table private.billing_mandates enable row level security;
+create index stripe_mandates_org_id_idx on public.stripe_mandates (org_id);
+create index stripe_mandates_payment_method_id_idx on public.stripe_mandates (payment_method_id, livemode);
+comment on table public.stripe_mandates is 'Mandates by which bank accounts are debited. Written only by functions.';
+comment on column public.stripe_mandates.id is 'Stripe''s id.';
+comment on column public.stripe_mandates.livemode is 'False in Stripe''s test mode.';
+comment on column public.stripe_mandates.org_id is 'Organization; null while the customer of its payment method is unknown.';
+comment on column public.stripe_mandates.payment_method_id is 'Bank account.';
+comment on column public.stripe_mandates.status is 'active, pending or inactive (withdrawn, or refused by the bank).';
+comment on column public.stripe_mandates.reference is 'Reference that the payer''s bank shows.';
+comment on column public.stripe_mandates.as_of is 'Time of the event that the row shows.';
+select private.describe_data('public.stripe_mandates', '{
+  "livemode, payment_method_id, status, reference, as_of": "proves that a bank account may be debited"
+}');
+alter table public.stripe_mandates enable row level security;
+
+grant select on public.stripe_credit_notes, public.stripe_mandates to authenticated, service_role;
+create policy stripe_credit_notes_select on public.stripe_credit_notes for select to authenticated
+  using (org_id = any (array(select private.org_ids_with('billing:read'))));
+create policy stripe_mandates_select on public.stripe_mandates for select to authenticated
+  using (org_id = any (array(select private.org_ids_with('billing:read'))));
+
+create function private.billing_method_organization(method text, livemode boolean) returns uuid
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select private.billing_customer_organization(m.customer_id, m.livemode)
+  from private.billing_payment_methods as m where m.id = method and m.livemode = billing_method_organization.livemode
+$$;
+comment on function private.billing_method_organization(text, boolean) is 'The organization whose customer has a payment method; null while one of them is unknown. Nullable: result.';
+
+create function private.billing_show_mandates() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update public.stripe_mandates as m set org_id = private.billing_customer_organization(new.customer_id, new.livemode)
+  where m.payment_method_id = new.id and m.livemode = new.livemode;
+  return null;
+end
+$$;
+comment on function private.billing_show_mandates() is 'Trigger: a mandate whose event came before that of its bank account belongs to the organization of the account. Definer: only functions write mandates.';
+create trigger billing_payment_methods_mandates after insert or update of customer_id on private.billing_payment_methods
+  for each row execute function private.billing_show_mandates();
 
 create function private.billing_keep_document(event private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -67,25 +97,26 @@ declare
   o constant jsonb := event.payload #> '{data,object}';
 begin
   if event.object_type = 'mandate' then
-    insert into private.billing_mandates as m (id, livemode, payment_method_id, status, reference, as_of)
+    insert into public.stripe_mandates as m (id, livemode, org_id, payment_method_id, status, reference, as_of)
     values (
-      event.object_id, event.livemode, private.stripe_id(o -> 'payment_method'), o ->> 'status',
+      event.object_id, event.livemode, private.billing_method_organization(private.stripe_id(o -> 'payment_method'), event.livemode),
+      private.stripe_id(o -> 'payment_method'), o ->> 'status',
       coalesce(o #>> '{payment_method_details,sepa_debit,reference}', o ->> 'reference'), event.created
     )
     on conflict (id, livemode) do update set
-      payment_method_id = excluded.payment_method_id, status = excluded.status, reference = coalesce(excluded.reference, m.reference), as_of = excluded.as_of
+      org_id = coalesce(excluded.org_id, m.org_id), payment_method_id = excluded.payment_method_id, status = excluded.status, reference = coalesce(excluded.reference, m.reference), as_of = excluded.as_of
     -- The later state wins; of one second, the end.
     where excluded.as_of > m.as_of or (excluded.as_of = m.as_of and excluded.status = 'inactive');
     return;
   end if;
-  insert into private.billing_credit_notes as c (id, livemode, organization_id, invoice_id, number, status, reason, total, currency, pdf, vat_credit_id, as_of)
+  insert into public.stripe_credit_notes as c (id, livemode, org_id, invoice_id, number, status, reason, total, currency, pdf, vat_credit_id, as_of)
   values (
     event.object_id, event.livemode, private.billing_customer_organization(private.stripe_id(o -> 'customer'), event.livemode),
     private.stripe_id(o -> 'invoice'), o ->> 'number', o ->> 'status', o ->> 'reason', coalesce((o ->> 'total')::bigint, 0),
     coalesce(o ->> 'currency', 'eur'), o ->> 'pdf', o #>> '{metadata,kijko_vat_credit}', event.created
   )
   on conflict (id, livemode) do update set
-    organization_id = coalesce(excluded.organization_id, c.organization_id), status = excluded.status, pdf = excluded.pdf, as_of = excluded.as_of
+    org_id = coalesce(excluded.org_id, c.org_id), status = excluded.status, pdf = excluded.pdf, as_of = excluded.as_of
   -- Void is final.
   where c.status <> 'void' and (excluded.as_of >= c.as_of or excluded.status = 'void');
 end
@@ -134,7 +165,7 @@ begin
       order by e.state = 'done' desc, e.created_at desc limit 1;
       -- A refusal is final, unless it is about the key: an operator credits that invoice.
       continue when last.state = 'done' or (last.state = 'failed' and last.http_status not in (401, 403));
-      select c.id into found_note from private.billing_credit_notes as c
+      select c.id into found_note from public.stripe_credit_notes as c
       where c.invoice_id = charged.id and c.livemode = charged.livemode and c.vat_credit_id = due.credit_id::text limit 1;
       if found_note is not null and last.state in ('unknown', 'failed') then
         perform private.billing_found_vat_credit(charged.subject, found_note);

@@ -66,7 +66,15 @@ const NAMES = [
   'socialPost',
   'unconfirmedPost',
 ];
-const STRIPE = ['stripe_customers', 'stripe_checkouts', 'stripe_subscriptions', 'stripe_invoices', 'stripe_prices'];
+const STRIPE = [
+  'stripe_customers',
+  'stripe_checkouts',
+  'stripe_subscriptions',
+  'stripe_invoices',
+  'stripe_credit_notes',
+  'stripe_mandates',
+  'stripe_prices',
+];
 
 /** The ids of an organization's rows by what they are, and those of the private project's. */
 export function newIds() {
@@ -300,6 +308,10 @@ const stripe = (t) => [
   sql`insert into public.stripe_invoices (id, org_id, total, amount_due, amount_paid, paid_out_of_band, amount_remaining, attempt_count,
       deleted, livemode, event_id, as_of)
     values (${t.stripe_invoices}, ${t.org}, 0, 0, 0, false, 0, 0, false, false, 'evt_matrix', now())`,
+  sql`insert into public.stripe_credit_notes (id, livemode, org_id, invoice_id, status, total, currency, as_of)
+    values (${t.stripe_credit_notes}, false, ${t.org}, ${t.stripe_invoices}, 'issued', 0, 'eur', now())`,
+  sql`insert into public.stripe_mandates (id, livemode, org_id, status, as_of) values (${t.stripe_mandates}, false, ${t.org}, 'active', now())`,
+  sql`select kijko.consume(${t.org}, 'code_searches', 1)`,
   sql`insert into public.stripe_prices (id, active, deleted, livemode, event_id, as_of)
     values (${t.stripe_prices}, true, false, false, 'evt_matrix', now())`,
 ];

@@ -208,10 +208,9 @@ test('VAT that a number turns out not to owe goes back, and what Stripe has othe
   await quiet();
   const vat = Math.round(2900 * 0.21);
   assert.equal(account().find('customer', subscription.customer).balance, -vat);
-  assert.deepEqual(
-    await sql('select total::int, organization_id from private.billing_credit_notes where organization_id = $1', [payer.org]),
-    [{ total: vat, organization_id: payer.org }],
-  );
+  assert.deepEqual(await sql('select total::int, org_id from public.stripe_credit_notes where org_id = $1', [payer.org]), [
+    { total: vat, org_id: payer.org },
+  ]);
   const [{ settled_with }] = await sql('select settled_with from private.vat_credits where organization = $1', [payer.org]);
   assert.match(settled_with, /^cn_/);
 

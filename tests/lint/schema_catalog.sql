@@ -47,7 +47,7 @@ return array['public.plans', 'public.plan_limits', 'public.prices', 'public.feat
 -- Keys that are unique over all tenants: a habit belongs to one organization, and Stripe's ids name one object of its account.
 create function pg_temp.unique_without_org() returns text[] language sql immutable
 return array[
-  'executions_habit_id_scheduled_for_key', 'stripe_checkouts_pkey', 'stripe_customers_pkey', 'stripe_invoices_pkey', 'stripe_subscriptions_pkey'
+  'executions_habit_id_scheduled_for_key', 'stripe_checkouts_pkey', 'stripe_credit_notes_pkey', 'stripe_mandates_pkey', 'stripe_customers_pkey', 'stripe_invoices_pkey', 'stripe_subscriptions_pkey'
 ];
 
 -- What belongs to one organization, and the organizations themselves.

@@ -1,7 +1,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(25);
+select plan(29);
 
 select tests.sign_up('bob'), tests.sign_up('vic');
 delete from public.stripe_subscriptions;
@@ -19,7 +19,7 @@ $$;
 
 -- ---- nobody but the schedule
 select tests.act_as('bob');
-select throws_ok('select * from private.billing_credit_notes', '42501', null, 'an owner reads no table of the domain');
+select throws_ok('select * from private.billing_customers', '42501', null, 'an owner reads no table of the domain');
 select throws_ok('select private.billing_problems()', '42501', null, 'nor what operators read');
 select tests.act_as_superuser();
 
@@ -27,10 +27,22 @@ select tests.act_as_superuser();
 select tests.send(tests.event('customer.created', 1, jsonb_build_object('id', 'cus_b', 'object', 'customer', 'created', tests.second(0), 'metadata', jsonb_build_object('org_id', tests.org('bob')))));
 select tests.send(tests.event('credit_note.voided', 3, '{"id": "cn_1", "object": "credit_note", "customer": "cus_b", "invoice": "in_b", "status": "void", "total": 500, "currency": "eur", "number": "F-1-CN-1"}'));
 select tests.send(tests.event('credit_note.created', 2, '{"id": "cn_1", "object": "credit_note", "customer": "cus_b", "invoice": "in_b", "status": "issued", "total": 500, "currency": "eur", "number": "F-1-CN-1"}'));
-select is((select row(c.status, c.total, c.organization_id = tests.org('bob'))::text from private.billing_credit_notes as c where c.id = 'cn_1'), '(void,500,t)', 'a voided credit note stays one');
+select is((select row(c.status, c.total, c.org_id = tests.org('bob'))::text from public.stripe_credit_notes as c where c.id = 'cn_1'), '(void,500,t)', 'a voided credit note stays one');
 select tests.send(tests.event('mandate.updated', 3, '{"id": "mandate_1", "object": "mandate", "payment_method": "pm_1", "status": "inactive", "payment_method_details": {"type": "sepa_debit", "sepa_debit": {"reference": "REF1"}}}'));
 select tests.send(tests.event('mandate.updated', 2, '{"id": "mandate_1", "object": "mandate", "payment_method": "pm_1", "status": "active", "payment_method_details": {"type": "sepa_debit", "sepa_debit": {"reference": "REF1"}}}'));
-select is((select row(m.status, m.reference)::text from private.billing_mandates as m), '(inactive,REF1)', 'a withdrawn mandate stays one');
+select is((select row(m.status, m.reference)::text from public.stripe_mandates as m), '(inactive,REF1)', 'a withdrawn mandate stays one');
+select tests.send(tests.event('payment_method.attached', 3, '{"id": "pm_1", "object": "payment_method", "customer": "cus_b", "type": "sepa_debit", "sepa_debit": {"fingerprint": "f_b", "country": "BE"}}'));
+select tests.act_as('vic');
+select is_empty('select id from public.stripe_credit_notes union all select id from public.stripe_mandates', 'a non-member sees neither');
+select tests.act_as('bob');
+select is((select array_agg(d.id order by d.id) from (select c.id from public.stripe_credit_notes as c union all select m.id from public.stripe_mandates as m) as d),
+  '{cn_1,mandate_1}', 'the organization sees both, also when the bank account is reported last');
+select throws_ok('delete from public.stripe_credit_notes', '42501', null, 'and writes none');
+select tests.act_as_superuser();
+select tests.join_org('vic', tests.org('bob'), 'member');
+select tests.act_as('vic');
+select is_empty('select id from public.stripe_credit_notes union all select id from public.stripe_mandates', 'nor does a member without billing:read');
+select tests.act_as_superuser();
 
 -- ---- VAT that goes back
 insert into public.billing_details (org_id, kind, name, country, vat_number) values (tests.org('bob'), 'business', 'Bob', 'BE', 'BE0203201340');
