@@ -52,6 +52,29 @@ $$;
 comment on function private.billing_compare(jsonb, boolean, text) is 'How the subscriptions at Stripe, of a customer or (null) of all, differ from the mirrored ones, in words. Definer: the sidecar holds no table rights.';
 grant execute on function private.billing_compare(jsonb, boolean, text) to kijko_sidecar;
 
+create function private.billing_compare_customers(customers jsonb, livemode boolean) returns jsonb
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  with theirs as (
+    select t.value ->> 'id' as id, private.as_uuid(t.value ->> 'org_id') as org_id from jsonb_array_elements(customers) as t (value)
+  ), ours as (
+    select s.id, s.org_id from public.stripe_customers as s where s.livemode = billing_compare_customers.livemode
+    union
+    select b.customer_id, b.organization_id from private.billing_customers as b where b.livemode = billing_compare_customers.livemode
+  ), differences as (
+    select t.id, case
+      when not exists (select from ours as o where o.id = t.id) then format('is a customer of the organization %s and not known here', t.org_id)
+      -- One whose organization is deleted stays for its invoices.
+      when not exists (select from ours as o where o.id = t.id and (o.org_id is null or o.org_id = t.org_id))
+        then format('is a customer of another organization here than at Stripe (%s)', t.org_id)
+    end as difference
+    from theirs as t where t.org_id is not null
+  )
+  select coalesce(jsonb_agg(d.id || ' ' || d.difference order by d.id), '[]') from differences as d where d.difference is not null
+$$;
+comment on function private.billing_compare_customers(jsonb, boolean) is 'Which customers at Stripe, whose metadata name an organization, are not known here or known as another''s, in words. Definer: the sidecar holds no table rights.';
+grant execute on function private.billing_compare_customers(jsonb, boolean) to kijko_sidecar;
+
 create table private.billing_comparisons (
   customer_id text not null check (octet_length(customer_id) <= 254),
   livemode boolean not null,
@@ -153,8 +176,5 @@ as $$
       select from private.billing_effects as later
       where later.kind = e.kind and later.subject = e.subject and (later.ended_at > e.ended_at or later.state = 'open')
     )
-  union all
-  select 'period', t.meter, t.organization_id, t.problem, t.period_end from private.billing_terms as t
-  where t.problem is not null and t.period_end > clock_timestamp() - interval '35 days'
 $$;
-comment on function private.billing_problems() is 'What an operator has to look at: subscriptions that differ from Stripe''s, requests that Stripe refused, periods whose late use cannot be counted. Nullable: problem.';
+comment on function private.billing_problems() is 'What an operator has to look at: subscriptions that differ from Stripe''s, and requests that Stripe refused. Nullable: problem.';

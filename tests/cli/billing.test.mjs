@@ -1,5 +1,6 @@
 // ./kijko billing: what is sold is made at Stripe, which is a fake here, and compared with it.
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { after, before, it } from 'node:test';
 import { startStripe } from '../fake_stripe/server.mjs';
 import { asPostgres, kijko } from './stack.mjs';
@@ -33,7 +34,7 @@ it('says what it would make, makes it, and makes nothing twice', async () => {
   assert.match((await billing('sync', '--dry-run')).stdout, /^0 to make in test mode\n$/m);
 });
 
-it('compares subscriptions: 0 without differences, 1 with one', async () => {
+it('compares subscriptions and customers: 0 without differences, 1 with one', async () => {
   assert.deepEqual(await billing('reconcile').then(({ code, stdout }) => [code, stdout]), [0, 'no differences in test mode\n']);
   const customer = stripe.account.createCustomer({ name: 'Unknown' });
   const [price] = stripe.account.all('price');
@@ -41,4 +42,11 @@ it('compares subscriptions: 0 without differences, 1 with one', async () => {
   const { code, stdout } = await billing('reconcile');
   assert.deepEqual([code, stdout], [1, `${id} is active at Stripe and not known here\n1 differences in test mode\n`]);
   stripe.account.objects.delete(id);
+  // A customer of another program's has no organization. One that a crash has left here is not known.
+  const org = randomUUID();
+  const { id: left } = stripe.account.createCustomer({ name: 'Left', metadata: { org_id: org } });
+  assert.equal(
+    (await billing('reconcile')).stdout,
+    `${left} is a customer of the organization ${org} and not known here\n1 differences in test mode\n`,
+  );
 });

@@ -104,6 +104,19 @@ impl Store {
         Ok(self.read(sql, found.map(Some))?.unwrap_or_default())
     }
 
+    /// Which of these customers of Stripe are not known here, or as another organization's, in words.
+    pub(super) async fn compare_customers(
+        &self,
+        customers: &Value,
+    ) -> Result<Vec<String>, DbError> {
+        let sql = "select private.billing_compare_customers($1, $2)";
+        let found = self
+            .db
+            .scalar::<Value>(sql, &[customers, &self.livemode])
+            .await;
+        Ok(self.read(sql, found.map(Some))?.unwrap_or_default())
+    }
+
     fn read<T: DeserializeOwned>(
         &self,
         sql: &str,
