@@ -173,6 +173,13 @@ test('plans: the rates and the times that the guides name', async () => {
   }
 });
 
+test('vat: the rates that the migrations make, each with its source', async () => {
+  const rows = await adminSql(`
+    select r.country || '|' || r.region || '|' || r.valid_from || '|' || trim_scale(r.basis_points / 100.0) || '|' || r.source as row from private.vat_rates as r`);
+  const documented = cells('docs/operations/vat.md', 'Rates').map((row) => row.join('|'));
+  assert.deepEqual(sorted(documented), sorted(rows.map(({ row }) => row)));
+});
+
 test('queue: the scheduled jobs', async () => {
   const rows = await adminSql(`select jobname as name from cron.job`);
   const documented = cells('docs/internals/queue.md', 'Scheduled jobs').flatMap(([name]) => namesOf(name));
