@@ -261,7 +261,8 @@ check_jobs() {
   # Leases are taken back every minute, so one that ended longer ago means that nothing does it.
   if ! try_login postgres "$KIJKO_POSTGRES_PASSWORD" "select coalesce(max(s.oldest_queued_seconds), 0)::bigint,
       (select count(*) from public.jobs as j where j.status = 'running' and j.attempt >= 0 and j.locked_until < clock_timestamp() - make_interval(secs => $LEASE_WARN)),
-      (select count(*) from public.jobs as j where j.status = 'dead' and j.finished_at > clock_timestamp() - make_interval(hours => $DEAD_HOURS)),
+      (select count(*) from public.jobs as j where j.status = 'dead' and j.finished_at > clock_timestamp() - make_interval(hours => $DEAD_HOURS)
+        and not (j.kind = 'code.index' and private.code_is_refusal(j.error_code))),
       (select count(*) from private.billing_problems() where exists (select from private.billing_account))
     from private.jobs_stats() as s"; then
     found critical jobs "$LOGIN_FAULT"

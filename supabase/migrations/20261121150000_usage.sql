@@ -95,7 +95,7 @@ create function private.usage_visible_ids(org uuid, dimension text) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if dimension not in ('project', 'skill', 'habit', 'key') or current_setting('role') = 'service_role'
+  if dimension not in ('project', 'repository', 'skill', 'habit', 'key') or current_setting('role') = 'service_role'
     or (dimension <> 'key' and public.can(org, 'projects:manage'))
     or (dimension = 'key' and public.can(org, 'api_keys:read'))
   then
@@ -105,6 +105,10 @@ begin
     when 'project' then array(
       select p.id::text from public.projects as p
       where p.org_id = org and p.id <> all (array(select private.projects_hidden_ids()))
+    )
+    when 'repository' then array(
+      select r.id::text from public.repositories as r
+      where r.org_id = org and (r.project_id = any (array(select private.projects_hidden_ids()))) is not true
     )
     when 'skill' then array(
       select s.id::text from public.skills as s
@@ -118,7 +122,7 @@ begin
   end;
 end
 $$;
-comment on function private.usage_visible_ids(uuid, text) is 'The ids of a dimension of usage that the caller sees: those of visible projects, of the skills and habits in them, and of the API keys that the caller may list. Null when every value is visible: for other dimensions, and for who manages projects or reads all keys. For definer functions. Nullable: result.';
+comment on function private.usage_visible_ids(uuid, text) is 'The ids of a dimension of usage that the caller sees: those of visible projects, of the repositories, skills and habits in them, and of the API keys that the caller may list. Null when every value is visible: for other dimensions, and for who manages projects or reads all keys. For definer functions. Nullable: result.';
 
 create function private.usage_is_visible(value text, visible text[]) returns boolean
 language sql immutable
@@ -161,8 +165,8 @@ declare
   visible constant text[] := private.usage_visible_ids(org, dimension);
 begin
   -- A misspelt dimension would return all use under a null value.
-  if (dimension in ('day', 'member', 'project', 'skill', 'habit', 'key', 'subject')) is not true then
-    perform kijko.fail('invalid_input', 'dimension: one of day, member, project, skill, habit, key, subject');
+  if (dimension in ('day', 'member', 'project', 'repository', 'skill', 'habit', 'key', 'subject')) is not true then
+    perform kijko.fail('invalid_input', 'dimension: one of day, member, project, repository, skill, habit, key, subject');
   end if;
   return query
   select u.meter, v.value, least(greatest(sum(u.used), -9223372036854775808), 9223372036854775807)::bigint,
@@ -184,7 +188,7 @@ begin
   order by min(u.place);
 end
 $$;
-comment on function public.usage_by(text, text, date, date) is 'Usage of the request''s organization by day, member, project, skill, habit, key or subject: since the beginning of each meter''s period, or between two days, both included. value is an id or a day, and null for usage without one, for that of projects, skills and habits which the caller does not see, and for that of API keys which the caller may not list. Who manages projects sees deleted ones, too. Needs usage:read. Nullable: value. Definer: only the domain may read the ledger.';
+comment on function public.usage_by(text, text, date, date) is 'Usage of the request''s organization by day, member, project, repository, skill, habit, key or subject: since the beginning of each meter''s period, or between two days, both included. value is an id or a day, and null for usage without one, for that of projects, repositories, skills and habits which the caller does not see, and for that of API keys which the caller may not list. Who manages projects sees deleted ones, too. Needs usage:read. Nullable: value. Definer: only the domain may read the ledger.';
 grant execute on function public.usage_by(text, text, date, date) to authenticated;
 
 create function public.usage_forecast()
@@ -220,6 +224,7 @@ language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   projects constant text[] := private.usage_visible_ids(org, 'project');
+  repositories constant text[] := private.usage_visible_ids(org, 'repository');
   skills constant text[] := private.usage_visible_ids(org, 'skill');
   habits constant text[] := private.usage_visible_ids(org, 'habit');
   keys constant text[] := private.usage_visible_ids(org, 'key');
@@ -232,6 +237,7 @@ begin
       jsonb_agg(
         case
           when not private.usage_is_visible(l.attributes ->> 'project', projects)
+            or not private.usage_is_visible(l.attributes ->> 'repository', repositories)
             or not private.usage_is_visible(l.attributes ->> 'skill', skills)
             or not private.usage_is_visible(l.attributes ->> 'habit', habits)
           then l.entry - 'attributes'
@@ -249,7 +255,7 @@ begin
   ));
 end
 $$;
-comment on function private.usage_hide_attributes(uuid, jsonb) is 'An answer of kijko.explain_limit() without the attributes of uses in projects, skills and habits that the caller does not see, and without API keys that the caller may not list.';
+comment on function private.usage_hide_attributes(uuid, jsonb) is 'An answer of kijko.explain_limit() without the attributes of uses in projects, repositories, skills and habits that the caller does not see, and without API keys that the caller may not list.';
 
 create function public.explain_limit(org_id uuid, meter text) returns jsonb
 language plpgsql stable security definer set search_path = ''

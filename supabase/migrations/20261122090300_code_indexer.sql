@@ -88,8 +88,15 @@ begin
   end if;
   if repository.connection_id is not null then
     access := private.connections_use(indexing.org_id, repository.connection_id);
-    if access ->> 'status' is distinct from 'active' then
-      -- A token that is being refreshed is there in a few seconds; a paused connection needs its member.
+    queue_job := private.jobs_lock_leased(worker, job_id, attempt);
+    if access ->> 'status' = 'refreshing' and coalesce(queue_job.started_at, clock_timestamp()) > clock_timestamp() - interval '10 minutes' then
+      -- The token is there in a few seconds, and the job is not at fault.
+      perform private.jobs_retry(
+        queue_job, 'postponed', 'authentication_failed', 'the connection of the repository is being refreshed', interval '5 seconds', counted => false
+      );
+      return null;
+    elsif access ->> 'status' is distinct from 'active' then
+      -- A paused connection needs its member.
       perform private.jobs_fail(
         worker, job_id, 'authentication_failed', 'the connection of the repository is ' || coalesce(access ->> 'status', 'gone'),
         coalesce(access ->> 'status' = 'refreshing', false), interval '5 seconds', attempt

@@ -171,7 +171,15 @@ end
 $$;
 comment on function private.code_index_commit(text, uuid, integer, text, timestamptz) is 'Moves the branch to the commit with all that was staged, and ends the job, at once. Returns succeeded, cancelled, failed beyond the limits of the plan, superseded when a newer job has moved the branch, or null when the lease is lost. Nullable: result. Definer: the indexer holds no table rights.';
 
+create function private.code_index_known(repositories uuid[]) returns uuid[]
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select array(select r.id from public.repositories as r where r.id = any (repositories))
+$$;
+comment on function private.code_index_known(uuid[]) is 'Which of these repositories exist: the indexer deletes the packs of the others. Definer: the indexer holds no table rights.';
+
 grant execute on function
+  private.code_index_known(uuid[]),
   private.code_index_begin(text, uuid, integer),
   private.code_index_progress(text, uuid, integer, text, integer, integer),
   private.code_index_missing(text, uuid, integer, text[], text[], boolean[]),

@@ -131,7 +131,7 @@ comment on function private.code_candidates(uuid, text, text, integer) is 'Up to
 
 -- One tier after the other, each by its own index, until there are enough; infix only if there is nothing better.
 create function private.code_find_symbols(
-  org uuid, branches uuid[], q text, kinds text[], languages text[], path text, min_score real, n integer
+  org uuid, branches uuid[], q text, kinds text[], languages text[], path text, min_score real, n integer, matches text[] default null
 ) returns setof public.symbol_match
 language plpgsql stable set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set plan_cache_mode = force_generic_plan
@@ -148,6 +148,7 @@ declare
   added integer;
 begin
   foreach tier in array array['exact', 'prefix', 'word', 'infix'] loop
+    continue when tier <> all (matches);
     exit when found_rows >= n or (tier = 'infix' and found_rows > 0)
       or private.code_rank_symbol(tier, q, q, 'function', true, '') < min_score;
     return query
@@ -174,11 +175,11 @@ begin
   end loop;
 end
 $$;
-comment on function private.code_find_symbols(uuid, uuid[], text, text[], text[], text, real, integer) is 'The best symbols of these branches for search_symbols().';
+comment on function private.code_find_symbols(uuid, uuid[], text, text[], text[], text, real, integer, text[]) is 'The best symbols of these branches for search_symbols().';
 
 create function public.search_symbols(
   q text, kinds text[] default null, languages text[] default null, path text default null, repository_id uuid default null,
-  branch text default null, min_score real default 0, n integer default 20
+  branch text default null, min_score real default 0, n integer default 20, matches text[] default null
 ) returns setof public.symbol_match
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -193,9 +194,12 @@ begin
   elsif min_score is null or char_length(path) > 1024 or cardinality(kinds) > 20 or cardinality(languages) > 20 then
     perform kijko.fail('invalid_input', 'min_score: a number; path: at most 1,024 characters; kinds, languages: at most 20');
   end if;
+  if (matches <@ '{exact,prefix,word,infix}'::text[]) is false or cardinality(matches) > 4 then
+    perform kijko.fail('invalid_input', 'matches: some of exact, prefix, word, infix');
+  end if;
   branches := private.code_search_scope(repository_id, branch);
-  return query select f.* from private.code_find_symbols(public.org_id(), branches, q, kinds, languages, path, min_score, n) as f;
+  return query select f.* from private.code_find_symbols(public.org_id(), branches, q, kinds, languages, path, min_score, n, matches) as f;
 end
 $$;
-comment on function public.search_symbols(text, text[], text[], text, uuid, text, real, integer) is 'Definitions whose name is q, begins with it, has it as a word (findUser, find_user) or contains it, in any case; best first. path is a prefix. Reads the default branches, or the named one. Counts as one of code_searches. Requires repositories:read. Definer: it names the organization and checks the permission itself, so that indexes are used.';
-grant execute on function public.search_symbols(text, text[], text[], text, uuid, text, real, integer) to authenticated;
+comment on function public.search_symbols(text, text[], text[], text, uuid, text, real, integer, text[]) is 'Definitions whose name is q, begins with it, has it as a word (findUser, find_user) or contains it, in any case; best first; matches leaves the others out. path is a prefix. Reads the default branches, or the named one. Counts as one of code_searches. Requires repositories:read. Definer: it names the organization and checks the permission itself, so that indexes are used.';
+grant execute on function public.search_symbols(text, text[], text[], text, uuid, text, real, integer, text[]) to authenticated;
