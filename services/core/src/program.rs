@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
 use crate::{
     StartError, config::ConfigError, service::Service, settings::Settings, telemetry::logs,
 };
@@ -30,6 +32,12 @@ pub fn main(
 }
 
 fn serve(settings: impl FnOnce() -> Result<Settings, ConfigError>) -> ExitCode {
+    // Its environment has passwords, and processes that read what strangers have written run as the same user. No other process of
+    // that user reads it then, nor its memory; and it leaves no core file.
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        eprintln!("the environment cannot be hidden from other processes: {error}");
+        return ExitCode::FAILURE;
+    }
     let settings = match settings() {
         Ok(settings) => settings,
         Err(problems) => {

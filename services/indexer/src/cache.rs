@@ -4,13 +4,13 @@
 //! there. One job at a time uses a folder. Folders that were not used for longest make room for others.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -23,7 +23,6 @@ use crate::fetch::is_oid;
 const MAX_PACKS: usize = 30;
 /// What is being fetched. A killed process may leave it.
 const INCOMING: &str = "incoming.pack";
-const HOUR: Duration = Duration::from_secs(3_600);
 /// Changed by each use.
 const USED: &str = "used";
 
@@ -33,7 +32,6 @@ pub struct Cache {
     dir: PathBuf,
     max_bytes: u64,
     max_age: Duration,
-    trimmed: Mutex<Option<Instant>>,
     in_use: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     _lock: File,
 }
@@ -64,7 +62,6 @@ impl Cache {
             dir: dir.to_owned(),
             max_bytes,
             max_age,
-            trimmed: Mutex::default(),
             in_use: Mutex::default(),
             _lock: lock,
         })
@@ -89,28 +86,33 @@ impl Cache {
         Ok(folder)
     }
 
-    /// Trims it, unless that was done in the last hour: also an indexer without jobs deletes old folders.
-    pub fn trim_hourly(&self) -> io::Result<()> {
-        let due = |at: &Option<Instant>| at.is_none_or(|at| at.elapsed() >= HOUR);
-        if due(&self.trimmed.lock().unwrap_or_else(PoisonError::into_inner)) {
-            self.trim()?;
+    /// The repositories that have a folder.
+    pub fn repositories(&self) -> io::Result<HashSet<Uuid>> {
+        Ok(self
+            .folders()?
+            .iter()
+            .filter_map(|it| repository(it))
+            .collect())
+    }
+
+    /// Deletes the folders of these repositories, unless a job uses one.
+    pub fn forget(&self, repositories: &HashSet<Uuid>) -> io::Result<()> {
+        for path in self.folders()? {
+            if repository(&path).is_some_and(|id| repositories.contains(&id)) {
+                self.remove(&path)?;
+            }
         }
         Ok(())
     }
 
     /// Bytes of all folders, after those that are too old are deleted, and those that were not used for longest have made room.
     pub fn trim(&self) -> io::Result<u64> {
-        *self.trimmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let now = SystemTime::now();
         let mut folders = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                let path = entry.path();
-                let used = fs::metadata(path.join(USED)).and_then(|it| it.modified());
-                let used = used.unwrap_or(SystemTime::UNIX_EPOCH);
-                folders.push((used, bytes_of(&path)?, path));
-            }
+        for path in self.folders()? {
+            let used = fs::metadata(path.join(USED)).and_then(|it| it.modified());
+            let used = used.unwrap_or(SystemTime::UNIX_EPOCH);
+            folders.push((used, bytes_of(&path)?, path));
         }
         folders.sort();
         let mut total = folders.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
@@ -119,15 +121,33 @@ impl Cache {
             if total <= self.max_bytes && age < self.max_age {
                 break;
             }
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            // Whoever waits for it finds it empty.
-            if let Ok(_in_use) = self.lock_of(&name).try_lock_owned() {
-                fs::remove_dir_all(&path)?;
+            if self.remove(&path)? {
                 total -= bytes;
             }
         }
         self.locks().retain(|_, lock| Arc::strong_count(lock) > 1);
         Ok(total)
+    }
+
+    fn folders(&self) -> io::Result<Vec<PathBuf>> {
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+        Ok(folders)
+    }
+
+    /// False if a job uses it. Whoever waits for it finds it empty.
+    fn remove(&self, folder: &Path) -> io::Result<bool> {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let Ok(_in_use) = self.lock_of(&name).try_lock_owned() else {
+            return Ok(false);
+        };
+        fs::remove_dir_all(folder)?;
+        Ok(true)
     }
 
     /// Whether it can be written.
@@ -213,6 +233,12 @@ impl Folder {
     }
 }
 
+/// Whose folder it is: its name begins with the id.
+fn repository(folder: &Path) -> Option<Uuid> {
+    let name = folder.file_name()?.to_str()?;
+    name.get(..36)?.parse().ok()
+}
+
 /// Nobody else reads the repositories of tenants.
 fn private() -> fs::DirBuilder {
     let mut builder = fs::DirBuilder::new();
@@ -285,7 +311,7 @@ mod tests {
             let used = File::options().write(true).open(folder.path().join(USED));
             used.unwrap().set_modified(SystemTime::now() - age).unwrap();
         }
-        cache.trim_hourly().unwrap();
+        cache.trim().unwrap();
         let left = fs::read_dir(dir.path()).unwrap();
         let left: Vec<_> = left
             .map(|it| it.unwrap().file_name().into_string().unwrap())
@@ -293,6 +319,23 @@ mod tests {
             .collect();
         assert_eq!(left.len(), 1);
         assert!(left[0].starts_with(&Uuid::from_u128(2).to_string()));
+    }
+
+    #[tokio::test]
+    async fn what_is_deleted_is_gone_unless_a_job_uses_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path(), 1 << 20, DAY).unwrap();
+        let ids = [1, 2, 3].map(Uuid::from_u128);
+        for id in ids {
+            cache.enter(id, URL).await.unwrap();
+        }
+        let used = cache.enter(ids[1], URL).await.unwrap();
+        cache.forget(&HashSet::from([ids[0], ids[1]])).unwrap();
+        assert_eq!(
+            cache.repositories().unwrap(),
+            HashSet::from([ids[1], ids[2]])
+        );
+        drop(used);
     }
 
     #[tokio::test]

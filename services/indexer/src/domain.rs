@@ -11,7 +11,10 @@ use kijko_core::{
 };
 use kijko_guard::Guard;
 
-use crate::{cache::Cache, config::Config, fetch::Fetcher, handler::Index, metrics::IndexerSeries};
+use crate::{
+    cache::Cache, config::Config, fetch::Fetcher, handler::Index, metrics::IndexerSeries,
+    tidy::Tidy,
+};
 
 /// Reads the settings.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
@@ -36,8 +39,14 @@ fn domain(context: &Context, config: Config) -> Result<Domain, SetupError> {
         config,
         series: series.clone(),
     }));
+    let tidy = Tidy {
+        cache: cache.clone(),
+        db: context.db.clone(),
+        series: series.clone(),
+    };
     Ok(Domain {
         jobs,
+        background: vec![Box::new(move |stop| Box::pin(tidy.run(stop)))],
         series: vec![series],
         checks: vec![Arc::new(CacheCheck(cache))],
         ..Domain::default()
@@ -55,11 +64,7 @@ impl Check for CacheCheck {
     fn look(&self, _: bool) -> BoxFuture<'_, Report> {
         Box::pin(async {
             let cache = self.0.clone();
-            let probed = tokio::task::spawn_blocking(move || {
-                cache.trim_hourly()?;
-                cache.probe()
-            })
-            .await;
+            let probed = tokio::task::spawn_blocking(move || cache.probe()).await;
             Report::new(match probed {
                 Ok(Ok(())) => Status::Ok,
                 Ok(Err(error)) => {

@@ -6,7 +6,8 @@
 //! - [`cache`]: packs of each repository, bounded, and made again when they are gone.
 //! - [`child`]: a process for each job, without network, database or other files, that reads packs and parses.
 //! - [`database`]: what the indexer may call; [`handler`]: the steps of one job, and
-//!   [`problem`]: how it ends otherwise; [`domain`]: putting them together.
+//!   [`problem`]: how it ends otherwise; [`tidy`]: what
+//!   leaves the cache; [`domain`]: putting them together.
 #![warn(missing_docs)]
 
 pub mod cache;
@@ -19,6 +20,7 @@ pub mod handler;
 pub mod metrics;
 pub mod problem;
 pub mod service;
+pub mod tidy;
 
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
