@@ -184,6 +184,23 @@ impl Api {
         self.ask(table, headers, request).await
     }
 
+    /// Inserts (POST), changes (PATCH) or deletes rows of a table as the sender of these headers, and returns them.
+    pub(crate) async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        table: &str,
+        headers: &HeaderMap,
+        query: &[(&str, &str)],
+        row: Option<&Value>,
+    ) -> Result<(T, HeaderMap), NotGranted> {
+        let request = self.client.request(method, self.at_path(table, query));
+        let mut request = request.header("prefer", "return=representation");
+        if let Some(row) = row {
+            request = request.json(row);
+        }
+        self.ask(table, headers, request).await
+    }
+
     fn at_path(&self, path: &str, query: &[(&str, &str)]) -> Url {
         let mut url = self.url.clone();
         let base = url.path().trim_end_matches('/');

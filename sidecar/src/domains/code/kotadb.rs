@@ -27,7 +27,7 @@ const MAX_LIMIT: u64 = 100;
 const MAX_DEPTH: u64 = 6;
 
 /// Why there is no answer.
-enum Failure {
+pub(super) enum Failure {
     NotGranted(NotGranted),
     /// The request is wrong in itself.
     Invalid(Box<Refusal>),
@@ -55,8 +55,15 @@ pub(super) fn routes(code: Code) -> Router {
 async fn respond(outcome: Outcome) -> Response {
     match outcome {
         Ok((body, limits)) => (limits, Json(body)).into_response(),
-        Err(Failure::Invalid(refused)) => refused.shaped(shapes::error),
-        Err(Failure::NotGranted(refused)) => refusal(refused).await.shaped(shapes::error),
+        Err(failure) => refused(failure).await,
+    }
+}
+
+/// A refusal in KotaDB's shape.
+pub(super) async fn refused(failure: Failure) -> Response {
+    match failure {
+        Failure::Invalid(refused) => refused.shaped(shapes::error),
+        Failure::NotGranted(refused) => refusal(refused).await.shaped(shapes::error),
     }
 }
 
@@ -72,12 +79,12 @@ impl From<Error> for Failure {
     }
 }
 
-fn invalid(message: impl Into<String>) -> Failure {
+pub(super) fn invalid(message: impl Into<String>) -> Failure {
     let said = Refusal::said(StatusCode::BAD_REQUEST, "validation_error", message);
     Failure::Invalid(Box::new(said))
 }
 
-async fn read<T: DeserializeOwned>(
+pub(super) async fn read<T: DeserializeOwned>(
     code: &Code,
     body: Body,
 ) -> Result<(T, Option<String>), Failure> {

@@ -146,6 +146,21 @@ pub(super) fn overview(overview: Value) -> Value {
     json!({ "overview_data": overview, "formatted_output": text })
 }
 
+/// A title is optional here and not there.
+pub(super) fn document(row: &Value) -> Value {
+    let mut document = row.clone();
+    if document["title"].is_null() {
+        document["title"] = document["path"].clone();
+    }
+    document["modified_at"] = document["updated_at"].clone();
+    document
+}
+
+pub(super) fn documents(rows: &[Value]) -> Value {
+    let documents: Vec<_> = rows.iter().map(document).collect();
+    json!({ "total_count": documents.len(), "documents": documents })
+}
+
 /// KotaDB's names beside ours.
 fn with_start_line(symbol: &Value) -> Value {
     let mut symbol = symbol.clone();

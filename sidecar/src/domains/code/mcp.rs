@@ -32,8 +32,8 @@ const INVALID_PARAMS: i32 = -32602;
 
 /// For the model.
 const INSTRUCTIONS: &str = "Search and read the code of the organization's repositories as they are indexed. Find definitions by \
-search_symbols, text by search_code, and who uses a symbol by symbol_graph; read around a place by read_code_file. Lines count from 1, \
-columns from 0 in bytes.";
+search_symbols, text by search_code, and who uses a symbol by symbol_graph; read around a place by read_code_file. Find notes and \
+decisions by search_documents. Lines count from 1, columns from 0 in bytes.";
 
 /// A request, or without an id a notification.
 #[derive(Deserialize)]

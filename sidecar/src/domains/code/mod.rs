@@ -1,11 +1,12 @@
 //! Code: search in indexed repositories over HTTP. Everything is asked of the API as the caller, which decides what they see.
 //!
 //! - [`routes`]: symbols by name, at `/api/v1/symbols/search`.
-//! - [`kotadb`]: the paths of KotaDB, in its shapes.
+//! - [`kotadb`]: the paths of KotaDB, in its shapes; [`documents`]: those of its documents.
 //! - [`mcp`]: the path `/mcp`, where agents find the same functions as tools ([`tools`]).
 //! - [`search`]: search in files. The database gives those that may have a line, by an index, and lines are matched here
 //!   ([`pattern`], [`literals`]).
 
+mod documents;
 mod kotadb;
 mod kotadb_shapes;
 mod literals;
@@ -42,6 +43,7 @@ fn domain(rest_url: Option<Url>, context: &Context) -> Result<Domain, SetupError
     Ok(Domain {
         routes: routes::routes(code.clone())
             .merge(kotadb::routes(code.clone()))
+            .merge(documents::routes(code.clone()))
             .merge(mcp::routes(code)),
         ..Domain::default()
     })

@@ -44,15 +44,20 @@ pub(super) struct IndexingJob {
 const COLUMNS: &str = "id,full_name,clone_url,default_branch,project_id,status,indexed_at";
 const JOB_COLUMNS: &str = "id,repository_id,branch,status,phase,files_done,files_total,commit_sha,error_code,error,created_at,started_at,updated_at";
 
-/// Of the organization in which the caller works.
-pub(super) async fn list(api: &Api, headers: &HeaderMap) -> Answer<Vec<Repository>> {
+/// In which the caller works.
+pub(super) async fn organization(api: &Api, headers: &HeaderMap) -> Result<Uuid, NotGranted> {
     let (org_id, _): (Option<Uuid>, _) = api.call("org_id", headers, &json!({})).await?;
-    let org_id = org_id.ok_or_else(|| {
+    org_id.ok_or_else(|| {
         let body = json!({
             "code": "not_a_member", "message": "no organization is active", "details": null, "hint": "Send x-org-id.",
         });
         NotGranted::refused(StatusCode::FORBIDDEN, &body)
-    })?;
+    })
+}
+
+/// Of the organization in which the caller works.
+pub(super) async fn list(api: &Api, headers: &HeaderMap) -> Answer<Vec<Repository>> {
+    let org_id = organization(api, headers).await?;
     let query = [
         ("select", COLUMNS),
         ("org_id", &format!("eq.{org_id}")),
@@ -107,7 +112,7 @@ pub(super) async fn indexing_job(api: &Api, headers: &HeaderMap, id: Uuid) -> An
     Ok((job, limits))
 }
 
-fn not_found(message: &str) -> NotGranted {
+pub(super) fn not_found(message: &str) -> NotGranted {
     let body: Value =
         json!({ "code": "not_found", "message": message, "details": null, "hint": null });
     NotGranted::refused(StatusCode::NOT_FOUND, &body)

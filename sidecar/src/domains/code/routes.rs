@@ -21,7 +21,11 @@ const TEXTS: [(&str, &str); 4] = [
     ("repository_id", "repository_id"),
     ("branch", "branch"),
 ];
-const LISTS: [(&str, &str); 2] = [("kind", "kinds"), ("language", "languages")];
+const LISTS: [(&str, &str); 3] = [
+    ("kind", "kinds"),
+    ("language", "languages"),
+    ("match", "matches"),
+];
 const MAX_LIMIT: u64 = 200;
 
 pub(super) fn routes(code: Code) -> Router {
@@ -101,8 +105,11 @@ mod tests {
     fn an_address_has_the_parameters_of_the_function() {
         let read = |query: &str| arguments(&Query::read(Some(query)));
         assert_eq!(
-            read("query=parse&kind=function,method&limit=5&path=src%2F").unwrap(),
-            json!({"q": "parse", "path": "src/", "kinds": ["function", "method"], "n": 5})
+            read("query=parse&kind=function,method&match=exact,prefix&limit=5&path=src%2F")
+                .unwrap(),
+            json!({
+                "q": "parse", "path": "src/", "kinds": ["function", "method"], "matches": ["exact", "prefix"], "n": 5
+            })
         );
         for bad in ["", "query=", "query=a&limit=0", "query=a&n=5"] {
             assert!(read(bad).is_err(), "{bad}");

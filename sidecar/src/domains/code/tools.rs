@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    repositories,
+    documents, repositories,
     search::CodeQuery,
     service::{Answer, Code},
 };
@@ -44,6 +44,8 @@ enum Call {
     Repositories,
     /// Reads an indexing job.
     IndexingJob,
+    /// Reads a document.
+    Document,
 }
 
 pub(super) static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(all);
@@ -131,6 +133,13 @@ impl Tool {
                 let (job, limits) = repositories::indexing_job(api, headers, id).await?;
                 Ok((json!(job), limits))
             }
+            Call::Document => {
+                let id = arguments["document_id"].as_str();
+                let id = id
+                    .and_then(|id| id.parse().ok())
+                    .ok_or_else(|| Error::BadRequest("document_id: must be a UUID".to_owned()))?;
+                documents::document_of(code, headers, id).await
+            }
         }
     }
 }
@@ -211,6 +220,7 @@ fn all() -> Vec<Tool> {
                 "kinds": texts("Only these kinds: function, method, class, struct, enum, interface, trait, type, constant, variable, field, \
                                 module, macro, constructor, variant, property."),
                 "languages": texts(LANGUAGES),
+                "matches": texts("Only names that match in these ways: exact, prefix, word, infix."),
                 "n": number("At most so many.", 1, 200),
             })),
         ),
@@ -295,6 +305,30 @@ fn all() -> Vec<Tool> {
             Call::Repositories,
             &[],
             json!({}),
+        ),
+        tool(
+            "search_documents",
+            "Search documents",
+            "Finds texts that people and programs keep beside the code, such as notes and decisions: by words (in quotes together, - \
+             excludes, or), tags and path. Without q, the last changed first.",
+            Call::Rows("search_documents", "documents"),
+            &[],
+            json!({
+                "q": text("Words."),
+                "tags": texts("Only documents that have all of these tags."),
+                "path": text("Only documents whose path begins with this."),
+                "project_id": text("Only documents of this project."),
+                "n": number("At most so many.", 1, 100),
+                "skip": number("Leaves out so many: those of the pages before.", 0, 10_000),
+            }),
+        ),
+        tool(
+            "read_document",
+            "Read a document",
+            "Reads the whole text of a document, with its tags and metadata.",
+            Call::Document,
+            &["document_id"],
+            json!({ "document_id": text("An id of search_documents.") }),
         ),
         tool(
             "index_repository",
