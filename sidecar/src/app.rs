@@ -6,11 +6,12 @@ pub use crate::service::SERVICE;
 use crate::{domains, login};
 
 /// The domains. A new one is a folder under `domains/` and a line here. Login is no domain of the migrations: the platform has its SQL.
-pub const DOMAINS: [FromEnv; 18] = [
+pub const DOMAINS: [FromEnv; 19] = [
     domains::billing::from_env,
     domains::blog::from_env,
     domains::code::from_env,
     domains::connections::from_env,
+    domains::documents::from_env,
     domains::executions::from_env,
     domains::functions::from_env,
     domains::issuers::from_env,

@@ -1,4 +1,4 @@
-//! The files that the input of an execution or a dry run names: their texts take the places of the references.
+//! The texts of files: those that the input of an execution or a dry run names take the places of the references.
 //!
 //! The database says which they are, and seals a ticket for each. The storage service opens a ticket and sends the bytes. The
 //! address is the operator's, and nothing of it comes from an input.
@@ -71,7 +71,7 @@ impl InputFiles {
         for file in opened.ok_or(HandlerError::Superseded)? {
             match file {
                 Opened::Ready { reference, ticket } => {
-                    let text = self.read(&reference, &ticket).await?;
+                    let text = self.read(named(&reference), &ticket).await?;
                     texts.push((reference, text));
                 }
                 Opened::Refused { refused, message } => {
@@ -93,25 +93,27 @@ impl InputFiles {
         opened.map_err(|error| DbError::Unexpected(format!("files_open: {error}")))
     }
 
-    async fn read(&self, reference: &Value, ticket: &str) -> Result<String, Failure> {
+    /// The text of a file. `path` is for messages.
+    pub(crate) async fn read(&self, path: &str, ticket: &str) -> Result<String, Failure> {
+        let path_of_file = || path.chars().take(200).collect::<String>();
         let Some(mut url) = self.url.clone() else {
             return Err(unavailable("KIJKO_STORAGE_URL is not set"));
         };
-        let path = format!("{}/ticket", url.path().trim_end_matches('/'));
-        url.set_path(&path);
+        let ticket_path = format!("{}/ticket", url.path().trim_end_matches('/'));
+        url.set_path(&ticket_path);
         let request = self.client.post(url).json(&json!({ "ticket": ticket }));
         let answer = self.client.send(request).await.map_err(unavailable)?;
         match answer.status() {
             StatusCode::OK => {}
             // The object was deleted after the database had made the ticket.
             status if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
-                return Err(Failure::permanent("file_not_found", named(reference)));
+                return Err(Failure::permanent("file_not_found", path_of_file()));
             }
             status => return Err(unavailable(status)),
         }
         match answer.bytes().await {
             Ok(bytes) => {
-                text(bytes).ok_or_else(|| Failure::permanent("file_not_text", named(reference)))
+                text(bytes).ok_or_else(|| Failure::permanent("file_not_text", path_of_file()))
             }
             Err(OutboundError::TooLarge(_)) => Err(too_large()),
             Err(error) => Err(unavailable(error)),
@@ -128,13 +130,8 @@ pub(crate) fn names_one(input: &Value) -> bool {
     }
 }
 
-fn named(reference: &Value) -> String {
-    reference["$file"]
-        .as_str()
-        .unwrap_or_default()
-        .chars()
-        .take(200)
-        .collect()
+fn named(reference: &Value) -> &str {
+    reference["$file"].as_str().unwrap_or_default()
 }
 
 fn too_large() -> Failure {

@@ -1,49 +1,58 @@
 -- ============================================================================
--- Code: ingestion of a project, which is the indexing of its repositories.
+-- Code: ingestion of a project, which is the indexing of its repositories, and of its files as documents.
 -- ============================================================================
 
 create type public.ingestion_status as (
   project_id uuid, status text, repositories integer, queued integer, running integer, succeeded integer, failed integer, cancelled integer,
-  files_done integer, files_total integer, started_at timestamptz, finished_at timestamptz
+  files_done integer, files_total integer, started_at timestamptz, finished_at timestamptz, files_skipped integer
 );
-comment on type public.ingestion_status is 'Result of start_ingestion(), ingestion_status() and cancel_ingestion(): the latest indexing job of each repository of the project, counted. status is none, running, succeeded, failed or cancelled. Nullable: started_at, finished_at.';
+comment on type public.ingestion_status is 'Result of start_ingestion(), ingestion_status() and cancel_ingestion(): the latest indexing job of each repository of the project, counted, and the ingestion of its files. files_skipped are files that are no text, or too large for a document. status is none, running, succeeded, failed or cancelled. Nullable: started_at, finished_at.';
 
 create function private.code_ingestion(project uuid) returns public.ingestion_status
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  with latest as (
-    select j.*
-    from public.repositories as r
-    left join lateral (
-      select i.* from public.indexing_jobs as i
-      where i.org_id = r.org_id and i.repository_id = r.id and i.branch = private.code_indexed_branch(r)
-      order by i.seq desc
-      limit 1
-    ) as j on true
-    where r.project_id = project
-  ), counted as (
-    select count(*)::integer as repositories,
-      count(*) filter (where l.status = 'queued')::integer as queued, count(*) filter (where l.status = 'running')::integer as running,
-      count(*) filter (where l.status in ('succeeded', 'superseded'))::integer as succeeded,
-      count(*) filter (where l.status = 'failed')::integer as failed, count(*) filter (where l.status = 'cancelled')::integer as cancelled,
-      coalesce(sum(l.files_done), 0)::integer as files_done, coalesce(sum(l.files_total), 0)::integer as files_total,
-      min(l.created_at) as started_at, case when bool_and(l.finished_at is not null) then max(l.finished_at) end as finished_at
-    from latest as l
-  )
-  select row(
-    project,
-    case
-      when c.queued + c.running > 0 then 'running'
-      when c.failed > 0 then 'failed'
-      when c.cancelled > 0 then 'cancelled'
-      when c.succeeded > 0 then 'succeeded'
-      else 'none'
-    end,
-    c.repositories, c.queued, c.running, c.succeeded, c.failed, c.cancelled, c.files_done, c.files_total, c.started_at, c.finished_at
-  )::public.ingestion_status
-  from counted as c
+declare
+  files record;
+  counted public.ingestion_status;
+begin
+  select count(*)::integer,
+    count(*) filter (where l.status = 'queued')::integer, count(*) filter (where l.status = 'running')::integer,
+    count(*) filter (where l.status in ('succeeded', 'superseded'))::integer,
+    count(*) filter (where l.status = 'failed')::integer, count(*) filter (where l.status = 'cancelled')::integer,
+    coalesce(sum(l.files_done), 0)::integer, coalesce(sum(l.files_total), 0)::integer,
+    min(l.created_at), case when bool_and(l.finished_at is not null) then max(l.finished_at) end
+  into counted.repositories, counted.queued, counted.running, counted.succeeded, counted.failed, counted.cancelled,
+    counted.files_done, counted.files_total, counted.started_at, counted.finished_at
+  from public.repositories as r
+  left join lateral (
+    select i.* from public.indexing_jobs as i
+    where i.org_id = r.org_id and i.repository_id = r.id and i.branch = private.code_indexed_branch(r)
+    order by i.seq desc
+    limit 1
+  ) as l on true
+  where r.project_id = project;
+  select d.* into files from private.documents_ingestion_status(project) as d;
+  counted.project_id := project;
+  counted.status := case
+    when counted.queued + counted.running > 0 or files.status in ('queued', 'running') then 'running'
+    when counted.failed > 0 or files.status = 'failed' then 'failed'
+    when counted.cancelled > 0 or files.status = 'cancelled' then 'cancelled'
+    when counted.succeeded > 0 or files.status = 'succeeded' then 'succeeded'
+    else 'none'
+  end;
+  counted.files_skipped := coalesce(files.skipped, 0);
+  if files.status is not null then
+    counted.files_done := counted.files_done + files.files_done;
+    counted.files_total := counted.files_total + files.files_total;
+    counted.started_at := least(counted.started_at, files.started_at);
+    counted.finished_at := case
+      when counted.status <> 'running' and (counted.repositories = 0 or counted.finished_at is not null) then greatest(counted.finished_at, files.finished_at)
+    end;
+  end if;
+  return counted;
+end
 $$;
-comment on function private.code_ingestion(uuid) is 'How the indexing of a project''s repositories is going.';
+comment on function private.code_ingestion(uuid) is 'How the indexing of a project''s repositories and the ingestion of its files are going.';
 
 create function private.code_require_project(project_id uuid, permission text) returns public.projects
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -78,10 +87,14 @@ begin
   for repository in select r.* from public.repositories as r where r.org_id = project.org_id and r.project_id = project.id order by r.id loop
     perform private.code_enqueue(repository, private.code_indexed_branch(repository), 'ingestion');
   end loop;
+  -- Who may not write documents ingests none.
+  if public.can(project.org_id, 'files:read') and public.can(project.org_id, 'files:write') then
+    perform private.documents_start_ingestion(project);
+  end if;
   return private.code_ingestion(project.id);
 end
 $$;
-comment on function public.start_ingestion(uuid) is 'Queues the indexing of all repositories of a project; one that waits already is joined. Needs repositories:write. Definer: users only read indexing jobs.';
+comment on function public.start_ingestion(uuid) is 'Queues the indexing of all repositories of a project, and of its files as documents for who holds files:read and files:write; what waits already is joined. Needs repositories:write. Definer: users only read indexing jobs.';
 grant execute on function public.start_ingestion(uuid) to authenticated;
 
 create function public.ingestion_status(project_id uuid) returns public.ingestion_status
@@ -113,6 +126,7 @@ begin
   loop
     perform public.cancel_indexing(job);
   end loop;
+  perform private.documents_cancel_ingestion(project);
   return private.code_ingestion(project.id);
 end
 $$;

@@ -11,6 +11,8 @@ create table public.documents (
   content text not null default '' check (octet_length(content) <= 262144),
   tags text[] not null default '{}' check (private.skills_is_tag_list(tags)),
   metadata jsonb not null default '{}' check (jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 16384),
+  file_id uuid,
+  file_version integer check (file_version > 0),
   size_bytes integer not null generated always as (octet_length(content)) stored,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_by_key uuid default kijko.api_key_id(),
@@ -18,9 +20,11 @@ create table public.documents (
   updated_at timestamptz not null default kijko.now(),
   unique (org_id, id),
   unique nulls not distinct (org_id, project_id, path),
-  foreign key (org_id, project_id) references public.projects (org_id, id) on delete cascade
+  foreign key (org_id, project_id) references public.projects (org_id, id) on delete cascade,
+  foreign key (org_id, file_id) references public.project_files (org_id, id) on delete cascade
 );
 create index documents_words_idx on public.documents using gin (to_tsvector('simple'::regconfig, path || ' ' || coalesce(title, '') || ' ' || content));
+create unique index documents_file_id_key on public.documents (org_id, file_id) where file_id is not null;
 create index documents_project_id_idx on public.documents (org_id, project_id) where project_id is not null;
 comment on table public.documents is 'Texts that members and programs keep and search: notes, decisions, summaries.';
 comment on column public.documents.id is 'Identity of the document.';
@@ -31,14 +35,17 @@ comment on column public.documents.title is 'Title; null for none.';
 comment on column public.documents.content is 'The text, at most 256 KiB.';
 comment on column public.documents.tags is 'At most 20 words by which documents are grouped and found.';
 comment on column public.documents.metadata is 'An object of your own, at most 16 KiB.';
+comment on column public.documents.file_id is 'File of the project whose text it is; null for one that was written here.';
+comment on column public.documents.file_version is 'Version of the file that was read.';
 comment on column public.documents.size_bytes is 'Size of the text.';
 comment on column public.documents.created_by is 'User who made it; null after that user is deleted.';
 comment on column public.documents.created_by_key is 'API key that made it; null for a user.';
 comment on column public.documents.created_at is 'When it was made.';
 comment on column public.documents.updated_at is 'Last change; set by trigger.';
-select private.make_tenant_table('public.documents', resource => 'files', max_rows => 2000, catalogue => '{
+select private.make_tenant_table('public.documents', resource => 'files', max_rows => 2000, writable => '{project_id,path,title,content,tags,metadata}', catalogue => '{
   "project_id": "project that the document belongs to",
   "path, title, tags": "what members find it by",
+  "file_id, file_version": "which file it was read from",
   "content, metadata, size_bytes": "texts that members keep"
 }');
 

@@ -13,6 +13,7 @@ pub mod billing;
 pub mod blog;
 pub mod code;
 pub mod connections;
+pub mod documents;
 pub mod executions;
 pub mod functions;
 pub mod issuers;
