@@ -279,7 +279,8 @@ command_logs() {
 
 # The demo is a program of its own; it brings the stack up first, so that a newcomer needs one command.
 command_demo() {
-  command_up
+  # Its step about code starts an indexer of its own.
+  KIJKO_BUILD_INDEXER=1 command_up
   export_environment
   exec node "$ROOT/tests/demo/demo.mjs" "$@"
 }

@@ -5,6 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { programCallsWithItsKey } from './api_key.mjs';
 import { subscriptionLives } from './billing.mjs';
 import { postIsPublished } from './blog.mjs';
+import { repositoryIsIndexed } from './code.mjs';
 import { nonMemberSeesNothing } from './isolation.mjs';
 import { promptMovesByApproval } from './prompts.mjs';
 import { pushRunsSkill } from './reflex.mjs';
@@ -250,6 +251,11 @@ async function demo() {
 
   await story.step('A push to GitHub runs the skill', async (say) => {
     await pushRunsSkill(say, { ada, skill });
+  });
+
+  await story.step('Ada links a repository, searches it, and finds what is pushed', async (say) => {
+    if (!(await repositoryIsIndexed(say, { ada, bob })))
+      say('not run: this stack has an indexer of its own, which fetches from GitHub only');
   });
 
   await story.step('Dana buys PRO, changes it, uses more, fails to pay, recovers and stops', async (say) => {
