@@ -28,6 +28,8 @@ command_bench() {
     [ -f "$ROOT/tests/bench/$area.mjs" ] || misuse "there is no benchmark '$area': $(bench_areas | tr '\n' ' ')"
     # shellcheck disable=SC2206 # names of packages
     APT_PACKAGES+=(${BENCH_PACKAGES[$area]:-})
+    # It starts indexers of its own.
+    [ "$area" != code ] || export KIJKO_BUILD_INDEXER=1
   done
   prepare_machine
   trap 'stop_second_stack; stop_test_stack' EXIT

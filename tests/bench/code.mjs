@@ -1,16 +1,23 @@
 // Search in the index of repositories. Symbols: an organization of 21,000, alone, and then beside 99 others with 1,000,000 in all.
 // Text: 100 MB of files that are made of this checkout's own. Times are the server's, measured around each call of the function
-// behind search_symbols() and search_code(), so without the request, the check of the permission and the ledger.
+// behind search_symbols() and search_code(), so without the request, the check of the permission and the ledger. Requests: a prefix
+// by PostgREST and by the sidecar, an expression by the sidecar. Pushes: the same indexer, git host and webhook as the journeys have,
+// from the signed delivery to the new symbols; and the memory of an indexer that reads 100 MB.
 //
-//   ./kijko bench code           KIJKO_BENCH_RUNS=300 (of each query)   KIJKO_BENCH_MB=100
+//   ./kijko bench code           KIJKO_BENCH_RUNS=300 (of each query)   KIJKO_BENCH_MB=100   KIJKO_BENCH_ORGANIZATIONS=100
+//
+// The parts need a quiet machine, and half an hour. KIJKO_BENCH_PARTS=symbols,text,requests,pushes runs some of them.
 import { randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import pg from 'pg';
+import { measurePushes, measureRequests } from './code_requests.mjs';
 
 const env = process.env;
 const RUNS = Number(env.KIJKO_BENCH_RUNS ?? 300);
 const MEGABYTES = Number(env.KIJKO_BENCH_MB ?? 100);
+const ORGANIZATIONS = Number(env.KIJKO_BENCH_ORGANIZATIONS ?? 100);
+const PARTS = (env.KIJKO_BENCH_PARTS ?? 'symbols,text,requests,pushes').split(',');
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
 const admin = new pg.Client({ connectionString: env.ADMIN_DB_URL });
@@ -78,13 +85,14 @@ async function measureSymbols(title, { org, branch }) {
     [org, RUNS],
   );
   const names = rows.map(({ name }) => name);
-  const call = `select count(*) from private.code_find_symbols('${org}', '{${branch}}', $1, null, null, null, 0, 20)`;
-  await measure('  exact', call, names);
-  await measure(
-    '  prefix',
-    call,
-    names.map((name) => name.slice(0, Math.max(5, name.length - 4))),
-  );
+  const find = (matches) =>
+    `select count(*) from private.code_find_symbols('${org}', '{${branch}}', $1, null, null, null, 0, 20, ${matches})`;
+  const call = find('null');
+  const beginnings = names.map((name) => name.slice(0, Math.max(5, name.length - 4)));
+  await measure('  exact, as matches', find(`'{exact}'`), names);
+  await measure('  exact, then prefix and word', call, names);
+  await measure('  prefix, as matches', find(`'{exact,prefix}'`), beginnings);
+  await measure('  prefix, then word', call, beginnings);
   await measure(
     '  infix',
     call,
@@ -143,40 +151,47 @@ try {
     end $$`);
   await admin.query('set role postgres');
   await admin.query('reset role');
-  const tenant = await newTenant('first');
-  await addSymbols(tenant, 21_000, 'first');
-  await admin.query('vacuum analyze private.code_symbols, private.code_tree_entries, private.code_blobs, public.repository_branches');
-  await measureSymbols('21,000 symbols, one organization', tenant);
-  const started = Date.now();
-  for (let n = 1; n < 100; n++) await addSymbols(await newTenant(`t${n}`), 9_900, `t${n}`);
-  console.log(`\n99 organizations with 980,100 symbols written in ${((Date.now() - started) / 1000).toFixed(0)} s`);
-  await admin.query('vacuum analyze private.code_symbols, private.code_tree_entries, private.code_blobs, public.repository_branches');
-  await measureSymbols('1,000,000 symbols, 100 organizations', tenant);
-
-  const corpus = await newTenant('corpus');
-  const before = Date.now();
-  const bytes = await addFiles(corpus);
-  await admin.query('vacuum analyze private.code_blobs, private.code_tree_entries');
-  const { size } = await one(`select pg_relation_size('private.code_blobs_grams_idx') as size`);
-  console.log(
-    `\n${(bytes / 1e6).toFixed(0)} MB of text written in ${((Date.now() - before) / 1000).toFixed(0)} s; index ${(size / 1e6).toFixed(0)} MB, ${(size / bytes).toFixed(2)} of it`,
-  );
-  const call = `select count(*) from private.code_find_lines('${corpus.org}', '{${corpus.branch}}', $1, true, false, 2, null, null, 50)`;
-  const rare = Array.from(
-    { length: 100 },
-    (_, n) => [`fn kernel_mode_${n}`, 'impl AsElements<i64>', 'jobs_within_limits(tid[])', 'WORD_START: u8 = 0'][n % 4],
-  );
-  await measure('  rare literals', call, rare);
-  await measure(
-    '  common literals',
-    call,
-    Array.from({ length: 20 }, (_, n) => ['select ', ') -> ', 'return', '=> {'][n % 4]),
-  );
-  await measure(
-    '  literals that are nowhere',
-    call,
-    Array.from({ length: 100 }, (_, n) => `zq${n}xw{=>}`),
-  );
+  if (PARTS.includes('symbols')) {
+    const tenant = await newTenant('first');
+    await addSymbols(tenant, 21_000, 'first');
+    await admin.query('vacuum analyze private.code_symbols, private.code_tree_entries, private.code_blobs, public.repository_branches');
+    await measureSymbols('21,000 symbols, one organization', tenant);
+    const started = Date.now();
+    for (let n = 1; n < ORGANIZATIONS; n++) await addSymbols(await newTenant(`t${n}`), 9_900, `t${n}`);
+    console.log(
+      `\n${ORGANIZATIONS - 1} organizations with ${9_900 * (ORGANIZATIONS - 1)} symbols written in ${((Date.now() - started) / 1000).toFixed(0)} s`,
+    );
+    await admin.query('vacuum analyze private.code_symbols, private.code_tree_entries, private.code_blobs, public.repository_branches');
+    await measureSymbols(`${21_000 + 9_900 * (ORGANIZATIONS - 1)} symbols, ${ORGANIZATIONS} organizations`, tenant);
+  }
+  if (PARTS.includes('text')) {
+    const corpus = await newTenant('corpus');
+    const before = Date.now();
+    const bytes = await addFiles(corpus);
+    await admin.query('vacuum analyze private.code_blobs, private.code_tree_entries');
+    const { size } = await one(`select pg_relation_size('private.code_blobs_grams_idx') as size`);
+    console.log(
+      `\n${(bytes / 1e6).toFixed(0)} MB of text written in ${((Date.now() - before) / 1000).toFixed(0)} s; index ${(size / 1e6).toFixed(0)} MB, ${(size / bytes).toFixed(2)} of it`,
+    );
+    const call = `select count(*) from private.code_find_lines('${corpus.org}', '{${corpus.branch}}', $1, true, false, 2, null, null, 50)`;
+    const rare = Array.from(
+      { length: 100 },
+      (_, n) => [`fn kernel_mode_${n}`, 'impl AsElements<i64>', 'jobs_within_limits(tid[])', 'WORD_START: u8 = 0'][n % 4],
+    );
+    await measure('  rare literals', call, rare);
+    await measure(
+      '  common literals',
+      call,
+      Array.from({ length: 20 }, (_, n) => ['select ', ') -> ', 'return', '=> {'][n % 4]),
+    );
+    await measure(
+      '  literals that are nowhere',
+      call,
+      Array.from({ length: 100 }, (_, n) => `zq${n}xw{=>}`),
+    );
+  }
+  if (PARTS.includes('requests')) await measureRequests();
+  if (PARTS.includes('pushes')) await measurePushes();
 } finally {
   await admin.query('delete from public.organizations where personal_for = any ($1)', [users]);
   await admin.query('delete from auth.users where id = any ($1)', [users]);

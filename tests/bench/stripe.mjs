@@ -6,6 +6,7 @@
 // The two do not do the same: the engine mirrors rows and keeps no events, so whatever comes last by arrival within a second
 // wins; the sidecar also stores every event, finds the latest one from contents, links it to an organization and derives plan
 // and limits. Checkout sessions are left out, since the engine asks Stripe for their lines.
+// The same lives are driven a second time with prices that belong to no plan: then no event changes a plan.
 import assert from 'node:assert/strict';
 import { fork } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
@@ -49,21 +50,22 @@ function post(url, body, header) {
 }
 
 // The lives of as many customers, each in its own order, all mixed: what an endpoint sees.
-async function newLives(round) {
+async function newLives(round, plans) {
   const lives = [];
   for (let n = 0; n < LIVES; n += 1) {
     const {
       rows: [{ id }],
     } = await admin.query('insert into public.organizations (name, slug) values ($1, $1) returning id', [`bench-${randomUUID()}`]);
     orgs.push(id);
-    const events = recorded('lifecycle', { orgId: id, tag: `B${round}x${n}x${Date.now()}` });
+    const events = recorded('lifecycle', { orgId: id, tag: `B${round}x${n}x${Date.now()}${plans ? '' : '0'}` });
     for (const {
       data: { object },
     } of events)
       if (object.object === 'subscription') object.metadata = { org_id: id };
-    lives.push(events.filter((event) => event.data.object.object !== 'checkout.session'));
+    const kept = events.filter((event) => event.data.object.object !== 'checkout.session').map((event) => JSON.stringify(event));
+    lives.push(plans ? kept : kept.map((body) => body.replaceAll(/"lookup_key":"[a-z]+_/g, '"lookup_key":"addon_')));
   }
-  return lives[0].flatMap((_, step) => lives.map((life) => JSON.stringify(life[step])));
+  return lives[0].flatMap((_, step) => lives.map((life) => life[step]));
 }
 
 async function drive(name, url, bodies, secret, accepted) {
@@ -108,17 +110,18 @@ try {
   });
 
   const results = [];
-  for (let round = 0; round <= ROUNDS; round += 1) {
-    const bodies = await newLives(round);
+  for (let turn = 0; turn < 2 * (ROUNDS + 1); turn += 1) {
+    const [round, plans] = [turn >> 1, turn % 2 === 0];
+    const bodies = await newLives(round, plans);
     const ours = () =>
       drive('kijko', env.SIDECAR_URL, bodies, env.STRIPE_WEBHOOK_SECRET_LOCAL, (text) => JSON.parse(text).status === 'applied');
     const theirs = () => drive('stripe-sync-engine', `http://127.0.0.1:${port}`, bodies, env.STRIPE_WEBHOOK_SECRET_LOCAL, () => true);
     for (const run of round % 2 ? [theirs, ours] : [ours, theirs]) {
       const result = await run();
       // The first round only warms both up.
-      if (round > 0) results.push(result);
+      if (round > 0) results.push({ ...result, plans });
       console.log(
-        `${round ? `round ${round}` : 'warm-up'}  ${result.name.padEnd(20)} ${result.perSecond.toFixed(0).padStart(6)} events/s   p50 ${result.p50.toFixed(1)} ms  p95 ${result.p95.toFixed(1)} ms  p99 ${result.p99.toFixed(1)} ms`,
+        `${round ? `round ${round}` : 'warm-up'}  ${plans ? 'plans change' : 'no plan    '}  ${result.name.padEnd(20)} ${result.perSecond.toFixed(0).padStart(6)} events/s   p50 ${result.p50.toFixed(1)} ms  p95 ${result.p95.toFixed(1)} ms  p99 ${result.p99.toFixed(1)} ms`,
       );
     }
   }
@@ -129,18 +132,19 @@ try {
     [orgs],
   );
   assert.equal(ends.right, ends.all, 'every life ended as it should');
-  const of = (name, pick) => median(results.filter((result) => result.name === name).map(pick));
-  const ratio = (pick) => (of('kijko', pick) / of('stripe-sync-engine', pick)).toFixed(2);
-  console.log(
-    `\n${LIVES} lives of ${results.length && 24} events, ${CLIENTS} clients, ${CONNECTIONS} connections each, medians of ${ROUNDS} rounds`,
-  );
-  for (const name of ['kijko', 'stripe-sync-engine'])
+  console.log(`\n${LIVES} lives of 24 events, ${CLIENTS} clients, ${CONNECTIONS} connections each, medians of ${ROUNDS} rounds`);
+  for (const plans of [true, false]) {
+    const of = (name, pick) => median(results.filter((result) => result.name === name && result.plans === plans).map(pick));
+    const ratio = (pick) => (of('kijko', pick) / of('stripe-sync-engine', pick)).toFixed(2);
+    console.log(plans ? '\nplans change' : '\nno plan changes');
+    for (const name of ['kijko', 'stripe-sync-engine'])
+      console.log(
+        `${name.padEnd(20)} ${of(name, (r) => r.perSecond).toFixed(0)} events/s, p50 ${of(name, (r) => r.p50).toFixed(1)} ms, p95 ${of(name, (r) => r.p95).toFixed(1)} ms, p99 ${of(name, (r) => r.p99).toFixed(1)} ms`,
+      );
     console.log(
-      `${name.padEnd(20)} ${of(name, (r) => r.perSecond).toFixed(0)} events/s, p50 ${of(name, (r) => r.p50).toFixed(1)} ms, p95 ${of(name, (r) => r.p95).toFixed(1)} ms, p99 ${of(name, (r) => r.p99).toFixed(1)} ms`,
+      `kijko : engine      ${ratio((r) => r.perSecond)} events/s, ${ratio((r) => r.p50)} p50, ${ratio((r) => r.p95)} p95, ${ratio((r) => r.p99)} p99`,
     );
-  console.log(
-    `kijko : engine      ${ratio((r) => r.perSecond)} events/s, ${ratio((r) => r.p50)} p50, ${ratio((r) => r.p95)} p95, ${ratio((r) => r.p99)} p99`,
-  );
+  }
 } finally {
   engine?.disconnect();
   agent.destroy();
