@@ -1167,6 +1167,8 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          file_id: string | null;
+          file_version: number | null;
           id: string;
           metadata: NonNullable<Json>;
           org_id: string;
@@ -1183,6 +1185,8 @@ export type Database = {
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
+          file_id?: string | null;
+          file_version?: number | null;
           id?: string;
           metadata?: NonNullable<Json>;
           org_id?: string;
@@ -1198,6 +1202,8 @@ export type Database = {
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
+          file_id?: string | null;
+          file_version?: number | null;
           id?: string;
           metadata?: NonNullable<Json>;
           org_id?: string;
@@ -1209,6 +1215,13 @@ export type Database = {
           updated_at?: string;
         };
         Relationships: [
+          {
+            foreignKeyName: 'documents_org_id_file_id_fkey';
+            columns: ['org_id', 'file_id'];
+            isOneToOne: false;
+            referencedRelation: 'project_files';
+            referencedColumns: ['org_id', 'id'];
+          },
           {
             foreignKeyName: 'documents_org_id_fkey';
             columns: ['org_id'];
@@ -4602,6 +4615,60 @@ export type Database = {
           },
         ];
       };
+      stripe_credit_notes: {
+        Row: {
+          as_of: string;
+          currency: string;
+          id: string;
+          invoice_id: string;
+          livemode: boolean;
+          number: string | null;
+          org_id: string | null;
+          pdf: string | null;
+          reason: string | null;
+          status: string;
+          total: number;
+          vat_credit_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          as_of: string;
+          currency: string;
+          id: string;
+          invoice_id: string;
+          livemode: boolean;
+          number?: string | null;
+          org_id?: string | null;
+          pdf?: string | null;
+          reason?: string | null;
+          status: string;
+          total: number;
+          vat_credit_id?: string | null;
+        };
+        Update: {
+          as_of?: string;
+          currency?: string;
+          id?: string;
+          invoice_id?: string;
+          livemode?: boolean;
+          number?: string | null;
+          org_id?: string | null;
+          pdf?: string | null;
+          reason?: string | null;
+          status?: string;
+          total?: number;
+          vat_credit_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'stripe_credit_notes_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       stripe_customers: {
         Row: {
           as_of: string | null;
@@ -4745,6 +4812,45 @@ export type Database = {
         Relationships: [
           {
             foreignKeyName: 'stripe_invoices_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      stripe_mandates: {
+        Row: {
+          as_of: string;
+          id: string;
+          livemode: boolean;
+          org_id: string | null;
+          payment_method_id: string | null;
+          reference: string | null;
+          status: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          as_of: string;
+          id: string;
+          livemode: boolean;
+          org_id?: string | null;
+          payment_method_id?: string | null;
+          reference?: string | null;
+          status: string;
+        };
+        Update: {
+          as_of?: string;
+          id?: string;
+          livemode?: boolean;
+          org_id?: string | null;
+          payment_method_id?: string | null;
+          reference?: string | null;
+          status?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'stripe_mandates_org_id_fkey';
             columns: ['org_id'];
             isOneToOne: false;
             referencedRelation: 'organizations';
@@ -5483,6 +5589,21 @@ export type Database = {
           seq?: number | null;
           worker?: string | null;
         };
+        Relationships: [];
+      };
+      token_usage: {
+        Row: {
+          api_key_id: string | null;
+          day: string;
+          entries: number;
+          id: string;
+          meter: string;
+          org_id: string;
+          overage: number;
+          repository_id: string | null;
+          used: number;
+        };
+        ComputedFields: never;
         Relationships: [];
       };
     };
@@ -7532,6 +7653,7 @@ export type Database = {
           branch?: string | null;
           kinds?: string[] | null;
           languages?: string[] | null;
+          matches?: string[] | null;
           min_score?: number;
           n?: number;
           path?: string | null;
@@ -8206,6 +8328,7 @@ export type Database = {
         files_total: number | null;
         started_at: string | null;
         finished_at: string | null;
+        files_skipped: number | null;
       };
       issued_api_key: {
         id: string | null;
