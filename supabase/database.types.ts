@@ -5604,6 +5604,28 @@ export type Database = {
           used: number;
         };
         ComputedFields: never;
+        Insert: {
+          api_key_id?: string | null;
+          day?: string | null;
+          entries?: number | null;
+          id?: string | null;
+          meter?: string | null;
+          org_id?: string | null;
+          overage?: number | null;
+          repository_id?: string | null;
+          used?: number | null;
+        };
+        Update: {
+          api_key_id?: string | null;
+          day?: string | null;
+          entries?: number | null;
+          id?: string | null;
+          meter?: string | null;
+          org_id?: string | null;
+          overage?: number | null;
+          repository_id?: string | null;
+          used?: number | null;
+        };
         Relationships: [];
       };
     };

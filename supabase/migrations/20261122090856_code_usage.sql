@@ -43,3 +43,5 @@ create view public.token_usage with (security_invoker = true) as
   cross join lateral private.code_usage_of(o.id) as u;
 comment on view public.token_usage is 'The ledger of the last 90 days by day, API key and repository: searches of code (code_searches), tokens (llm_tokens) and cost of models (llm_cost_microusd). Null for use without a key or repository, and for those that the caller does not see. Readable with usage:read. Never null: org_id, day, meter, used, overage, entries, id.';
 grant select on public.token_usage to authenticated, service_role;
+create trigger token_usage_read_only instead of insert or update or delete on public.token_usage
+  for each row execute function private.refuse_change('token_usage is a view of the ledger');

@@ -8,7 +8,7 @@ export const CODE_FUNCTIONS = {
     call: () => ({ q: 'matrix' }),
     'call:private': (w) => ({ q: 'matrix', project_id: w.secretProject }),
   },
-  'search_symbols(q,kinds,languages,path,repository_id,branch,min_score,n)': {
+  'search_symbols(q,kinds,languages,path,repository_id,branch,min_score,n,matches)': {
     call: () => ({ q: 'matrix' }),
     'call:private': (w) => ({ q: 'matrix', repository_id: w.secretRepository }),
   },

@@ -22,7 +22,7 @@ select tests.act_as_anon();
 select throws_ok('select * from public.token_usage', '42501', null, 'anon reads no use');
 select tests.act_as('bob');
 select is_empty(format('select 1 from public.token_usage where org_id = %L', tests.org('ada')), 'a non-member sees nothing');
-select throws_ok('insert into public.token_usage (org_id) values (null)', '55000', null, 'and writes nothing');
+select throws_ok('insert into public.token_usage (org_id) values (null)', '42501', null, 'and writes nothing');
 select is_empty(format('select 1 from private.code_usage_of(%L)', tests.org('ada')), 'nor by the function behind it');
 select tests.act_as_key(:'key');
 select is_empty('select 1 from public.token_usage', 'a key without usage:read sees nothing');
