@@ -13,9 +13,9 @@ begin
   if provider.id is null then
     code := 'model_not_found';
     problem := format('there is no provider of %s, or it is off', model);
-  elsif provider.kind = 'anthropic' and call ->> 'kind' <> 'chat' or provider.kind = 'gemini' and call ->> 'kind' = 'images' then
+  elsif provider.kind = 'anthropic' and call ->> 'kind' <> 'chat' or provider.kind = 'gemini' and call ->> 'kind' = 'images' and (call ->> 'images')::bigint > 1 then
     code := 'bad_request';
-    problem := format('%s has no %s', provider.name, call ->> 'kind');
+    problem := format('%s has no %s%s', provider.name, call ->> 'kind', case when provider.kind = 'gemini' then ' but one at a time' else '' end);
   elsif not is_own and cardinality(fields) > 0 then
     code := 'bad_request';
     problem := format('only with a key of your own: %s', array_to_string(fields, ', '));
@@ -179,6 +179,39 @@ begin
 end
 $$;
 comment on function private.llm_reserve_call(uuid, uuid, uuid, jsonb, uuid, uuid, text[], uuid, integer) is 'Holds what a call can use at most, of a member or key, and returns {call_id, ticket}. wanted: kind, model, input_tokens, max_output_tokens, choices, images, trace_id. The caller has checked who calls and where. Fails as authorize_llm_call() does.';
+
+create function private.llm_try_reserve_call(org uuid, member uuid, key uuid, wanted jsonb) returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  problem text;
+  limits jsonb;
+begin
+  limits := jsonb_build_object('max_output_tokens', least(
+    (wanted ->> 'max_output_tokens')::bigint,
+    (private.llm_find_route(org, wanted ->> 'model', (select s.routes_only from public.llm_settings as s where s.org_id = org))).max_output_tokens
+  ));
+  return private.llm_reserve_call(org, member, key, wanted || limits) || limits;
+exception when others then
+  get stacked diagnostics problem = pg_exception_detail;
+  -- Refusals with a code of the API are for the organization. Any other failure is ours: the job is tried again.
+  if not exists (select from kijko.error_codes as c where c.code = split_part(sqlerrm, ':', 1) and c.http_status < 500) then
+    raise;
+  end if;
+  return jsonb_build_object('refused', split_part(sqlerrm, ':', 1), 'message', coalesce(nullif(problem, ''), sqlerrm));
+end
+$$;
+comment on function private.llm_try_reserve_call(uuid, uuid, uuid, jsonb) is 'As private.llm_reserve_call(), for jobs: with at most the max_output_tokens that the route allows, which it returns, too. What the organization can mend is the answer {refused, message}.';
+
+create function private.llm_may_call(org uuid, member uuid, permission text) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+return (
+  select count(distinct p.permission) = 2
+  from public.memberships as m
+  join private.role_permissions as p on p.holder = coalesce(m.custom_role_id::text, m.role) and p.permission in (llm_may_call.permission, 'llm:call')
+  where m.org_id = org and m.user_id = member
+);
+comment on function private.llm_may_call(uuid, uuid, text) is 'Whether a member still holds a permission and llm:call: a job calls a model for who asked for it. False for null.';
 
 create function public.authorize_llm_call(
   model text, kind text default 'chat', input_tokens bigint default 0, max_output_tokens bigint default null, choices integer default 1,

@@ -85,7 +85,8 @@ impl Vendor {
             (Self::Gemini, _) => {
                 let method = match endpoint {
                     Endpoint::Chat => "streamGenerateContent",
-                    Endpoint::Embeddings | Endpoint::Images => "batchEmbedContents",
+                    Endpoint::Embeddings => "batchEmbedContents",
+                    Endpoint::Images => "generateContent",
                 };
                 format!("{}/models/{model}:{method}", versioned("v1beta"))
             }
@@ -181,6 +182,11 @@ mod tests {
                 Vendor::Gemini,
                 Endpoint::Embeddings,
                 "http://h/v1/models/m:batchEmbedContents",
+            ),
+            (
+                Vendor::Gemini,
+                Endpoint::Images,
+                "http://h/v1/models/m:generateContent",
             ),
         ] {
             assert_eq!(address_of(vendor, endpoint, "http://h/v1"), wanted);

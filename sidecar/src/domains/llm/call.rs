@@ -325,6 +325,7 @@ impl Call {
                 let given = attempt
                     .json(&route, endpoint, model, &body, budget_end)
                     .await?;
+                let given = images::answer(route.vendor, given);
                 attempt.images = images::count(&given, &mut attempt.reader.usage)?;
                 output.whole = Some(given);
                 attempt.done();

@@ -1,4 +1,6 @@
-//! Images, of OpenAI and of servers that speak its API.
+//! Images, of OpenAI, of servers that speak its API, and of Gemini.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
@@ -45,14 +47,78 @@ impl Images {
     }
 
     pub(super) fn body(&self, vendor: Vendor, model: &str) -> Result<Map<String, Value>, ApiError> {
-        if vendor != Vendor::OpenAi {
-            let message = "images come from OpenAI and servers with its API only";
-            return Err(ApiError::unsupported("model", message));
+        match vendor {
+            Vendor::OpenAi => {
+                let mut body = self.body.clone();
+                body.insert("model".to_owned(), json!(model));
+                Ok(body)
+            }
+            Vendor::Gemini => self.for_gemini(),
+            Vendor::Anthropic => Err(ApiError::unsupported("model", "Anthropic has no images")),
         }
-        let mut body = self.body.clone();
-        body.insert("model".to_owned(), json!(model));
-        Ok(body)
     }
+
+    /// Gemini's image models answer as in a conversation, with one image.
+    fn for_gemini(&self) -> Result<Map<String, Value>, ApiError> {
+        if self.count > 1 {
+            return Err(ApiError::unsupported(
+                "n",
+                "Gemini makes one image at a time",
+            ));
+        }
+        let mut config = json!({"responseModalities": ["IMAGE"]});
+        if let Some(size) = self.body.get("size").filter(|size| *size != "auto") {
+            let ratio = size.as_str().and_then(aspect_ratio).ok_or_else(|| {
+                ApiError::unsupported("size", "Gemini has no images of this aspect ratio")
+            })?;
+            config["imageConfig"] = json!({"aspectRatio": ratio});
+        }
+        let contents = json!([{"role": "user", "parts": [{"text": self.prompt()}]}]);
+        let members = [("contents", contents), ("generationConfig", config)];
+        Ok(members
+            .map(|(name, it)| (name.to_owned(), it))
+            .into_iter()
+            .collect())
+    }
+}
+
+/// `1536x1024` is `3:2`; `None` for what Gemini does not make.
+fn aspect_ratio(size: &str) -> Option<&'static str> {
+    const RATIOS: [(&str, u64, u64); 10] = [
+        ("1:1", 1, 1),
+        ("2:3", 2, 3),
+        ("3:2", 3, 2),
+        ("3:4", 3, 4),
+        ("4:3", 4, 3),
+        ("4:5", 4, 5),
+        ("5:4", 5, 4),
+        ("9:16", 9, 16),
+        ("16:9", 16, 9),
+        ("21:9", 21, 9),
+    ];
+    let (width, height) = size.split_once('x')?;
+    let (width, height) = (width.parse::<u64>().ok()?, height.parse::<u64>().ok()?);
+    let is_ratio = |wide: u64, high: u64| {
+        let (one, other) = (width.checked_mul(high), height.checked_mul(wide));
+        one.is_some_and(|it| it > 0) && one == other
+    };
+    let mut ratios = RATIOS.into_iter();
+    let found = ratios.find(|(_, wide, high)| is_ratio(*wide, *high));
+    found.map(|(name, ..)| name)
+}
+
+/// The answer in OpenAI's shape.
+pub(super) fn answer(vendor: Vendor, answer: Value) -> Value {
+    if vendor != Vendor::Gemini {
+        return answer;
+    }
+    let parts = list(answer.get("candidates"))
+        .iter()
+        .flat_map(|candidate| list(candidate.pointer("/content/parts")));
+    let images = parts.filter_map(|part| part.get("inlineData")?.get("data"));
+    let data: Vec<Value> = images.map(|data| json!({"b64_json": data})).collect();
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    json!({"created": since_1970.map_or(0, |it| it.as_secs()), "data": data})
 }
 
 /// How many images an answer has. OpenAI's newer models count tokens as well, by other names than elsewhere.
@@ -81,7 +147,8 @@ mod tests {
             (&body["model"], &body["n"]),
             (&json!("gpt-image-1"), &json!(2))
         );
-        assert!(images.body(Vendor::Gemini, "m").is_err());
+        assert!(images.body(Vendor::Gemini, "m").is_err(), "one at a time");
+        assert!(images.body(Vendor::Anthropic, "m").is_err());
         for (body, param) in [
             (json!({"model": "m"}), "prompt"),
             (json!({"model": "m", "prompt": "a", "n": 11}), "n"),
@@ -98,5 +165,32 @@ mod tests {
         assert_eq!(count(&answer, &mut usage).unwrap(), 1);
         assert_eq!((usage.input, usage.output), (5, 7));
         assert!(count(&json!({}), &mut usage).is_err());
+    }
+
+    #[test]
+    fn gemini_has_a_ratio_and_an_inline_image() {
+        let read = |size: &str| {
+            let body = json!({"model": "m", "prompt": "a cat", "size": size});
+            Images::read(body.to_string().as_bytes()).unwrap()
+        };
+        let body = |size| read(size).body(Vendor::Gemini, "m");
+        let config =
+            json!({"responseModalities": ["IMAGE"], "imageConfig": {"aspectRatio": "3:2"}});
+        assert_eq!(body("1536x1024").unwrap()["generationConfig"], config);
+        let config = json!({"responseModalities": ["IMAGE"]});
+        assert_eq!(body("auto").unwrap()["generationConfig"], config);
+        for size in ["1792x1024", "0x0", "x", "99999999999999999999x1"] {
+            assert_eq!(body(size).err().unwrap().param, Some("size"), "{size}");
+        }
+        let given = json!({"candidates": [{"content": {"parts": [
+            {"text": "Here it is."}, {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
+        ]}}]});
+        let whole = answer(Vendor::Gemini, given);
+        assert_eq!(whole["data"], json!([{"b64_json": "AAAA"}]));
+        let none = answer(
+            Vendor::Gemini,
+            json!({"promptFeedback": {"blockReason": "SAFETY"}}),
+        );
+        assert!(count(&none, &mut Usage::default()).is_err());
     }
 }

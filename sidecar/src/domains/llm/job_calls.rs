@@ -14,8 +14,10 @@ use super::{
     call::Call,
     chat::{Chat, MAX_WEIGHT},
     config::GatewayConfig,
+    embeddings::Embeddings,
     error::ApiError,
     gateway::Gateway,
+    images::Images,
     output::Reply,
     request::Request,
     span::Place,
@@ -27,6 +29,7 @@ use crate::llm::weight;
 pub(crate) struct JobCallsConfig(GatewayConfig);
 
 /// Calls models for jobs.
+#[derive(Clone)]
 pub(crate) struct JobCalls {
     gateway: Arc<Gateway>,
 }
@@ -59,16 +62,60 @@ impl JobCalls {
         self.gateway.clone().stopping(context.shutdown_grace)
     }
 
-    /// The text that a model answers to a request in OpenAI's shape. A job that is dropped hangs up: what was used until then is
-    /// settled.
+    /// The text that a model answers to a request in OpenAI's shape.
     pub(crate) async fn chat(
         &self,
         org: Uuid,
         ticket: String,
         request: &Value,
     ) -> Result<String, Refused> {
+        let read = |body: &[u8]| Chat::read(body).map(Request::Chat);
+        let whole = self.call(org, ticket, request, read).await?;
+        let text = whole.pointer("/choices/0/message/content");
+        Ok(text.and_then(Value::as_str).unwrap_or_default().to_owned())
+    }
+
+    /// The file of an image, in base64.
+    pub(crate) async fn image(
+        &self,
+        org: Uuid,
+        ticket: String,
+        request: &Value,
+    ) -> Result<String, Refused> {
+        let read = |body: &[u8]| Images::read(body).map(Request::Images);
+        let whole = self.call(org, ticket, request, read).await?;
+        let file = whole.pointer("/data/0/b64_json").and_then(Value::as_str);
+        file.map(str::to_owned).ok_or_else(|| Refused {
+            code: "vendor_malformed".to_owned(),
+            message: "the model answered with the address of an image, and not with the image"
+                .to_owned(),
+        })
+    }
+
+    /// Vectors of texts, in their order.
+    pub(crate) async fn embeddings(
+        &self,
+        org: Uuid,
+        ticket: String,
+        request: &Value,
+    ) -> Result<Vec<Value>, Refused> {
+        let read = |body: &[u8]| Embeddings::read(body).map(Request::Embeddings);
+        let whole = self.call(org, ticket, request, read).await?;
+        let data = whole.get("data").and_then(Value::as_array);
+        let vectors = data.map(|data| data.iter().map(|it| it["embedding"].clone()).collect());
+        Ok(vectors.unwrap_or_default())
+    }
+
+    /// A call and its whole answer. A job that is dropped hangs up: what was used until then is settled.
+    async fn call(
+        &self,
+        org: Uuid,
+        ticket: String,
+        request: &Value,
+        read: impl FnOnce(&[u8]) -> Result<Request, ApiError>,
+    ) -> Result<Value, Refused> {
         let body = request.to_string();
-        let chat = Chat::read(body.as_bytes()).map_err(Refused::from)?;
+        let request = read(body.as_bytes()).map_err(Refused::from)?;
         let room = self.gateway.bodies.enter(org);
         let mut room = room.ok_or_else(|| Refused::from(ApiError::crowded("calls")))?;
         let size = body.len() + weight(body.as_bytes()).min(MAX_WEIGHT);
@@ -78,7 +125,7 @@ impl JobCalls {
         let _hangs_up = gone.clone().drop_guard();
         let call = Call {
             gateway: self.gateway.clone(),
-            request: Request::Chat(chat),
+            request,
             ticket,
             place: Place::of(&HeaderMap::new()),
             gone,
@@ -87,10 +134,7 @@ impl JobCalls {
         let (reply, answer) = oneshot::channel();
         self.gateway.tasks.spawn(call.run(reply));
         match answer.await {
-            Ok(Reply::Whole(whole)) => {
-                let text = whole.pointer("/choices/0/message/content");
-                Ok(text.and_then(Value::as_str).unwrap_or_default().to_owned())
-            }
+            Ok(Reply::Whole(whole)) => Ok(whole),
             Ok(Reply::Failed(error)) => Err(Refused::from(*error)),
             Ok(Reply::Stream(_)) | Err(_) => Err(Refused {
                 code: "internal".to_owned(),

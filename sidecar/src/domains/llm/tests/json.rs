@@ -71,6 +71,35 @@ async fn images_are_counted() {
 }
 
 #[tokio::test]
+async fn an_image_of_gemini_comes_in_the_shape_of_openai() {
+    let answer = json!({
+        "candidates": [{"content": {"role": "model", "parts": [{"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}}],
+        "usageMetadata": {"promptTokenCount": 4, "candidatesTokenCount": 1290, "totalTokenCount": 1294},
+    });
+    let vendor = Vendor::new(vec![whole(&answer)]).await;
+    let stack = Stack::new(&[("gemini", &vendor.url)]).await;
+    let body = json!({"model": "m", "prompt": "a cat", "size": "1024x1024"});
+    let got = call(&stack.app, "/llm/v1/images/generations", &body).await;
+    assert_eq!(
+        got.json()["data"],
+        json!([{"b64_json": "AAAA"}]),
+        "{}",
+        got.text
+    );
+    let (head, sent) = vendor.request(0);
+    assert!(
+        head.starts_with("POST /v1/models/the-model:generateContent "),
+        "{head}"
+    );
+    assert_eq!(sent["contents"][0]["parts"][0]["text"], "a cat");
+    let settled = stack.settled().await;
+    assert_eq!(
+        (&settled["images"], &settled["completion_tokens"]),
+        (&json!(1), &json!(1290))
+    );
+}
+
+#[tokio::test]
 async fn models_are_those_of_the_caller() {
     let stack = Stack::new(&[]).await;
     let get = async |path: &str| {
