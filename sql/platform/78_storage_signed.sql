@@ -86,14 +86,30 @@ end
 $$;
 comment on function storage_service.open_ticket(text) is 'The row of the object that a ticket of private.files_open() is for; null for any other text. Definer: objects are read past their policies, which the maker of the ticket has asked.';
 
+-- The sidecar stores images of posts.
+create or replace function storage_service.open_upload_ticket(ticket text) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    target jsonb;
+begin
+    if to_regprocedure('private.blog_redeem_image(text)') is not null then
+        execute 'select private.blog_redeem_image($1)' into target using ticket;
+    end if;
+    return target;
+end
+$$;
+comment on function storage_service.open_upload_ticket(text) is 'The object that a ticket of private.blog_start_image() writes: {bucket_id, name, owner}; null for any other text. Definer: the maker of the ticket has asked the policies.';
+
 select format('alter function %s owner to kijko_storage_admin', p.oid::regprocedure)
 from pg_catalog.pg_proc as p where p.pronamespace = 'storage_service'::regnamespace and p.prosecdef
 \gexec
 revoke all on function
-    storage_service.signer(), storage_service.object_sign_upload(jsonb), storage_service.admit_signer(jsonb, jsonb), storage_service.open_ticket(text)
+    storage_service.signer(), storage_service.object_sign_upload(jsonb), storage_service.admit_signer(jsonb, jsonb), storage_service.open_ticket(text),
+    storage_service.open_upload_ticket(text)
 from public;
 grant execute on function
     storage_service.signer(), storage_service.object_sign_upload(jsonb)
 to anon, authenticated, kijko_storage, kijko_storage_admin;
-grant execute on function storage_service.admit_signer(jsonb, jsonb), storage_service.open_ticket(text) to kijko_storage;
+grant execute on function storage_service.admit_signer(jsonb, jsonb), storage_service.open_ticket(text), storage_service.open_upload_ticket(text)
+to kijko_storage;
 commit;

@@ -242,6 +242,22 @@ end
 $$;
 comment on function private.storage_delete_below(text[], text) is 'Deletes the objects below a folder of these buckets, and queues the deletion of their bytes. Called by definer functions only.';
 
+create function private.storage_delete_object(bucket_id text, name text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  allowed constant text := coalesce(current_setting('storage.allow_delete_query', true), '');
+begin
+  if to_regnamespace('storage_service') is null then
+    return;
+  end if;
+  perform set_config('storage.allow_delete_query', 'true', true);
+  delete from storage.objects as o where o.bucket_id = storage_delete_object.bucket_id and o.name = storage_delete_object.name;
+  perform set_config('storage.allow_delete_query', allowed, true);
+end
+$$;
+comment on function private.storage_delete_object(text, text) is 'Deletes an object, and queues the deletion of its bytes. Called by definer functions only.';
+
 create function private.storage_delete_objects() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

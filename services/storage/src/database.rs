@@ -292,12 +292,6 @@ impl Database {
         }
     }
 
-    /// The row of the object that a ticket of the sidecar is for.
-    pub async fn open_ticket(&self, ticket: &str) -> Result<Option<Object>, StorageError> {
-        let sql = "select storage_service.open_ticket($1)";
-        self.json(sql, &[&ticket]).await
-    }
-
     /// False when the upload was given up.
     pub async fn extend(&self, version: Uuid, lease: Duration) -> Result<bool, StorageError> {
         let sql = "select storage_service.extend_upload($1, make_interval(secs => $2))";
@@ -373,7 +367,7 @@ impl Database {
         Ok(self.0.scalar(sql, &[&bucket, &most]).await?)
     }
 
-    async fn json<T: DeserializeOwned>(
+    pub(crate) async fn json<T: DeserializeOwned>(
         &self,
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],

@@ -3,7 +3,7 @@
 //!
 //! - [`config`]: limits, the place of the bytes, keys; [`error`]: refusals in upstream's shapes; [`names`]: buckets and paths;
 //!   [`content_type`]: what bytes are; [`token`]: signed URLs; [`blobs`]: where bytes lie.
-//! - [`database`]: what policies allow and which bytes have a row; [`caller`]: who asks.
+//! - [`database`]: what policies allow and which bytes have a row; [`caller`]: who asks; [`tickets`]: what the sidecar may.
 //! - [`upload`]: from an intent to a row; [`body`] and [`form`]: the bytes of a request; [`download`]: ranges and conditions.
 //! - [`sweeper`]: the end of uploads and bytes that nobody needs; [`check`]: whether rows and bytes belong together.
 //! - [`routes`]: the API; [`domain`]: putting them together.
@@ -25,6 +25,7 @@ pub mod names;
 pub mod routes;
 pub mod service;
 pub mod sweeper;
+pub mod tickets;
 pub mod token;
 pub mod upload;
 

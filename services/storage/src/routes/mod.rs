@@ -94,6 +94,7 @@ pub fn routes(app: Arc<App>) -> Router {
                 .delete(objects::delete),
         )
         .route("/ticket", post(tickets::open))
+        .route("/ticket/upload", post(tickets::upload))
         .route(
             "/render/image/{*path}",
             any(async || not_served("image transformation").into_response()),
