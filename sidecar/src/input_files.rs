@@ -14,7 +14,11 @@ use kijko_core::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{api, service::SERVICE};
+use crate::{
+    answers::{self, Refusal},
+    api,
+    service::SERVICE,
+};
 
 /// All files of an input, as the database checks it.
 const MAX_BYTES: usize = 2 << 20;
@@ -28,10 +32,9 @@ const LIMITS: Limits = Limits {
 
 /// What `private.files_open` says of a file.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Opened {
-    Ready { reference: Value, ticket: String },
-    Refused { refused: String, message: String },
+struct Opened {
+    reference: Value,
+    ticket: String,
 }
 
 /// A reference and what it stands for.
@@ -69,28 +72,35 @@ impl InputFiles {
         let opened = retry_transient(queue.retry_limit(), || self.open(queue, job)).await?;
         let mut texts = Vec::new();
         for file in opened.ok_or(HandlerError::Superseded)? {
-            match file {
-                Opened::Ready { reference, ticket } => {
-                    let text = self.read(named(&reference), &ticket).await?;
-                    texts.push((reference, text));
-                }
-                Opened::Refused { refused, message } => {
-                    return Err(Failure::permanent(refused, message).into());
-                }
-            }
+            let Opened { reference, ticket } =
+                file.map_err(|refusal| Failure::permanent(refusal.code, refusal.message))?;
+            let text = self.read(named(&reference), &ticket).await?;
+            texts.push((reference, text));
         }
         let mut left = MAX_BYTES;
         Ok(filled(input, &texts, &mut left)?)
     }
 
-    async fn open(&self, queue: &Queue, job: &Job) -> Result<Option<Vec<Opened>>, DbError> {
+    async fn open(
+        &self,
+        queue: &Queue,
+        job: &Job,
+    ) -> Result<Option<Vec<Result<Opened, Refusal>>>, DbError> {
         let sql = "select private.files_open($1, $2, $3)";
         let answer: Option<Value> = self
             .db
             .scalar(sql, &[&queue.worker(), &job.id, &job.attempt])
             .await?;
-        let opened = answer.map(serde_json::from_value).transpose();
-        opened.map_err(|error| DbError::Unexpected(format!("files_open: {error}")))
+        let files = answer.map(|answer| match answer {
+            Value::Array(files) => {
+                let files = files.into_iter();
+                files
+                    .map(|file| answers::read("files_open", file))
+                    .collect()
+            }
+            _ => Err(DbError::Unexpected("the answer of files_open".to_owned())),
+        });
+        files.transpose()
     }
 
     /// The text of a file. `path` is for messages.

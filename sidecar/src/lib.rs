@@ -6,13 +6,14 @@
 //! - [`app`]: the one list of domains; [`service`]: the name of the service.
 //! - [`domains`]: one folder each.
 //! - [`login`]: sign-in through outside providers.
-//! - `api`, [`input_files`], [`llm`], `oauth`, `problems`, `query`, `rendering`, [`sandbox`], `slots`, `turns`, `upstream`: libraries that
+//! - `answers`, `api`, [`input_files`], [`llm`], `oauth`, `problems`, `query`, `rendering`, [`sandbox`], `slots`, `turns`, `upstream`: libraries that
 //!   domains use.
 //!
 //! What every service needs (database, worker, HTTP server, telemetry) is in `kijko_core`. This is a library with a thin
 //! `main.rs`, so that it can be tested in process.
 #![warn(missing_docs)]
 
+mod answers;
 mod api;
 pub mod app;
 pub mod domains;

@@ -61,8 +61,8 @@ impl Handler for RefreshHandler {
         let work = retry_transient(limit, || self.store.start(queue, job)).await?;
         let work = match work.ok_or(HandlerError::Superseded)? {
             Work::Refresh(work) => work,
-            Work::Nothing {} => return Ok(json!({})),
-            Work::Wait { wait } => {
+            Work::Nothing => return Ok(json!({})),
+            Work::Wait(wait) => {
                 let mut failure = Failure::transient("refreshing", "another refresh is under way");
                 failure.retry_after = Some(Duration::from_secs(wait.clamp(1, 60)));
                 return Err(failure.into());

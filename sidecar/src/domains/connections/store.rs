@@ -32,18 +32,27 @@ pub(super) struct Flow {
 }
 
 /// What a job is to do.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 pub(super) enum Work {
     /// Refresh a token, or try one that cannot be refreshed.
     Refresh(Refresh),
-    /// Another refresh is under way.
-    Wait {
-        /// Seconds, at most.
-        wait: u64,
-    },
+    /// Another refresh is under way, for so many seconds at most.
+    Wait(u64),
     /// The connection is gone or paused.
-    Nothing {},
+    Nothing,
+}
+
+impl Work {
+    /// By what it has, and not by what fits: a token that cannot be read must not look like nothing to do.
+    fn read(work: Value) -> Option<Self> {
+        if work.get("token").is_some() {
+            return serde_json::from_value(work).ok().map(Self::Refresh);
+        }
+        match work.get("wait") {
+            Some(wait) => wait.as_u64().map(Self::Wait),
+            None => work.as_object()?.is_empty().then_some(Self::Nothing),
+        }
+    }
 }
 
 /// A token that this job holds.
@@ -129,7 +138,11 @@ impl Store {
     pub(super) async fn start(&self, queue: &Queue, job: &Job) -> Result<Option<Work>, DbError> {
         let sql = "select private.connections_start_refresh($1, $2, $3)";
         let (worker, id, attempt) = (queue.worker(), job.id, job.attempt);
-        self.found(sql, self.db.scalar(sql, &[&worker, &id, &attempt]).await)
+        let work: Option<Value> = self.db.scalar(sql, &[&worker, &id, &attempt]).await?;
+        // It is not repeated: it has a token.
+        let unexpected = || DbError::Unexpected(format!("the answer to {sql}"));
+        let work = work.map(|work| Work::read(work).ok_or_else(unexpected));
+        work.transpose()
     }
 
     /// Keeps the tokens of a refresh; without any, that the provider takes the one that we have.
@@ -201,9 +214,17 @@ mod tests {
 
     #[test]
     fn work_is_what_the_database_says() {
-        let read = |value: Value| serde_json::from_value::<Work>(value).unwrap();
-        assert!(matches!(read(json!({})), Work::Nothing {}));
-        assert!(matches!(read(json!({"wait": 7})), Work::Wait { wait: 7 }));
+        let read = |value: Value| Work::read(value).unwrap();
+        assert!(matches!(read(json!({})), Work::Nothing));
+        assert!(matches!(read(json!({"wait": 7})), Work::Wait(7)));
+        for other in [
+            json!({"token": 1}),
+            json!({"wait": "7"}),
+            json!({"waits": 7}),
+            json!(7),
+        ] {
+            assert!(Work::read(other.clone()).is_none(), "{other}");
+        }
         let work = read(json!({
             "token": Uuid::nil(), "generation": 3, "provider": "github", "refresh_token": "hidden"
         }));

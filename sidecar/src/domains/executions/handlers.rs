@@ -149,13 +149,12 @@ impl ExecutionHandler {
         })
         .await?;
         match reserved.ok_or(HandlerError::Superseded)? {
-            Reservation::Held { call_id } => {
+            Ok(Reservation { call_id }) => {
                 self.open(job, call_id, max_usage, provider.name(), request);
                 Ok(call_id)
             }
-            Reservation::Refused { refused, message } => {
-                Err(Failure::permanent(refused, message.unwrap_or_default()).into())
-            }
+            // It does not fit into the plan, or has no price.
+            Err(refusal) => Err(Failure::permanent(refusal.code, refusal.message).into()),
         }
     }
 

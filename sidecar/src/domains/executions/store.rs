@@ -9,7 +9,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::sandbox::Engine;
+use crate::{
+    answers::{self, Refusal},
+    sandbox::Engine,
+};
 
 /// The functions.
 #[derive(Debug, Clone)]
@@ -43,22 +46,11 @@ pub(super) struct Execution {
     pub max_output_tokens: Option<u64>,
 }
 
-/// Whether a model may be called.
+/// A call that may be made.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Reservation {
-    /// The call is reserved.
-    Held {
-        /// The call, as it was named.
-        call_id: Uuid,
-    },
-    /// It does not fit into the plan, or has no price.
-    Refused {
-        /// Short name.
-        refused: String,
-        /// In words.
-        message: Option<String>,
-    },
+pub(super) struct Reservation {
+    /// The call, as it was named.
+    pub call_id: Uuid,
 }
 
 impl Store {
@@ -94,13 +86,13 @@ impl Store {
         queue: &Queue,
         job: &Job,
         call: &Value,
-    ) -> Result<Option<Reservation>, DbError> {
+    ) -> Result<Option<Result<Reservation, Refusal>>, DbError> {
         let sql = "select private.executions_reserve_call($1, $2, $3, $4)";
         let answer = self
             .db
             .scalar(sql, &[&queue.worker(), &job.id, &job.attempt, call])
             .await?;
-        read("executions_reserve_call", answer)
+        answers::read_some("executions_reserve_call", answer)
     }
 
     /// Records the usage of a call whose job is about to be handed back; false when it was recorded before, or the job is not

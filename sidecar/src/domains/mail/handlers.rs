@@ -15,7 +15,7 @@ use super::{
     message::compose,
     metrics::MailSeries,
     smtp::Smtp,
-    store::{Mail, Start, Store},
+    store::{Mail, Store},
     unsent::{Class, Reason, Unsent},
 };
 
@@ -113,14 +113,14 @@ impl Handler for MailHandler {
             .await?
             .ok_or(HandlerError::Superseded)?;
         match start {
-            Start::Mail(mail) => {
+            Ok(mail) => {
                 canonical::add("mail_template", mail.template.as_str());
                 self.send(queue, job, &mail).await
             }
-            Start::Refused { refused } => {
+            Err(refusal) => {
                 self.series.ended("given_up");
                 let message = "the mail is not to be sent any more";
-                Err(Failure::permanent(refused, message).into())
+                Err(Failure::permanent(refusal.code, message).into())
             }
         }
     }

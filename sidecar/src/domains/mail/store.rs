@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::answers::{self, Refusal};
+
 const BACKLOG: &str = "select delivery, queued, oldest_queued_seconds, kept, failed_last_hour from private.mail_backlog()";
 
 /// The functions.
@@ -42,19 +44,6 @@ impl fmt::Debug for Mail {
     }
 }
 
-/// Whether a mail is to be sent.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Start {
-    /// It is not.
-    Refused {
-        /// Short name of the reason.
-        refused: String,
-    },
-    /// It is.
-    Mail(Box<Mail>),
-}
-
 /// What waits in the whole database, and whether mails are sent at all.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Backlog {
@@ -72,15 +61,18 @@ impl Store {
         Self { db }
     }
 
-    /// Begins an attempt; `None` when the lease was lost.
-    pub(super) async fn start(&self, queue: &Queue, job: &Job) -> Result<Option<Start>, DbError> {
+    /// Begins an attempt: the mail, or why it is not to be sent; `None` when the lease was lost.
+    pub(super) async fn start(
+        &self,
+        queue: &Queue,
+        job: &Job,
+    ) -> Result<Option<Result<Mail, Refusal>>, DbError> {
         let sql = "select private.mail_start($1, $2, $3)";
         let answer: Option<Value> = self
             .db
             .scalar(sql, &[&queue.worker(), &job.id, &job.attempt])
             .await?;
-        let answer = answer.map(serde_json::from_value).transpose();
-        answer.map_err(|error| DbError::Unexpected(format!("mail_start: {error}")))
+        answers::read_some("mail_start", answer)
     }
 
     /// Asks, just before the server gets the text, whether it may; false when the job is no longer ours.
