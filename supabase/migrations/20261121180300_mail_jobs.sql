@@ -6,18 +6,23 @@
 -- A job and its message
 -- ----------------------------------------------------------------------------
 
-create function private.mail_lock_message(job public.jobs) returns boolean
+create function private.mail_message_of(job public.jobs) returns uuid
+language sql immutable set search_path = pg_catalog, pg_temp
+return private.as_uuid(job.payload ->> 'mail_id');
+comment on function private.mail_message_of(public.jobs) is 'The message that a job is for.';
+
+create function private.mail_lock_of_job(job public.jobs) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  mail constant uuid := private.as_uuid(job.payload ->> 'mail_id');
+  mail constant uuid := private.mail_message_of(job);
 begin
   perform 1 from private.mail_messages as m where m.id = mail for no key update skip locked;
   return found or not exists (select 1 from private.mail_messages as m where m.id = mail);
 end
 $$;
-comment on function private.mail_lock_message(public.jobs) is 'Locks the message of a locked job, without waiting; false when another transaction holds it. Called by jobs_lock_dependents().';
-insert into private.job_dependents (family, lock_function) values ('mail', 'mail_lock_message');
+comment on function private.mail_lock_of_job(public.jobs) is 'Locks the message of a locked job, without waiting; false when another transaction holds it. Called by jobs_lock_dependents().';
+insert into private.job_dependents (family, lock_function) values ('mail', 'mail_lock_of_job');
 
 create function private.mail_sync_status() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -32,7 +37,7 @@ begin
     error_code = case when not sent then new.error_code end,
     finished_at = clock_timestamp(),
     sealed_data = null
-  where m.id = private.as_uuid(new.payload ->> 'mail_id') and m.status = 'queued';
+  where m.id = private.mail_message_of(new) and m.status = 'queued';
   return null;
 end
 $$;
@@ -59,7 +64,7 @@ begin
   end if;
   update private.mail_messages as m
   set attempts = m.attempts + 1
-  where m.id = private.as_uuid(job.payload ->> 'mail_id') and m.status = 'queued'
+  where m.id = private.mail_message_of(job) and m.status = 'queued'
   returning m.* into message;
   if message.id is null then
     return jsonb_build_object('refused', 'mail_gone');
@@ -86,7 +91,7 @@ declare
 begin
   update private.mail_messages as m
   set unanswered = m.unanswered + 1
-  where m.id = private.as_uuid(job.payload ->> 'mail_id') and m.status = 'queued' and not job.cancel_requested;
+  where m.id = private.mail_message_of(job) and m.status = 'queued' and not job.cancel_requested;
   return found;
 end
 $$;
@@ -102,7 +107,7 @@ begin
   update private.mail_messages as m
   set smtp_code = coalesce(mail_report.smtp_code, m.smtp_code),
     unanswered = greatest(m.unanswered - case when mail_report.answered then 1 else 0 end, 0)
-  where m.id = private.as_uuid(job.payload ->> 'mail_id') and m.status = 'queued';
+  where m.id = private.mail_message_of(job) and m.status = 'queued';
   return found;
 end
 $$;
@@ -146,7 +151,7 @@ begin
     select j.* from public.jobs as j where j.kind = 'mail' and j.status = 'queued' and j.attempt >= 0 order by j.id for update skip locked
   loop
     update private.mail_messages as m set status = 'kept', finished_at = clock_timestamp(), job_id = null
-    where m.id = private.as_uuid(job.payload ->> 'mail_id') and m.status = 'queued';
+    where m.id = private.mail_message_of(job) and m.status = 'queued';
     perform private.jobs_finish(job, 'cancelled', null, 'cancelled', null);
   end loop;
 end

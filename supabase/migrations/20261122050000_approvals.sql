@@ -122,6 +122,20 @@ end
 $$;
 comment on function private.approvals_request(uuid, text, uuid, text, text, jsonb, text, interval) is 'Asks for a second person; fails with conflict while another request for the same is pending. The caller has checked that the requester may make the change.';
 
+create function private.approvals_withdraw(org uuid, kind text, subject_id uuid) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  -- Whoever decides at this moment holds the request and waits for its subject: they will find that it has changed.
+  update public.approvals as a
+  set status = 'withdrawn', decided_by = kijko.user_id(), decided_at = kijko.now()
+  where a.id in (
+    select o.id from public.approvals as o
+    where o.org_id = org and o.kind = approvals_withdraw.kind and o.subject_id = approvals_withdraw.subject_id and o.status = 'pending'
+    for update skip locked
+  )
+$$;
+comment on function private.approvals_withdraw(uuid, text, uuid) is 'Withdraws the request for a subject that its domain has locked, and that has changed since.';
+
 -- ----------------------------------------------------------------------------
 -- RPC. Definer: users only read approvals.
 -- ----------------------------------------------------------------------------

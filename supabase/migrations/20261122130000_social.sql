@@ -56,7 +56,7 @@ create table public.social_posts (
   status text not null default 'draft' check (
     status in ('draft', 'scheduled', 'publishing', 'published', 'failed', 'missed', 'unconfirmed', 'cancelled')
   ),
-  approval_status text not null default 'none' check (approval_status in ('none', 'pending', 'approved', 'rejected')),
+  approval_status text not null default 'none' check (approval_status in ('none', 'submitted', 'approved', 'rejected')),
   time_zone text check (char_length(time_zone) <= 64),
   -- squawk-ignore prefer-timestamp-tz
   scheduled_local timestamp,
@@ -99,7 +99,7 @@ comment on column public.social_posts.hashtags is 'Hashtags without #. They foll
 comment on column public.social_posts.media is 'Images in order: objects with path (in the bucket social-media, beginning with the id of the organization) and alt_text.';
 comment on column public.social_posts.revision is 'Number of the edit: text, hashtags, media, platform or connection have changed. Set by trigger; compare it to notice the edit of somebody else.';
 comment on column public.social_posts.status is 'draft, scheduled, publishing, then published, failed (the platform refused it), missed (it would have been too late), unconfirmed (nobody knows whether it was created) or cancelled.';
-comment on column public.social_posts.approval_status is 'none, pending, approved or rejected, of this revision.';
+comment on column public.social_posts.approval_status is 'none, submitted, approved or rejected, of this revision.';
 comment on column public.social_posts.time_zone is 'Time zone in which it was scheduled.';
 comment on column public.social_posts.scheduled_local is 'Time on the wall in that zone.';
 comment on column public.social_posts.scheduled_at is 'The same moment, in UTC.';

@@ -14,7 +14,7 @@ begin
     select 1 from public.social_posts as p
     where p.org_id = private.storage_segment_id(social_is_deletable.name, 1)
       and p.media <> '[]' and p.media @> jsonb_build_array(jsonb_build_object('path', social_is_deletable.name))
-      and (p.status in ('scheduled', 'publishing', 'unconfirmed') or (p.approval_status in ('pending', 'approved') and p.status <> 'published'))
+      and (p.status in ('scheduled', 'publishing', 'unconfirmed') or (p.approval_status in ('submitted', 'approved') and p.status <> 'published'))
   );
 end
 $$;
@@ -265,9 +265,11 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   delete from private.social_publications as p where p.post_id = new.id;
+  perform private.approvals_withdraw(new.org_id, 'social_post', new.id);
   return null;
 end
 $$;
-comment on function private.social_reset_publication() is 'Trigger: what was prepared for a former revision is not published. Definer: users do not write the table.';
-create trigger social_posts_reset after update of revision on public.social_posts
+comment on function private.social_reset_publication() is 'Trigger: what was prepared for a former revision is not published, and its request for an approval is withdrawn. Definer: users do not write these tables.';
+-- Of no column: a trigger before it has set the revision, which no statement names.
+create trigger social_posts_reset after update on public.social_posts
   for each row when (old.revision <> new.revision) execute function private.social_reset_publication();

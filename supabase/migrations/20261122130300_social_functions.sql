@@ -194,12 +194,12 @@ begin
     perform kijko.fail('invalid_input', 'media_not_found: an image is not in the bucket social-media', 'Upload it first. Nobody approves what is not there.');
   end if;
   approval := private.approvals_request(
-    post.org_id, 'social_post', post.id, format('revision %s', post.revision),
+    post.org_id, 'social_post', post.id, '',
     left(format('Publish on %s: %s', post.platform, regexp_replace(post.text, '\s+', ' ', 'g')), 300),
     jsonb_build_object('revision', post.revision, 'platform', post.platform, 'text', left(post.text, 3000), 'hashtags', post.hashtags),
     submit_social_post.reason, interval '30 days'
   );
-  update public.social_posts as p set approval_status = 'pending' where p.id = post.id;
+  update public.social_posts as p set approval_status = 'submitted' where p.id = post.id;
   return approval;
 end
 $$;
@@ -212,7 +212,7 @@ as $$
 declare
   post public.social_posts;
 begin
-  select p.* into post from public.social_posts as p where p.org_id = approval.org_id and p.id = approval.subject_id for no key update;
+  select p.* into post from public.social_posts as p where p.org_id = approval.org_id and p.id = approval.subject_id for update;
   if post.id is null then
     perform kijko.fail('conflict', 'the post was deleted');
   elsif post.revision <> (approval.change ->> 'revision')::integer then
@@ -221,22 +221,23 @@ begin
   update public.social_posts as p set approval_status = 'approved' where p.id = post.id;
 end
 $$;
-comment on function private.social_apply_approval(public.approvals) is 'Approves the revision of a post that was submitted; fails with conflict if it was edited since. Named by private.approval_kinds.';
+comment on function private.social_apply_approval(public.approvals) is 'Approves the revision that a request names; fails with conflict if the post was edited since. Named by private.approval_kinds.';
 insert into private.approval_kinds (kind, permission, apply_function, description)
 values ('social_post', 'content:approve', 'social_apply_approval', 'A social post may be published');
 
-create function private.social_on_approval() returns trigger
+create function private.social_end_approval() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   update public.social_posts as p set approval_status = case new.status when 'rejected' then 'rejected' else 'none' end
-  where p.org_id = new.org_id and p.id = new.subject_id and p.approval_status = 'pending' and p.revision = (new.change ->> 'revision')::integer;
+  where p.org_id = new.org_id and p.id = new.subject_id and p.approval_status = 'submitted' and p.revision = (new.change ->> 'revision')::integer;
   return null;
 end
 $$;
-comment on function private.social_on_approval() is 'Trigger: a post whose request was rejected, withdrawn or has expired is not approved. Definer: whoever decides may not write posts.';
-create trigger approvals_social_posts after update of status on public.approvals
-  for each row when (new.kind = 'social_post' and new.status in ('rejected', 'withdrawn', 'expired')) execute function private.social_on_approval();
+comment on function private.social_end_approval() is 'Trigger: a post whose request was rejected or withdrawn, or has expired, is not approved. Definer: who decides may not write posts.';
+create trigger approvals_social_post after update of status on public.approvals
+  for each row when (new.kind = 'social_post' and old.status = 'pending' and new.status in ('rejected', 'withdrawn', 'expired'))
+  execute function private.social_end_approval();
 
 -- ----------------------------------------------------------------------------
 -- Preview and calendar

@@ -161,14 +161,14 @@ select public.set_social_settings(require_approval => true) is not null as requi
 select tests.refuses(format('select public.schedule_social_post(%L)', :'p'), 'conflict', 'without an approval');
 select tests.act_as('mem', tests.org('ada'));
 select (public.submit_social_post(:'p', 'please')).id as approval \gset
-select is((tests.post('p')).approval_status, 'pending', 'submitted');
+select is((tests.post('p')).approval_status, 'submitted', 'submitted');
 select tests.refuses(format('select public.submit_social_post(%L)', :'p'), 'conflict', 'once');
 select tests.refuses(format('select public.approve_change(%L)', :'approval'), 'permission_denied', 'who asks does not approve');
 update public.social_posts set text = 'Hello third' where id = :'p';
 select tests.act_as('adm', tests.org('ada'));
 select tests.refuses(format('select public.approve_change(%L)', :'approval'), 'conflict', 'an edited post is not approved');
-select public.reject_change(:'approval') is not null as rejected;
-select is((tests.post('p')).approval_status, 'none', 'the rejection of a former revision says nothing of this one');
+select is((select a.status from public.approvals as a where a.id = :'approval'), 'withdrawn', 'its request is withdrawn');
+select is((tests.post('p')).approval_status, 'none', 'which says nothing of this revision');
 select tests.act_as('mem', tests.org('ada'));
 select (public.submit_social_post(:'p')).id as approval \gset
 select tests.act_as('adm', tests.org('ada'));
@@ -201,7 +201,7 @@ insert into storage.objects (bucket_id, name, metadata) values ('social-media', 
 select public.submit_social_post(:'i') is not null as submitted;
 select is(tests.changed(format($$delete from storage.objects where bucket_id = 'social-media' and name = %L$$, :'image')), 0::bigint, 'once it is submitted, it stays');
 select tests.act_as_superuser();
-select approval_status = 'pending' as pending from public.social_posts where id = :'i';
+select approval_status = 'submitted' as submitted from public.social_posts where id = :'i';
 update public.social_posts set approval_status = 'none', status = 'scheduled', scheduled_at = now() + interval '1 day' where id = :'i';
 select tests.act_as('mem', tests.org('ada'));
 select is(tests.changed(format($$delete from storage.objects where bucket_id = 'social-media' and name = %L$$, :'image')), 0::bigint, 'and while it is scheduled');
