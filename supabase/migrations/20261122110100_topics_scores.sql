@@ -5,7 +5,8 @@
 --   relevance   BM25 of its text for the topic's title and keywords, relative to the best source of the topic
 --   freshness   halves each 30 days since it was published
 --   authority   of its host: private.source_authorities
---   agreement   how many of the topic's other hosts use the words of the source
+--   agreement   how many of the topic's other hosts use the words of the source; with embeddings, the mean of that and of how nearly
+--               the other hosts' sources mean the same
 -- ============================================================================
 
 create function private.topics_text_config(language text) returns regconfig
@@ -80,6 +81,35 @@ as $$
 $$;
 comment on function private.topics_rate_sources(public.topics) is 'Relevance and agreement of the sources of a topic, from 0 to 1, and how many of the topic''s words each has.';
 
+create function private.topics_meaning(topic public.topics) returns table (source_id uuid, agreement numeric)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+  return query
+  with vectors as materialized (
+    select s.id, s.host, e.embedding
+    from public.research_sources as s
+    join public.source_embeddings as e on e.org_id = s.org_id and e.source_id = s.id
+    where s.org_id = topic.org_id and s.topic_id = topic.id
+      -- Of one model: the newest one. And no more than compare in a moment.
+      and e.model = (
+        select n.model from public.source_embeddings as n
+        join public.research_sources as o on o.org_id = n.org_id and o.id = n.source_id
+        where n.org_id = topic.org_id and o.topic_id = topic.id order by n.updated_at desc, n.id limit 1
+      )
+    order by s.created_at desc, s.id limit 200
+  ),
+  nearest as (
+    select v.id, o.host, max(private.topics_similarity(v.embedding, o.embedding)) as similarity
+    from vectors as v join vectors as o on o.host <> v.host and cardinality(o.embedding) = cardinality(v.embedding)
+    group by v.id, o.host
+  )
+  select n.id, round(least(greatest(avg(n.similarity), 0), 1)::numeric, 4) from nearest as n group by n.id;
+end
+$$;
+comment on function private.topics_meaning(public.topics) is 'How nearly the other hosts of a topic have sources that mean the same as each of its sources, from 0 to 1: of those that are embedded.';
+
 create function private.topics_score(topic public.topics) returns public.topics
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -95,13 +125,17 @@ begin
         format('published %s days ago', greatest(extract(day from kijko.now() - s.published_at), 0)), 'no date'
       )),
       'authority', jsonb_build_object('value', p.authority, 'weight', 0.2, 'detail', s.host),
-      'agreement', jsonb_build_object('value', p.agreement, 'weight', 0.2, 'detail', 'share of the other hosts that use its words')
+      'agreement', jsonb_build_object('value', p.agreement, 'weight', 0.2, 'detail', 'share of the other hosts that use its words' || case
+        when p.meaning is null then '' else format('; their nearest sources mean the same by %s', p.meaning)
+      end)
     ),
     scored_at = kijko.now()
   from (
-    select r.*, private.topics_freshness(o.published_at) as freshness, private.topics_authority(o.host) as authority
+    select r.source_id, r.relevance, r.found_terms, m.agreement as meaning, round((r.agreement + coalesce(m.agreement, r.agreement)) / 2, 4) as agreement,
+      private.topics_freshness(o.published_at) as freshness, private.topics_authority(o.host) as authority
     from private.topics_rate_sources(topic) as r
     join public.research_sources as o on o.org_id = topic.org_id and o.id = r.source_id
+    left join private.topics_meaning(topic) as m on m.source_id = r.source_id
   ) as p
   where s.org_id = topic.org_id and s.id = p.source_id;
 

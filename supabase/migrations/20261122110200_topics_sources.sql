@@ -14,6 +14,23 @@ comment on function private.topics_lock_organization() is 'Trigger: a source loc
 create trigger research_sources_lock before insert on public.research_sources
   for each row execute function private.topics_lock_organization();
 
+-- Statements of members that change or delete many rows lock them in an order that nobody knows. One that waits for another at the
+-- organization has no rows that the other waits for.
+create function private.topics_lock_organizations() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform 1 from public.organizations as o where o.id = any (array(select private.org_ids_with('content:write'))) order by o.id for no key update;
+  return null;
+end
+$$;
+comment on function private.topics_lock_organizations() is 'Trigger: a statement that changes or deletes topics or sources locks the organizations of its caller first, so that two do not wait for each other in a circle. Definer: members do not lock organizations.';
+-- Functions have locked one organization already; to lock others after it could make a circle.
+create trigger topics_lock before update or delete on public.topics
+  for each statement when (current_user = 'authenticated') execute function private.topics_lock_organizations();
+create trigger research_sources_lock_many before update or delete on public.research_sources
+  for each statement when (current_user = 'authenticated') execute function private.topics_lock_organizations();
+
 -- Collectors call this for what they have found, as often as they like.
 create function private.topics_add_source(
   org uuid, topic_id uuid, url text, title text default '', excerpt text default '', language text default null,

@@ -28,7 +28,7 @@ create index content_costs_social_post_id_idx on public.content_costs (org_id, s
 comment on table public.content_costs is 'What content has cost, one row for each call, search or post that was charged. Kept when what it paid for is deleted. Written by functions only.';
 comment on column public.content_costs.id is 'Identity of the row.';
 comment on column public.content_costs.org_id is 'Organization that pays.';
-comment on column public.content_costs.source is 'What was paid: draft, search or social_post.';
+comment on column public.content_costs.source is 'What was paid: draft, embedding, image, search or social_post.';
 comment on column public.content_costs.source_id is 'Which one of these; each is recorded once.';
 comment on column public.content_costs.topic_id is 'Topic that it was for; null for none. No foreign key: the cost outlives it.';
 comment on column public.content_costs.blog_post_id is 'Blog post that it was for; null for none. No foreign key.';

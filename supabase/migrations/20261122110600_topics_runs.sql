@@ -175,6 +175,17 @@ end
 $$;
 comment on function private.topics_settle_search(public.discovery_runs, jsonb) is 'Settles what a search holds, once, and returns its cost. spent: null for nothing, {searches, input_tokens, output_tokens} for what the vendor says, anything else for all that is held.';
 
+create function private.topics_person_may_search(org uuid, member uuid, key uuid) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+return private.llm_may_call(org, member, 'content:write') or (
+  member is null and exists (
+    select from public.api_keys as k
+    where k.org_id = topics_person_may_search.org and k.id = key and k.revoked_at is null and (k.expires_at is null or k.expires_at > kijko.now())
+      and 'llm:call' = any (private.api_keys_permissions_of(k))
+  )
+);
+comment on function private.topics_person_may_search(uuid, uuid, uuid) is 'Whether a member, or a service key that is valid, holds llm:call now.';
+
 create function private.topics_end_run(
   run public.discovery_runs, discovery public.discoveries, spent jsonb, counts jsonb default '{}', code text default null, message text default null
 ) returns void
@@ -195,11 +206,11 @@ begin
   end if;
   update public.discoveries as d
   set last_error_code = left(code, 100), last_error = left(message, 1000), failures = case when code is null then 0 else d.failures + 1 end,
-    enabled = d.enabled and not coalesce(code = 'feed_gone' or code is not null and d.failures >= 9, false)
+    enabled = d.enabled and not coalesce(code in ('feed_gone', 'permission_denied') or code is not null and d.failures >= 9, false)
   where d.org_id = discovery.org_id and d.id = discovery.id;
 end
 $$;
-comment on function private.topics_end_run(public.discovery_runs, public.discoveries, jsonb, jsonb, text, text) is 'Ends a locked run: settles what it cost, and shows on its discovery how it went. One that fails 10 times in a row, or whose feed is gone, is disabled.';
+comment on function private.topics_end_run(public.discovery_runs, public.discoveries, jsonb, jsonb, text, text) is 'Ends a locked run: settles what it cost, and shows on its discovery how it went. One that fails 10 times in a row, whose feed is gone, or whose maker may not search any more, is disabled.';
 
 -- A discovery may be deleted while its search is under way: the vendor charges for it all the same.
 create function private.topics_settle_deleted_run() returns trigger
@@ -293,6 +304,16 @@ create trigger jobs_topic_discovery after update of status on public.jobs
   for each row when (old.status <> new.status and new.status in ('dead', 'cancelled') and new.kind = 'topic_discovery')
   execute function private.topics_sync_run();
 
+create function private.topics_maker_may_search(run public.discovery_runs, discovery public.discoveries) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+-- Who ran it by hand, else who made it.
+return not exists (select from private.collector_prices as p where p.collector = run.collector) or case
+  when run.trigger = 'manual' and num_nulls(run.created_by, run.created_by_key) < 2
+    then private.topics_person_may_search(run.org_id, run.created_by, run.created_by_key)
+  else private.topics_person_may_search(run.org_id, discovery.created_by, discovery.created_by_key)
+end;
+comment on function private.topics_maker_may_search(public.discovery_runs, public.discoveries) is 'Whether who has a search run that a vendor charges for may still call models. A collector without a price needs nobody.';
+
 create function private.topics_start_run(worker text, job_id uuid, attempt integer) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -327,6 +348,13 @@ begin
   update public.discovery_runs as r
   set status = 'running', started_at = coalesce(r.started_at, kijko.now()), collector = discovery.collector
   where r.org_id = run.org_id and r.id = run.id returning r.* into run;
+  if not private.topics_maker_may_search(run, discovery) then
+    perform private.topics_end_run(
+      run, discovery, null, code => 'permission_denied',
+      message => format('%s charges for searches, and who made the discovery may not call models any more', run.collector)
+    );
+    return '{}'::jsonb;
+  end if;
   begin
     -- The same attempt asks again when the answer to its first question was lost.
     if hold.run_id is null then

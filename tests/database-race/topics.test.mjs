@@ -28,3 +28,23 @@ for (const [how, add] of Object.entries(ADDS)) {
     await member.commit();
   });
 }
+
+test('members who delete sources in different orders wait for each other, but not in a circle', async () => {
+  const { user, org } = await newUser();
+  const topic = (await one('insert into public.topics (org_id, title) values ($1, $2) returning id', [org, 'Two'])).id;
+  const source = async (n) =>
+    (await one(`select source_id as id from private.topics_add_source($1, $2, $3)`, [org, topic, `https://example.com/${n}`])).id;
+  const [a, b] = [await source(1), await source(2)];
+  const remove = 'delete from public.research_sources where id = $1 returning id';
+
+  const [first, second] = [await begin(user), await begin(user)];
+  assert.equal((await first.run(remove, [a])).id, a);
+  const waits = second.run(remove, [b]);
+  await waiting(second);
+  const removed = await first.run(remove, [b]);
+  assert.equal(removed?.id, b, `the first: ${JSON.stringify(removed)}`);
+  await first.commit();
+  assert.deepEqual(await waits, {});
+  assert.deepEqual(await second.run(remove, [a]), {});
+  await second.commit();
+});

@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { createKey } from './api_keys_support.mjs';
-import { newTeam, ok, refused } from './domain.mjs';
+import { newTeam, ok, refused, until } from './domain.mjs';
+import { json } from './functions_support.mjs';
+import { newVendor } from './llm_support.mjs';
 import { env } from './support.mjs';
 
 const PROGRAM = resolve(import.meta.dirname, '../../scripts/content.mjs');
@@ -21,6 +23,50 @@ describe('topics', () => {
   let team;
   before(async () => {
     team = await newTeam();
+  });
+
+  test('sources are embedded through the gateway, and those that mean the same are found', async () => {
+    // What it means: the first letter of the title.
+    const meaning = (text) => [...'ABC'].map((letter) => (text.startsWith(letter) ? 2 : 0.1));
+    const vendors = {
+      openai: await newVendor('openai', ({ body }, response) =>
+        json(response, {
+          object: 'list',
+          model: 'text-embedding-3-small',
+          data: body.input.map((text, index) => ({ object: 'embedding', index, embedding: meaning(text) })),
+          usage: { prompt_tokens: 12, total_tokens: 12 },
+        }),
+      ),
+      gemini: await newVendor('gemini', ({ body }, response) =>
+        json(response, { embeddings: body.requests.map(({ content }) => ({ values: meaning(content.parts[0].text) })) }),
+      ),
+    };
+    for (const [kind, vendor] of Object.entries(vendors)) {
+      const topic = await ok(
+        team.member.client
+          .from('topics')
+          .insert({ org_id: team.orgId, title: `Meaning by ${kind}` })
+          .select()
+          .single(),
+      );
+      const add = (n, title) =>
+        rpc(team.member, 'add_research_source', { topic_id: topic.id, url: `https://${kind}${n}.example/`, title, excerpt: `${n}` });
+      const [first, second, other] = [await ok(await add(1, 'A bridge')), await ok(await add(2, 'A pont')), await ok(await add(3, 'Cats'))];
+      assert.equal(await ok(rpc(team.member, 'embed_topic', { topic_id: topic.id, model: vendor.model })), 3);
+      const similar = await until('the vectors', async () => {
+        const found = await ok(rpc(team.viewer, 'similar_sources', { source_id: first.id }));
+        return found.length > 0 && found;
+      });
+      assert.deepEqual(
+        similar.map(({ id, similarity }) => [id, similarity > 0.99]),
+        [
+          [second.id, true],
+          [other.id, false],
+        ],
+      );
+      assert.equal(await ok(rpc(team.member, 'embed_topic', { topic_id: topic.id, model: vendor.model })), 0);
+      assert.deepEqual(await ok(team.nonMember.client.from('source_embeddings').select('id').eq('source_id', first.id)), []);
+    }
   });
 
   test('a page is one source of a topic, also when many add it at once; a score is its parts', async () => {

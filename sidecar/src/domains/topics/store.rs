@@ -6,6 +6,9 @@ use kijko_core::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+use uuid::Uuid;
+
+use crate::answers::{self, Refusal};
 
 /// What a job finds when it starts.
 #[derive(Debug, Deserialize)]
@@ -45,6 +48,17 @@ pub(super) struct Work {
     pub known: Vec<String>,
 }
 
+/// What is embedded.
+#[derive(Debug, Deserialize)]
+pub(super) struct Embedding {
+    pub org_id: Uuid,
+    /// Of the call.
+    pub ticket: String,
+    pub request: Value,
+    /// What each text is of.
+    pub sources: Vec<Value>,
+}
+
 /// The functions.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
@@ -67,6 +81,33 @@ impl Store {
             .map(serde_json::from_value)
             .transpose()
             .map_err(|error| DbError::Unexpected(format!("topics_start_run: {error}")))
+    }
+
+    /// What a job asks a model, its cost held, or why it does not; `None` when its lease was lost or nothing is left to do.
+    pub(super) async fn start_embedding(
+        &self,
+        queue: &Queue,
+        job: &Job,
+    ) -> Result<Option<Result<Embedding, Refusal>>, DbError> {
+        let sql = "select private.topics_start_embedding($1, $2, $3)";
+        let started: Option<Value> = self
+            .db
+            .scalar(sql, &[&queue.worker(), &job.id, &job.attempt])
+            .await?;
+        answers::read_some(sql, started)
+    }
+
+    /// Keeps vectors and ends the job; false when its lease was lost.
+    pub(super) async fn finish_embedding(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        result: &Value,
+    ) -> Result<bool, DbError> {
+        let sql = "select private.topics_finish_embedding($1, $2, $3, $4)";
+        self.db
+            .scalar(sql, &[&queue.worker(), &job.id, &job.attempt, result])
+            .await
     }
 
     /// Ends a job with what was collected; false when its lease was lost.
