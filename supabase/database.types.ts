@@ -622,6 +622,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          hero_image_id: string | null;
           id: string;
           locale: string;
           meta_description: string | null;
@@ -657,6 +658,7 @@ export type Database = {
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
+          hero_image_id?: string | null;
           id?: string;
           locale?: string;
           meta_description?: string | null;
@@ -691,6 +693,7 @@ export type Database = {
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
+          hero_image_id?: string | null;
           id?: string;
           locale?: string;
           meta_description?: string | null;
@@ -714,6 +717,13 @@ export type Database = {
           word_count?: number;
         };
         Relationships: [
+          {
+            foreignKeyName: 'blog_posts_hero_image_fkey';
+            columns: ['org_id', 'id', 'hero_image_id'];
+            isOneToOne: false;
+            referencedRelation: 'images';
+            referencedColumns: ['org_id', 'blog_post_id', 'id'];
+          },
           {
             foreignKeyName: 'blog_posts_org_id_fkey';
             columns: ['org_id'];
@@ -1689,6 +1699,119 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: 'skills';
             referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      images: {
+        Row: {
+          alt_text: string;
+          applied_revision: number | null;
+          base_revision: number;
+          blog_post_id: string;
+          bytes: number | null;
+          call_ids: string[];
+          content_hash: string | null;
+          content_type: 'image/png' | 'image/jpeg' | null;
+          cost_microusd: number;
+          cost_usd: number;
+          costs_pending: boolean;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          height: number | null;
+          id: string;
+          kind: 'hero' | 'supporting';
+          model: string;
+          org_id: string;
+          prompt: string;
+          provider: string | null;
+          size: string;
+          status: 'queued' | 'running' | 'succeeded' | 'failed';
+          storage_path: string | null;
+          updated_at: string;
+          width: number | null;
+          image_url: string | null;
+        };
+        ComputedFields: 'image_url';
+        Insert: {
+          alt_text?: string;
+          applied_revision?: number | null;
+          base_revision: number;
+          blog_post_id: string;
+          bytes?: number | null;
+          call_ids?: string[];
+          content_hash?: string | null;
+          content_type?: 'image/png' | 'image/jpeg' | null;
+          cost_microusd?: number;
+          cost_usd?: never;
+          costs_pending?: boolean;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          error?: string | null;
+          error_code?: string | null;
+          finished_at?: string | null;
+          height?: number | null;
+          id?: string;
+          kind: 'hero' | 'supporting';
+          model: string;
+          org_id?: string;
+          prompt: string;
+          provider?: string | null;
+          size: string;
+          status?: 'queued' | 'running' | 'succeeded' | 'failed';
+          storage_path?: string | null;
+          updated_at?: string;
+          width?: number | null;
+        };
+        Update: {
+          alt_text?: string;
+          applied_revision?: number | null;
+          base_revision?: number;
+          blog_post_id?: string;
+          bytes?: number | null;
+          call_ids?: string[];
+          content_hash?: string | null;
+          content_type?: 'image/png' | 'image/jpeg' | null;
+          cost_microusd?: number;
+          cost_usd?: never;
+          costs_pending?: boolean;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          error?: string | null;
+          error_code?: string | null;
+          finished_at?: string | null;
+          height?: number | null;
+          id?: string;
+          kind?: 'hero' | 'supporting';
+          model?: string;
+          org_id?: string;
+          prompt?: string;
+          provider?: string | null;
+          size?: string;
+          status?: 'queued' | 'running' | 'succeeded' | 'failed';
+          storage_path?: string | null;
+          updated_at?: string;
+          width?: number | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'images_org_id_blog_post_id_fkey';
+            columns: ['org_id', 'blog_post_id'];
+            isOneToOne: false;
+            referencedRelation: 'blog_posts';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'images_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
         ];
       };
@@ -4396,7 +4519,7 @@ export type Database = {
       };
       social_posts: {
         Row: {
-          approval_status: 'none' | 'pending' | 'approved' | 'rejected';
+          approval_status: 'none' | 'submitted' | 'approved' | 'rejected';
           attempts: number;
           blog_post_id: string | null;
           connection_id: string | null;
@@ -4427,7 +4550,7 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
-          approval_status?: 'none' | 'pending' | 'approved' | 'rejected';
+          approval_status?: 'none' | 'submitted' | 'approved' | 'rejected';
           attempts?: number;
           blog_post_id?: string | null;
           connection_id?: string | null;
@@ -4457,7 +4580,7 @@ export type Database = {
           updated_at?: string;
         };
         Update: {
-          approval_status?: 'none' | 'pending' | 'approved' | 'rejected';
+          approval_status?: 'none' | 'submitted' | 'approved' | 'rejected';
           attempts?: number;
           blog_post_id?: string | null;
           connection_id?: string | null;
@@ -4552,6 +4675,61 @@ export type Database = {
             isOneToOne: true;
             referencedRelation: 'organizations';
             referencedColumns: ['id'];
+          },
+        ];
+      };
+      source_embeddings: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          embedding: number[];
+          id: string;
+          model: string;
+          org_id: string;
+          source_id: string;
+          text_hash: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          embedding: number[];
+          id?: string;
+          model: string;
+          org_id?: string;
+          source_id: string;
+          text_hash: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          embedding?: number[];
+          id?: string;
+          model?: string;
+          org_id?: string;
+          source_id?: string;
+          text_hash?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'source_embeddings_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'source_embeddings_org_id_source_id_fkey';
+            columns: ['org_id', 'source_id'];
+            isOneToOne: false;
+            referencedRelation: 'research_sources';
+            referencedColumns: ['org_id', 'id'];
           },
         ];
       };
@@ -5876,7 +6054,7 @@ export type Database = {
       cancel_social_post: {
         Args: { post_id: string };
         Returns: {
-          approval_status: 'none' | 'pending' | 'approved' | 'rejected';
+          approval_status: 'none' | 'submitted' | 'approved' | 'rejected';
           attempts: number;
           blog_post_id: string | null;
           connection_id: string | null;
@@ -5993,7 +6171,7 @@ export type Database = {
       confirm_social_post: {
         Args: { platform_post_id?: string | null; post_id: string };
         Returns: {
-          approval_status: 'none' | 'pending' | 'approved' | 'rejected';
+          approval_status: 'none' | 'submitted' | 'approved' | 'rejected';
           attempts: number;
           blog_post_id: string | null;
           connection_id: string | null;
@@ -6092,6 +6270,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          hero_image_id: string | null;
           id: string;
           locale: string;
           meta_description: string | null;
@@ -6123,6 +6302,7 @@ export type Database = {
       };
       decline_invitation: { Args: { token: string }; Returns: undefined };
       delete_account: { Args: Record<PropertyKey, never>; Returns: undefined };
+      delete_image: { Args: { image_id: string }; Returns: undefined };
       delete_post: { Args: { post_id: string }; Returns: undefined };
       delete_project_file: {
         Args: { file_id: string };
@@ -6233,6 +6413,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      embed_topic: { Args: { model: string; topic_id: string }; Returns: number };
       end_session: { Args: { session_id: string }; Returns: undefined };
       enroll_issuer: {
         Args: {
@@ -6338,6 +6519,46 @@ export type Database = {
       explain_limit: { Args: { meter: string; org_id: string }; Returns: Json };
       export_audit_log: { Args: { after_position?: number; max_rows?: number; org_id?: string | null }; Returns: Json[] };
       export_skills: { Args: { ids?: string[] | null }; Returns: Json };
+      generate_image: {
+        Args: { alt_text?: string; kind?: string; model: string; post_id: string; prompt: string; revision: number; size?: string };
+        Returns: {
+          alt_text: string;
+          applied_revision: number | null;
+          base_revision: number;
+          blog_post_id: string;
+          bytes: number | null;
+          call_ids: string[];
+          content_hash: string | null;
+          content_type: 'image/png' | 'image/jpeg' | null;
+          cost_microusd: number;
+          cost_usd: number;
+          costs_pending: boolean;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          height: number | null;
+          id: string;
+          kind: 'hero' | 'supporting';
+          model: string;
+          org_id: string;
+          prompt: string;
+          provider: string | null;
+          size: string;
+          status: 'queued' | 'running' | 'succeeded' | 'failed';
+          storage_path: string | null;
+          updated_at: string;
+          width: number | null;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'images';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       get_prompt: { Args: { label?: string | null; path: string; version?: number | null }; Returns: Json };
       habit_stats: {
         Args: { habit_id: string; since?: string | null; until?: string | null };
@@ -6350,6 +6571,10 @@ export type Database = {
         };
       };
       has_role: { Args: { org: string; role: string }; Returns: boolean };
+      image_url: {
+        Args: { image: Omit<Database['public']['Tables']['images']['Row'], Database['public']['Tables']['images']['ComputedFields']> };
+        Returns: string | null;
+      };
       import_research: { Args: { document: Json; dry_run?: boolean }; Returns: Json };
       import_skills: {
         Args: { document: Json; on_conflict?: string };
@@ -6751,6 +6976,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          hero_image_id: string | null;
           id: string;
           locale: string;
           meta_description: string | null;
@@ -6785,6 +7011,8 @@ export type Database = {
         Args: { before?: string | null; n?: number; org_slug: string; post_locale?: string | null; tag?: string | null };
         Returns: {
           author_name: string | null;
+          image_alt_text: string | null;
+          image_url: string | null;
           locale: string;
           modified_at: string;
           published_at: string;
@@ -6921,7 +7149,7 @@ export type Database = {
       resend_social_post: {
         Args: { post_id: string };
         Returns: {
-          approval_status: 'none' | 'pending' | 'approved' | 'rejected';
+          approval_status: 'none' | 'submitted' | 'approved' | 'rejected';
           attempts: number;
           blog_post_id: string | null;
           connection_id: string | null;
@@ -6971,6 +7199,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          hero_image_id: string | null;
           id: string;
           locale: string;
           meta_description: string | null;
@@ -7461,6 +7690,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          hero_image_id: string | null;
           id: string;
           locale: string;
           meta_description: string | null;
@@ -7504,6 +7734,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          hero_image_id: string | null;
           id: string;
           locale: string;
           meta_description: string | null;
@@ -7536,7 +7767,7 @@ export type Database = {
       schedule_social_post: {
         Args: { local_time?: string | null; post_id: string; time_zone?: string | null };
         Returns: {
-          approval_status: 'none' | 'pending' | 'approved' | 'rejected';
+          approval_status: 'none' | 'submitted' | 'approved' | 'rejected';
           attempts: number;
           blog_post_id: string | null;
           connection_id: string | null;
@@ -7743,6 +7974,46 @@ export type Database = {
         };
       };
       set_digest_time: { Args: { hour?: number; timezone?: string }; Returns: undefined };
+      set_image_alt_text: {
+        Args: { alt_text: string; image_id: string };
+        Returns: {
+          alt_text: string;
+          applied_revision: number | null;
+          base_revision: number;
+          blog_post_id: string;
+          bytes: number | null;
+          call_ids: string[];
+          content_hash: string | null;
+          content_type: 'image/png' | 'image/jpeg' | null;
+          cost_microusd: number;
+          cost_usd: number;
+          costs_pending: boolean;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          error: string | null;
+          error_code: string | null;
+          finished_at: string | null;
+          height: number | null;
+          id: string;
+          kind: 'hero' | 'supporting';
+          model: string;
+          org_id: string;
+          prompt: string;
+          provider: string | null;
+          size: string;
+          status: 'queued' | 'running' | 'succeeded' | 'failed';
+          storage_path: string | null;
+          updated_at: string;
+          width: number | null;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'images';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       set_llm_provider_key: {
         Args: { key: string; provider_id: string };
         Returns: {
@@ -7853,6 +8124,16 @@ export type Database = {
         Args: { reflex: Omit<Database['public']['Tables']['reflexes']['Row'], Database['public']['Tables']['reflexes']['ComputedFields']> };
         Returns: string | null;
       };
+      similar_sources: {
+        Args: { n?: number; source_id: string };
+        Returns: {
+          id: string;
+          similarity: number;
+          title: string;
+          topic_id: string;
+          url: string;
+        }[];
+      };
       skill_stats: {
         Args: { since?: string | null; skill_id: string; until?: string | null };
         Returns: Database['public']['CompositeTypes']['execution_summary'];
@@ -7897,6 +8178,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          hero_image_id: string | null;
           id: string;
           locale: string;
           meta_description: string | null;
@@ -8047,6 +8329,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          hero_image_id: string | null;
           id: string;
           locale: string;
           meta_description: string | null;
@@ -8091,6 +8374,7 @@ export type Database = {
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
+          hero_image_id: string | null;
           id: string;
           locale: string;
           meta_description: string | null;

@@ -122,6 +122,7 @@ mod tests {
         let (assembly, _) = assembly(&[("KIJKO_LLM_ECHO", "1"), ("ANTHROPIC_API_KEY", "k")]);
         let kinds = [
             "blog_draft",
+            "blog_image",
             "blog_render",
             "connection_refresh",
             "execution",
@@ -133,6 +134,7 @@ mod tests {
             "skill_test",
             "social_publish",
             "topic_discovery",
+            "topic_embedding",
         ];
         assert_eq!(assembly.kinds, kinds);
     }

@@ -13,7 +13,7 @@
 -- ----------------------------------------------------------------------------
 
 create table public.webhook_event_types (
-  name text primary key check (char_length(name) <= 100 and name ~ '^[a-z]+\.[a-z]+$'),
+  name text primary key check (char_length(name) <= 100 and name ~ '^[a-z]+(_[a-z]+)*\.[a-z]+$'),
   version integer not null default 1 check (version >= 1),
   permission text not null references private.permissions (permission),
   description text not null check (char_length(description) between 1 and 500),

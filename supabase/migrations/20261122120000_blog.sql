@@ -66,6 +66,7 @@ create table public.blog_posts (
   noindex boolean not null default false,
   tags text[] not null default '{}' check (private.topics_is_word_list(tags)),
   author_name text check (char_length(author_name) between 1 and 200),
+  hero_image_id uuid,
   status text not null default 'draft' check (status in ('draft', 'ready', 'scheduled', 'published')),
   approval_status text not null default 'none' check (approval_status in ('none', 'submitted', 'approved', 'rejected')),
   revision integer not null default 1 check (revision > 0),
@@ -111,6 +112,7 @@ comment on column public.blog_posts.og_description is 'Description for social ne
 comment on column public.blog_posts.noindex is 'Whether search engines are asked to leave it out.';
 comment on column public.blog_posts.tags is 'At most 20 words.';
 comment on column public.blog_posts.author_name is 'Name that readers see; null for none.';
+comment on column public.blog_posts.hero_image_id is 'Image at its top, which social networks show; one of its images, null for none.';
 comment on column public.blog_posts.status is 'draft, ready, scheduled, published. A published post stays published while it is edited.';
 comment on column public.blog_posts.approval_status is 'none, submitted, approved or rejected, of this revision.';
 comment on column public.blog_posts.revision is 'Number of the newest revision; an edit names the one that it was made from.';
@@ -123,7 +125,7 @@ comment on column public.blog_posts.created_at is 'When it was made.';
 comment on column public.blog_posts.updated_at is 'Last change; set by trigger.';
 select private.make_tenant_table('public.blog_posts', resource => 'content', writable => '{}', max_rows => 10000, catalogue => '{
   "topic_id, content_group_id, locale, slug": "says which post it is",
-  "title, summary, content_markdown, content_hash, content_html, content_html_hash, word_count, reading_minutes, tags, author_name": "what readers are shown",
+  "title, summary, content_markdown, content_hash, content_html, content_html_hash, word_count, reading_minutes, tags, author_name, hero_image_id": "what readers are shown",
   "meta_title, meta_description, canonical_url, og_title, og_description, noindex": "what search engines and social networks are told",
   "status, approval_status, revision, published_revision, scheduled_at, published_at": "how far it is"
 }');

@@ -94,7 +94,7 @@ language sql immutable set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'title', post.title, 'summary', post.summary, 'meta_title', post.meta_title, 'meta_description', post.meta_description,
   'canonical_url', post.canonical_url, 'og_title', post.og_title, 'og_description', post.og_description, 'noindex', post.noindex,
-  'tags', post.tags, 'author_name', post.author_name
+  'tags', post.tags, 'author_name', post.author_name, 'hero_image_id', post.hero_image_id
 );
 comment on function private.blog_fields(public.blog_posts) is 'What a revision keeps beside the text.';
 
@@ -119,6 +119,7 @@ begin
   where case
     when c.key = 'tags' then jsonb_typeof(c.value) <> 'array' or exists (select from jsonb_array_elements(c.value) as t where jsonb_typeof(t.value) <> 'string')
     when c.key = 'noindex' then jsonb_typeof(c.value) <> 'boolean'
+    when c.key = 'hero_image_id' then jsonb_typeof(c.value) <> 'null' and private.as_uuid(c.value #>> '{}') is null
     when c.key in ('title', 'summary', 'content_markdown', 'slug') then jsonb_typeof(c.value) <> 'string'
     else jsonb_typeof(c.value) not in ('string', 'null')
   end;
@@ -225,6 +226,9 @@ begin
   post.content_markdown := '';
   post.noindex := false;
   post.tags := '{}';
+  if create_post.fields -> 'hero_image_id' <> 'null' then
+    perform kijko.fail('invalid_input', 'hero_image_id: a post has no images yet');
+  end if;
   post := private.blog_changed(post, create_post.fields);
   insert into public.blog_posts as p (
     org_id, topic_id, content_group_id, locale, title, slug, summary, content_markdown, meta_title, meta_description, canonical_url, og_title,
@@ -271,34 +275,23 @@ begin
   elsif private.blog_fields(changed) = private.blog_fields(post) and same_text then
     return post;
   end if;
+  perform private.blog_require_hero(changed);
   update public.blog_posts as p
   set title = changed.title, summary = changed.summary, content_markdown = changed.content_markdown, meta_title = changed.meta_title,
     meta_description = changed.meta_description, canonical_url = changed.canonical_url, og_title = changed.og_title,
     og_description = changed.og_description, noindex = changed.noindex, tags = changed.tags, author_name = changed.author_name,
+    hero_image_id = changed.hero_image_id,
     content_html = case when same_text then p.content_html end, content_html_hash = case when same_text then p.content_html_hash end,
     word_count = case when same_text then p.word_count else 0 end,
     revision = p.revision + 1, approval_status = 'none', status = case p.status when 'ready' then 'draft' else p.status end
   where p.id = post.id
   returning p.* into changed;
   perform private.blog_keep_revision(changed, message);
-  perform private.blog_withdraw_approval(changed);
+  perform private.approvals_withdraw(changed.org_id, 'blog_post', changed.id);
   return changed;
 end
 $$;
 comment on function private.blog_save(public.blog_posts, public.blog_posts, text) is 'Writes a locked post as a new revision, which nobody has approved; nothing if it says the same. Fails with conflict if the post is scheduled.';
-
-create function private.blog_withdraw_approval(post public.blog_posts) returns void
-language sql volatile set search_path = pg_catalog, pg_temp
-as $$
-  -- Whoever decides at this moment holds the request and waits for the post: they will find that it has changed.
-  update public.approvals as a
-  set status = 'withdrawn', decided_by = kijko.user_id(), decided_at = kijko.now()
-  where a.id in (
-    select o.id from public.approvals as o
-    where o.org_id = post.org_id and o.kind = 'blog_post' and o.subject_id = post.id and o.status = 'pending' for update skip locked
-  )
-$$;
-comment on function private.blog_withdraw_approval(public.blog_posts) is 'Withdraws the request for the approval of a post that has changed since.';
 
 create function public.save_post(post_id uuid, revision integer, changes jsonb, message text default null) returns public.blog_posts
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -357,13 +350,15 @@ begin
   end if;
   -- What a model has been asked is paid, and a cost is recorded by its draft.
   perform private.blog_record_costs(d) from public.blog_drafts as d where d.org_id = post.org_id and d.post_id = post.id and d.costs_pending;
-  perform 1 from public.blog_drafts as d where d.org_id = post.org_id and d.post_id = post.id and d.costs_pending;
-  if found then
-    perform kijko.fail('conflict', 'a model is writing a draft of the post', 'Delete the post when the draft has ended.');
+  perform private.blog_record_image_costs(i) from public.images as i where i.org_id = post.org_id and i.blog_post_id = post.id and i.costs_pending;
+  if exists (select from public.blog_drafts as d where d.org_id = post.org_id and d.post_id = post.id and d.costs_pending)
+    or exists (select from public.images as i where i.org_id = post.org_id and i.blog_post_id = post.id and (i.costs_pending or i.status in ('queued', 'running')))
+  then
+    perform kijko.fail('conflict', 'a model is at work for the post', 'Delete the post when its drafts and images have ended.');
   end if;
-  perform private.blog_withdraw_approval(post);
+  perform private.approvals_withdraw(post.org_id, 'blog_post', post.id);
   delete from public.blog_posts as p where p.id = post.id;
 end
 $$;
-comment on function public.delete_post(uuid) is 'Deletes a post with its revisions, comments and drafts. Requires content:write, and content:publish for one that is published. Fails with conflict while a model writes a draft of it, until its cost is known. Definer: users do not write the table.';
+comment on function public.delete_post(uuid) is 'Deletes a post with its revisions, comments, drafts and images. Requires content:write, and content:publish for one that is published. Fails with conflict while a model is at work for it, until the cost is known. Definer: users do not write the table.';
 grant execute on function public.delete_post(uuid) to authenticated;

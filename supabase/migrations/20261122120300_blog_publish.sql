@@ -14,6 +14,8 @@ begin
     perform kijko.fail('conflict', 'this revision of the post is not approved', 'Ask for it: submit_post().');
   elsif post.content_markdown !~ '[^[:space:]]' then
     perform kijko.fail('conflict', 'the post has no text');
+  elsif private.blog_lacks_alt_text(post) then
+    perform kijko.fail('conflict', 'an image of the post has no alternative text', 'Say what it shows: set_image_alt_text(), or ![text](address) in the Markdown.');
   end if;
 end
 $$;
@@ -43,8 +45,10 @@ as $$
 begin
   if (post.status = 'scheduled' and post.scheduled_at <= kijko.now() and post.content_html is not null) is not true then
     return post;
-  elsif post.approval_status <> 'approved' and (select s.require_approval from public.blog_settings as s where s.org_id = post.org_id) then
-    -- It was scheduled before the organization required approvals.
+  elsif private.blog_lacks_alt_text(post)
+    or post.approval_status <> 'approved' and (select s.require_approval from public.blog_settings as s where s.org_id = post.org_id)
+  then
+    -- It was scheduled before the organization required approvals, or before its HTML showed an image without a text.
     update public.blog_posts as p
     set status = case when p.published_revision is null then 'ready' else 'published' end, scheduled_at = null
     where p.id = post.id
@@ -72,7 +76,7 @@ begin
   select s.* into settings from public.blog_settings as s where s.org_id = post.org_id;
   if settings.require_approval and post.approval_status <> 'approved' then
     if post.approval_status <> 'submitted' then
-      perform private.blog_withdraw_approval(post); -- One of an older revision that was being decided when it changed.
+      perform private.approvals_withdraw(post.org_id, 'blog_post', post.id); -- One of an older revision that was being decided when it changed.
     end if;
     perform private.approvals_request(
       post.org_id, 'blog_post', post.id, '', 'Publish ' || left(post.title, 280),
@@ -176,26 +180,25 @@ begin
   if post.id is null then
     perform kijko.fail('conflict', 'the post was deleted');
   elsif post.revision <> (approval.change ->> 'revision')::integer then
-    perform kijko.fail('conflict', 'the post has changed since', 'Reject this request; a new one is of the newest revision.');
+    perform kijko.fail('conflict', 'the post was edited since', 'Reject the request, and submit the post again.');
   end if;
   update public.blog_posts as p set approval_status = 'approved' where p.id = post.id;
 end
 $$;
-comment on function private.blog_apply_approval(public.approvals) is 'Approves the revision that a request names; fails with conflict if the post has changed since.';
+comment on function private.blog_apply_approval(public.approvals) is 'Approves the revision that a request names; fails with conflict if the post was edited since. Named by private.approval_kinds.';
 insert into private.approval_kinds (kind, permission, apply_function, description)
-values ('blog_post', 'content:approve', 'blog_apply_approval', 'A revision of a blog post is published');
+values ('blog_post', 'content:approve', 'blog_apply_approval', 'A blog post may be published');
 
 create function private.blog_end_approval() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update public.blog_posts as p
-  set approval_status = case new.status when 'rejected' then 'rejected' else 'none' end
+  update public.blog_posts as p set approval_status = case new.status when 'rejected' then 'rejected' else 'none' end
   where p.org_id = new.org_id and p.id = new.subject_id and p.approval_status = 'submitted' and p.revision = (new.change ->> 'revision')::integer;
   return null;
 end
 $$;
-comment on function private.blog_end_approval() is 'Trigger: a request for the approval of a post was rejected or withdrawn, or has expired. Definer: who decides may not write posts.';
+comment on function private.blog_end_approval() is 'Trigger: a post whose request was rejected or withdrawn, or has expired, is not approved. Definer: who decides may not write posts.';
 create trigger approvals_blog_post after update of status on public.approvals
   for each row when (new.kind = 'blog_post' and old.status = 'pending' and new.status in ('rejected', 'withdrawn', 'expired'))
   execute function private.blog_end_approval();

@@ -27,7 +27,9 @@ declare
   description constant text := coalesce(nullif(post.meta_description, ''), post.summary);
   url constant text := coalesce(post.canonical_url, private.blog_url(settings, post.slug));
   alternates jsonb;
+  hero public.images;
 begin
+  select i.* into hero from public.images as i where i.org_id = post.org_id and i.id = post.hero_image_id;
   select coalesce(jsonb_agg(jsonb_build_object('hreflang', o.locale, 'href', private.blog_url(settings, o.slug)) order by o.locale), '[]') into alternates
   from public.blog_posts as o
   where o.org_id = post.org_id and o.content_group_id = post.content_group_id and o.published_revision is not null and settings.site_url is not null;
@@ -37,12 +39,14 @@ begin
     'open_graph', jsonb_strip_nulls(jsonb_build_object(
       'og:type', 'article', 'og:title', coalesce(nullif(post.og_title, ''), title), 'og:description', coalesce(nullif(post.og_description, ''), description),
       'og:url', url, 'og:site_name', site_name, 'og:locale', replace(post.locale, '-', '_'), 'article:published_time', post.published_at,
-      'article:modified_time', post.updated_at, 'twitter:card', 'summary'
+      'article:modified_time', post.updated_at, 'og:image', private.blog_image_url(hero), 'og:image:type', hero.content_type,
+      'og:image:width', hero.width, 'og:image:height', hero.height, 'og:image:alt', hero.alt_text,
+      'twitter:card', case when hero.id is null then 'summary' else 'summary_large_image' end
     )),
     'json_ld', private.blog_script_json(jsonb_strip_nulls(jsonb_build_object(
       '@context', 'https://schema.org', '@type', 'BlogPosting', 'headline', left(post.title, 110), 'description', description, 'url', url,
       'mainEntityOfPage', url, 'inLanguage', post.locale, 'datePublished', post.published_at, 'dateModified', post.updated_at,
-      'wordCount', post.word_count, 'keywords', to_jsonb(post.tags),
+      'wordCount', post.word_count, 'keywords', to_jsonb(post.tags), 'image', private.blog_image_url(hero),
       'author', case when post.author_name is not null then jsonb_build_object('@type', 'Person', 'name', post.author_name) end,
       'publisher', jsonb_build_object('@type', 'Organization', 'name', site_name)
     )))
@@ -73,7 +77,7 @@ comment on function private.blog_as_published(public.blog_posts) is 'A published
 
 create type private.blog_listing as (
   id uuid, org_id uuid, revision integer, slug text, locale text, title text, summary text, tags text[], author_name text, canonical_url text,
-  noindex boolean, reading_minutes integer, published_at timestamptz, updated_at timestamptz
+  noindex boolean, hero_image_id uuid, reading_minutes integer, published_at timestamptz, updated_at timestamptz
 );
 comment on type private.blog_listing is 'A published post as lists show it: without its text, which may be megabytes.';
 
@@ -82,12 +86,12 @@ returns setof private.blog_listing
 language sql stable rows 20 set search_path = pg_catalog, pg_temp
 -- Column by column: a whole row would be read with its text and HTML, also one that is left out.
 as $$
-  select p.id, p.org_id, r.revision, p.slug, p.locale, f.title, f.summary, f.tags, f.author_name, f.canonical_url, f.noindex,
+  select p.id, p.org_id, r.revision, p.slug, p.locale, f.title, f.summary, f.tags, f.author_name, f.canonical_url, f.noindex, f.hero_image_id,
     greatest(1, ceil(r.word_count / 220.0))::integer, p.published_at, greatest(r.created_at, p.published_at)
   from public.blog_posts as p
   join public.blog_post_revisions as r on r.org_id = p.org_id and r.post_id = p.id and r.revision = p.published_revision
   cross join lateral jsonb_to_record(r.fields)
-    as f (title text, summary text, tags text[], author_name text, canonical_url text, noindex boolean)
+    as f (title text, summary text, tags text[], author_name text, canonical_url text, noindex boolean, hero_image_id uuid)
   where p.org_id = blog_published.org and p.published_revision is not null
     and (blog_published.locale is null or p.locale = blog_published.locale)
     and (blog_published.before is null or p.published_at < blog_published.before)
@@ -101,7 +105,7 @@ comment on function private.blog_published(uuid, text, text, timestamptz, intege
 create function public.published_posts(org_slug text, post_locale text default null, tag text default null, before timestamptz default null, n integer default 20)
 returns table (
   slug text, locale text, title text, summary text, tags text[], author_name text, reading_minutes integer, url text,
-  published_at timestamptz, modified_at timestamptz
+  image_url text, image_alt_text text, published_at timestamptz, modified_at timestamptz
 )
 language plpgsql stable security definer rows 20 set search_path = pg_catalog, pg_temp
 as $$
@@ -114,13 +118,14 @@ begin
   end if;
   return query
   select p.slug, p.locale, p.title, p.summary, p.tags, p.author_name, p.reading_minutes,
-    coalesce(p.canonical_url, private.blog_url(s, p.slug)), p.published_at, p.updated_at
+    coalesce(p.canonical_url, private.blog_url(s, p.slug)), private.blog_image_url(i), i.alt_text, p.published_at, p.updated_at
   from private.blog_published(org.id, published_posts.post_locale, published_posts.tag, published_posts.before, published_posts.n) as p
   left join public.blog_settings as s on s.org_id = p.org_id
+  left join public.images as i on i.org_id = p.org_id and i.id = p.hero_image_id
   order by p.published_at desc, p.id desc;
 end
 $$;
-comment on function public.published_posts(text, text, text, timestamptz, integer) is 'The published posts of an organization by its slug, the newest first; none for an organization that does not exist. before: published_at of the last one, for the next page; no two posts have the same. Everyone may call it. Nullable: author_name, url. Definer: strangers have no rights on the tables.';
+comment on function public.published_posts(text, text, text, timestamptz, integer) is 'The published posts of an organization by its slug, the newest first; none for an organization that does not exist. before: published_at of the last one, for the next page; no two posts have the same. Everyone may call it. Nullable: author_name, url, image_url, image_alt_text. Definer: strangers have no rights on the tables.';
 grant execute on function public.published_posts(text, text, text, timestamptz, integer) to anon, authenticated, service_role;
 
 create function public.published_post(org_slug text, slug text, locale text default null) returns jsonb
@@ -131,6 +136,7 @@ declare
   org constant public.organizations := private.blog_public_org(published_post.org_slug);
   settings public.blog_settings;
   post public.blog_posts;
+  hero public.images;
 begin
   select p.* into post
   from public.blog_post_slugs as s
@@ -147,9 +153,10 @@ begin
   if post.slug <> published_post.slug then
     return jsonb_build_object('redirect_to', post.slug, 'locale', post.locale, 'url', private.blog_url(settings, post.slug));
   end if;
+  select i.* into hero from public.images as i where i.org_id = post.org_id and i.id = post.hero_image_id;
   return jsonb_build_object(
     'slug', post.slug, 'locale', post.locale, 'title', post.title, 'summary', post.summary, 'content_html', post.content_html, 'tags', post.tags,
-    'author_name', post.author_name, 'word_count', post.word_count, 'reading_minutes', post.reading_minutes,
+    'author_name', post.author_name, 'image_url', private.blog_image_url(hero), 'image_alt_text', hero.alt_text, 'word_count', post.word_count, 'reading_minutes', post.reading_minutes,
     'published_at', post.published_at, 'modified_at', post.updated_at,
     'seo', private.blog_seo(post, settings, coalesce(nullif(settings.site_title, ''), org.name))
   );
@@ -179,6 +186,7 @@ begin
         ('description_missing', 'description: write meta_description or summary', seo ->> 'description' = ''),
         ('description_too_long', 'description: search engines show about 160 characters', char_length(seo ->> 'description') > 160),
         ('canonical_missing', 'canonical: set site_url in the settings, or canonical_url', seo ->> 'canonical' is null),
+        ('image_missing', 'image: social networks show a hero image; generate_image() makes one', seo #> '{open_graph,og:image}' is null),
         ('text_short', 'text: fewer than 300 words', post.word_count < 300)
     ) as w (code, message, holds)
     where w.holds

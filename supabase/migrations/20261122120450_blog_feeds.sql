@@ -51,6 +51,19 @@ as $$
 $$;
 comment on function private.blog_feed_html(private.blog_listing) is 'The HTML of a post for a feed; null for a long one, of which a feed has the summary. Nullable: result.';
 
+create function private.blog_feed_image(post private.blog_listing) returns public.images
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select i from public.images as i where i.org_id = post.org_id and i.id = post.hero_image_id $$;
+comment on function private.blog_feed_image(private.blog_listing) is 'The hero image of a post; null for none. Nullable: result.';
+
+create function private.blog_enclosure(image public.images, element text, address text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+return case
+  when image.id is null then ''
+  else format('<%s %s="%s" length="%s" type="%s"/>', element, address, private.blog_xml_text(private.blog_image_url(image)), image.bytes, image.content_type)
+end;
+comment on function private.blog_enclosure(public.images, text, text) is 'An image as an enclosure of a feed: an element and the attribute that has its address. Empty for none.';
+
 create function private.blog_rss(site private.blog_site_facts, post_locale text) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -62,7 +75,7 @@ begin
         '<item><title>' || private.blog_xml_text(p.title) || '</title><link>' || private.blog_xml_text(site.url || '/' || p.slug)
         || '</link><guid isPermaLink="false">' || p.id || '</guid><pubDate>'
         || to_char(p.published_at at time zone 'UTC', 'Dy, DD Mon YYYY HH24:MI:SS "+0000"') || '</pubDate><description>'
-        || private.blog_xml_text(p.summary) || '</description>'
+        || private.blog_xml_text(p.summary) || '</description>' || private.blog_enclosure(private.blog_feed_image(p), 'enclosure', 'url')
         || coalesce((select string_agg('<category>' || private.blog_xml_text(t.tag) || '</category>', '') from unnest(p.tags) as t (tag)), '') || '</item>',
         '' order by p.published_at desc, p.id desc
       )
@@ -81,7 +94,8 @@ begin
     || coalesce((
       select '<updated>' || private.blog_iso_time(max(p.updated_at)) || '</updated>' || string_agg(
         '<entry><id>urn:uuid:' || p.id || '</id><title>' || private.blog_xml_text(p.title) || '</title><link href="'
-        || private.blog_xml_text(site.url || '/' || p.slug) || '"/><published>' || private.blog_iso_time(p.published_at) || '</published><updated>'
+        || private.blog_xml_text(site.url || '/' || p.slug) || '"/>' || private.blog_enclosure(private.blog_feed_image(p), 'link rel="enclosure"', 'href')
+        || '<published>' || private.blog_iso_time(p.published_at) || '</published><updated>'
         || private.blog_iso_time(p.updated_at) || '</updated><author><name>' || private.blog_xml_text(coalesce(p.author_name, site.title))
         || '</name></author><summary>' || private.blog_xml_text(p.summary) || '</summary>'
         || coalesce('<content type="html">' || private.blog_xml_text(private.blog_feed_html(p)) || '</content>', '') || '</entry>',
@@ -102,6 +116,7 @@ begin
     'items', coalesce((
       select jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
         'id', p.id, 'url', site.url || '/' || p.slug, 'title', p.title, 'summary', p.summary, 'content_html', private.blog_feed_html(p), 'language', p.locale,
+        'image', private.blog_image_url(private.blog_feed_image(p)),
         'date_published', private.blog_iso_time(p.published_at), 'date_modified', private.blog_iso_time(p.updated_at), 'tags', to_jsonb(p.tags),
         'authors', case when p.author_name is not null then jsonb_build_array(jsonb_build_object('name', p.author_name)) end
       )) order by p.published_at desc, p.id desc)

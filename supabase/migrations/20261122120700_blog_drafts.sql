@@ -170,6 +170,11 @@ end
 $$;
 comment on function private.blog_lock_draft(text, uuid, integer) is 'The draft of a job that this worker still holds, locked with its post; null when the lease was lost or the post deleted. Nullable: result.';
 
+create function private.blog_refused(code text, message text) returns jsonb
+language sql immutable set search_path = pg_catalog, pg_temp
+return jsonb_build_object('refused', code, 'message', message);
+comment on function private.blog_refused(text, text) is 'Why a job cannot call a model.';
+
 create function private.blog_start_draft(worker text, job_id uuid, attempt integer) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -179,46 +184,28 @@ declare
   post public.blog_posts;
   request jsonb;
   reserved jsonb;
-  code text;
-  problem text;
-  most integer;
 begin
   if draft.id is null or draft.status not in ('queued', 'running') then
     return null;
   end if;
   select p.* into post from public.blog_posts as p where p.id = draft.post_id;
-  if (
-    select count(distinct p.permission) < 2
-    from public.memberships as m
-    join private.role_permissions as p on p.holder = coalesce(m.custom_role_id::text, m.role) and p.permission in ('content:write', 'llm:call')
-    where m.org_id = draft.org_id and m.user_id = draft.created_by
-  ) then
-    return jsonb_build_object('refused', 'permission_denied', 'message', 'who asked for it may not any more');
+  if private.llm_may_call(draft.org_id, draft.created_by, 'content:write') is not true then
+    return private.blog_refused('permission_denied', 'who asked for it may not any more');
   end if;
   request := jsonb_build_object('model', draft.model, 'messages', private.blog_draft_messages(draft, post));
   if request -> 'messages' = 'null' or request #>> '{messages,1,content}' is null then
-    return jsonb_build_object('refused', 'conflict', 'message', 'the topic of the post has no sources');
+    return private.blog_refused('conflict', 'the topic of the post has no sources');
   end if;
-  begin
-    most := (private.llm_find_route(
-      draft.org_id, draft.model, (select s.routes_only from public.llm_settings as s where s.org_id = draft.org_id)
-    )).max_output_tokens;
-    request := request || jsonb_build_object('max_tokens', least(case draft.kind when 'outline' then 1500 else 6000 end, most));
-    reserved := private.llm_reserve_call(draft.org_id, draft.created_by, draft.created_by_key, jsonb_build_object(
-      'kind', 'chat', 'model', draft.model,
-      -- No vendor's tokens are shorter than two bytes on the average of a text, as the gateway counts them.
-      'input_tokens', ceil(octet_length(request::text) / 2.0)::bigint + 64, 'max_output_tokens', request -> 'max_tokens', 'choices', 1, 'images', 0,
-      'trace_id', replace(draft.id::text, '-', '')
-    ));
-  exception when others then
-    get stacked diagnostics problem = pg_exception_detail;
-    code := split_part(sqlerrm, ':', 1);
-    -- Refusals with a code of the API are for the organization. Any other failure is ours: the job is tried again.
-    if not exists (select from kijko.error_codes as c where c.code = split_part(sqlerrm, ':', 1) and c.http_status < 500) then
-      raise;
-    end if;
-    return jsonb_build_object('refused', code, 'message', coalesce(nullif(problem, ''), sqlerrm));
-  end;
+  reserved := private.llm_try_reserve_call(draft.org_id, draft.created_by, draft.created_by_key, jsonb_build_object(
+    'kind', 'chat', 'model', draft.model,
+    -- No vendor's tokens are shorter than two bytes on the average of a text, as the gateway counts them.
+    'input_tokens', ceil(octet_length(request::text) / 2.0)::bigint + 64, 'max_output_tokens', case draft.kind when 'outline' then 1500 else 6000 end, 'choices', 1, 'images', 0,
+    'trace_id', replace(draft.id::text, '-', '')
+  ));
+  if reserved ? 'refused' then
+    return reserved;
+  end if;
+  request := request || jsonb_build_object('max_tokens', reserved -> 'max_output_tokens');
   update public.blog_drafts as d
   set status = 'running', call_ids = d.call_ids || (reserved ->> 'call_id')::uuid, costs_pending = true
   where d.id = draft.id;
@@ -256,22 +243,31 @@ end
 $$;
 comment on function private.blog_cite(public.blog_posts, text) is 'A text of a model with footnotes for the sources that it cites; citations of anything else are taken out.';
 
-create function private.blog_record_costs(draft public.blog_drafts) returns void
+create function private.blog_record_calls(
+  org uuid, source text, call_ids uuid[], since timestamptz, post_id uuid, member uuid, out is_pending boolean, out cost_microusd bigint
+)
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_variable
 declare
-  topic constant uuid := (select p.topic_id from public.blog_posts as p where p.org_id = draft.org_id and p.id = draft.post_id);
-  open_calls integer;
-  cost bigint;
+  topic constant uuid := (select p.topic_id from public.blog_posts as p where p.org_id = org and p.id = post_id);
 begin
-  perform private.topics_add_cost(draft.org_id, 'draft', c.id, c.cost_microusd, topic, draft.post_id, null, c.model, draft.created_by)
+  perform private.topics_add_cost(org, source, c.id, c.cost_microusd, topic, post_id, null, c.model, member)
   from public.llm_calls as c
-  where c.org_id = draft.org_id and c.id = any (draft.call_ids) and c.created_at >= draft.created_at - interval '1 hour' and c.finished_at is not null;
-  select count(*) filter (where k.id is null), coalesce(sum(k.cost_microusd), 0) into open_calls, cost
-  from unnest(draft.call_ids) as i (id)
-  left join public.content_costs as k on k.org_id = draft.org_id and k.source = 'draft' and k.source_id = i.id;
-  update public.blog_drafts as d set cost_microusd = cost, costs_pending = open_calls > 0 where d.id = draft.id;
+  where c.org_id = org and c.id = any (call_ids) and c.created_at >= since - interval '1 hour' and c.finished_at is not null;
+  select count(*) filter (where k.id is null) > 0, coalesce(sum(k.cost_microusd), 0) into is_pending, cost_microusd
+  from unnest(call_ids) as i (id)
+  left join public.content_costs as k on k.org_id = org and k.source = blog_record_calls.source and k.source_id = i.id;
 end
+$$;
+comment on function private.blog_record_calls(uuid, text, uuid[], timestamptz, uuid, uuid) is 'Records what calls for a post have cost, each once: what they cost so far, and whether one is not settled yet.';
+
+create function private.blog_record_costs(draft public.blog_drafts) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  update public.blog_drafts as d set cost_microusd = r.cost_microusd, costs_pending = r.is_pending
+  from private.blog_record_calls(draft.org_id, 'draft', draft.call_ids, draft.created_at, draft.post_id, draft.created_by) as r
+  where d.id = draft.id
 $$;
 comment on function private.blog_record_costs(public.blog_drafts) is 'Records what the calls of a draft have cost, each once; what is not settled yet stays pending.';
 

@@ -24,6 +24,8 @@ export const CONTENT_FUNCTIONS = {
   ...SOCIAL_FUNCTIONS,
   'list_topics(status,query,n,skip)': { call: () => ({}) },
   'score_topic(topic_id)': { call: (w) => ({ topic_id: w.topic }) },
+  'embed_topic(topic_id,model)': { call: (w) => ({ topic_id: w.topic, model: 'echo/echo' }) },
+  'similar_sources(source_id,n)': { call: (w) => ({ source_id: w.source }) },
   'add_research_source(topic_id,url,title,excerpt,language,published_at)': {
     call: (w) => ({ topic_id: w.topic, url: 'https://example.com/new' }),
   },
@@ -40,6 +42,11 @@ export const CONTENT_FUNCTIONS = {
   'compare_post_revisions(post_id,from_revision,to_revision)': { call: (w) => ({ post_id: w.post, from_revision: 1, to_revision: 1 }) },
   'delete_post(post_id)': { call: (w) => ({ post_id: w.post }) },
   'draft_post(post_id,revision,model,kind,instructions)': { call: (w) => ({ post_id: w.post, revision: 1, model: 'echo/echo' }) },
+  'generate_image(post_id,revision,prompt,model,kind,size,alt_text)': {
+    call: (w) => ({ post_id: w.post, revision: 1, prompt: 'a cat', model: 'echo/echo' }),
+  },
+  'set_image_alt_text(image_id,alt_text)': { call: (w) => ({ image_id: w.image, alt_text: 'A cat' }) },
+  'delete_image(image_id)': { call: (w) => ({ image_id: w.image }) },
   'submit_post(post_id,revision,reason)': { call: (w) => ({ post_id: w.post, revision: 1 }) },
   'schedule_post(post_id,revision,publish_at)': {
     call: (w) => ({ post_id: w.post, revision: 1, publish_at: new Date(Date.now() + 86_400_000).toISOString() }),

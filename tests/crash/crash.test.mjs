@@ -2,6 +2,7 @@
 import { after, before } from 'node:test';
 import { chaosTests } from './chaos.mjs';
 import { codeTests } from './code.mjs';
+import { contentTests } from './content.mjs';
 import { habitsTests } from './habits.mjs';
 import { kijkoUp, killSidecars, stopStackSidecar, Vendor } from './harness.mjs';
 import { llmTests } from './llm.mjs';
@@ -45,4 +46,5 @@ storageTests();
 codeTests();
 llmTests();
 socialTests();
+contentTests();
 chaosTests(vendor);

@@ -6,6 +6,7 @@ import { programCallsWithItsKey } from './api_key.mjs';
 import { subscriptionLives } from './billing.mjs';
 import { postIsPublished } from './blog.mjs';
 import { repositoryIsIndexed } from './code.mjs';
+import { contentGoesOut } from './content.mjs';
 import { nonMemberSeesNothing } from './isolation.mjs';
 import { promptMovesByApproval } from './prompts.mjs';
 import { pushRunsSkill } from './reflex.mjs';
@@ -243,6 +244,10 @@ async function demo() {
 
   await story.step('A topic becomes a post that Cleo approves and everyone reads', async (say) => {
     await postIsPublished(say, { ada, cleo });
+  });
+
+  await story.step('A feed becomes a topic, an article, and posts on four platforms', async (say) => {
+    if (!(await contentGoesOut(say, { ada, cleo }))) say('not run: the sidecar of this stack is none of ./kijko, and would publish itself');
   });
 
   await story.step('Ada gives a program an API key with a limit of its own', async (say) => {

@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { linkedin } from './linkedin.mjs';
 import { facebook, instagram } from './meta.mjs';
+import { Consents } from './oauth.mjs';
 import { twitter } from './twitter.mjs';
 import { newId } from './wire.mjs';
 
@@ -14,6 +15,7 @@ export class SocialPlatforms {
   /** What the world sees: {platform, account, id, text, media}. */
   posts = [];
   requests = [];
+  consents = new Consents(this);
   #accounts = new Map();
   #held = new Set();
 
@@ -60,6 +62,11 @@ export class SocialPlatforms {
     return account;
   }
 
+  /** A further token of an account; the former ones stay good, as those of the platforms until their time is over. */
+  setToken(account, token) {
+    this.#accounts.set(token, account);
+  }
+
   postsOf = (account) => this.posts.filter((post) => post.account === account);
 
   /** How many requests wait for an answer that does not come. */
@@ -84,6 +91,10 @@ export class SocialPlatforms {
     for await (const chunk of request) chunks.push(chunk);
     const url = new URL(request.url, 'http://localhost');
     const [, name, ...path] = url.pathname.split('/');
+    if (name === 'oauth' && PLATFORMS[path[0]]) {
+      const call = { method: request.method, path: `/${path.slice(1).join('/')}`, query: url.searchParams, headers: request.headers };
+      return send(response, this.consents.answer(path[0], { ...call, bytes: Buffer.concat(chunks) }));
+    }
     const platform = PLATFORMS[name];
     if (!platform) return send(response, { status: 404, body: {} });
     const account = this.#accounts.get(request.headers.authorization?.replace(/^Bearer /, ''));

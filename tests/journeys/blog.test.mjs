@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { inChromium } from '../chromium.mjs';
 import { anonymous, assertAnonymousSeesNothing, newTeam, ok, refused, until } from './domain.mjs';
-import { api, sql } from './support.mjs';
+import { json } from './functions_support.mjs';
+import { newVendor } from './llm_support.mjs';
+import { admin, api, sql } from './support.mjs';
 
 const rpc = (person, name, body) => person.client.rpc(name, body).setHeader('x-org-id', person.orgId);
 const read = (person, id, columns = '*') =>
@@ -13,6 +15,21 @@ const rendered = (person, id) =>
     const post = await read(person, id, 'content_html, content_html_hash, content_hash, status, published_revision');
     return post.content_html !== null && post;
   });
+
+const chunk = (kind, content) => {
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(content.length);
+  return Buffer.concat([length, Buffer.from(kind), content, Buffer.alloc(4)]);
+};
+/** A PNG of 64 x 64, as far as anybody looks, with more between its header and its pixels. */
+const png = (...more) =>
+  Buffer.concat([
+    Buffer.from('89504e470d0a1a0a', 'hex'),
+    chunk('IHDR', Buffer.from('00000040000000400802000000', 'hex')),
+    ...more,
+    chunk('IDAT', Buffer.from('pixels')),
+    chunk('IEND', Buffer.alloc(0)),
+  ]);
 
 // Each calls alert() if a browser runs it: by itself, or when something is clicked, focused or pointed at.
 const ATTEMPTS = [
@@ -71,6 +88,7 @@ describe('blog', () => {
       'blog_post_slugs',
       'blog_settings',
       'blog_comments',
+      'images',
     ]);
     const answer = await anonymous('POST', '/rest/v1/rpc/publish_post', {
       body: { post_id: post.id, revision: 1 },
@@ -177,6 +195,67 @@ describe('blog', () => {
     const refusedDraft = await ended(2);
     assert.deepEqual([refusedDraft.status, refusedDraft.error_code, refusedDraft.call_ids], ['failed', 'budget_exceeded', []]);
     await ok(team.owner.client.from('llm_budgets').delete().eq('org_id', team.orgId).eq('name', 'None'));
+  });
+
+  test('models of two kinds make images, without metadata, and with a text before everyone sees them', async () => {
+    const file = png(chunk('tEXt', Buffer.from('prompt\0a secret cat')), chunk('eXIf', Buffer.from('GPS'))).toString('base64');
+    const price = { image_microusd: 40_000 };
+    const answers = {
+      openai: (_, response) => json(response, { created: 1, data: [{ b64_json: file }] }),
+      gemini: (_, response) =>
+        json(response, {
+          candidates: [{ content: { role: 'model', parts: [{ text: 'Here:' }, { inlineData: { mimeType: 'image/png', data: file } }] } }],
+          usageMetadata: { promptTokenCount: 3, candidatesTokenCount: 1_290, totalTokenCount: 1_293 },
+        }),
+    };
+    for (const [kind, answer] of Object.entries(answers)) {
+      const vendor = await newVendor(kind, answer, price);
+      const title = `Cats by ${kind}`;
+      const post = await ok(rpc(team.member, 'create_post', { title, fields: { content_markdown: 'text' } }));
+      const asked = { post_id: post.id, revision: 1, prompt: 'a cat', model: vendor.model, size: '1536x1024' };
+      const { id } = await ok(rpc(team.member, 'generate_image', asked));
+      const image = await until('the image', async () => {
+        const columns = '*,image_url';
+        const row = await ok(team.viewer.client.from('images').select(columns).eq('org_id', team.orgId).eq('id', id).single());
+        return ['succeeded', 'failed'].includes(row.status) && !row.costs_pending && row;
+      });
+      assert.deepEqual(
+        [image.status, image.provider, image.applied_revision, image.content_type, image.width],
+        ['succeeded', vendor.name, 2, 'image/png', 64],
+        JSON.stringify(image),
+      );
+      assert.ok(image.cost_microusd >= 40_000, `${image.cost_microusd}`);
+      const { body } = vendor.requests[0];
+      if (kind === 'openai') assert.deepEqual([body.prompt, body.size, body.n], ['a cat', '1536x1024', 1]);
+      else assert.deepEqual(body.generationConfig, { responseModalities: ['IMAGE'], imageConfig: { aspectRatio: '3:2' } });
+      const shown = await fetch(image.image_url);
+      assert.deepEqual([shown.status, shown.headers.get('content-type')], [200, 'image/png']);
+      assert.deepEqual(Buffer.from(await shown.arrayBuffer()), png(), 'nothing but the picture');
+
+      await ok(rpc(team.member, 'submit_post', { post_id: post.id, revision: 2 }));
+      await refused(rpc(team.admin, 'publish_post', { post_id: post.id, revision: 2 }), 409, 'conflict');
+      await ok(rpc(team.member, 'set_image_alt_text', { image_id: id, alt_text: 'A cat' }));
+      await ok(rpc(team.admin, 'publish_post', { post_id: post.id, revision: 2 }));
+      const page = await until('the page', async () => (await api().rpc('published_post', { org_slug: slug, slug: post.slug })).data);
+      assert.deepEqual([page.image_url, page.seo.open_graph['og:image:alt']], [image.image_url, 'A cat']);
+      await refused(rpc(team.admin, 'delete_image', { image_id: id }), 409, 'conflict');
+      await ok(rpc(team.admin, 'unpublish_post', { post_id: post.id }));
+      await ok(rpc(team.admin, 'delete_post', { post_id: post.id }));
+      const { data } = await admin().storage.from('blog-images').download(`${team.orgId}/${id}`);
+      assert.equal(data, null, 'its bytes go with the post');
+    }
+    const none = await newVendor(
+      'openai',
+      (_, response) => json(response, { created: 1, data: [{ url: 'https://example.com/x' }] }),
+      price,
+    );
+    const post = await ok(rpc(team.member, 'create_post', { title: 'None' }));
+    const { id } = await ok(rpc(team.member, 'generate_image', { post_id: post.id, revision: 1, prompt: 'x', model: none.model }));
+    const failed = await until('the refusal', async () => {
+      const row = await ok(team.viewer.client.from('images').select().eq('org_id', team.orgId).eq('id', id).single());
+      return row.status === 'failed' && row;
+    });
+    assert.equal(failed.error_code, 'vendor_malformed');
   });
 
   test('nothing in a text runs in a browser', async () => {

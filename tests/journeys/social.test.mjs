@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { SocialPlatforms } from '../fake_social/server.mjs';
 import { call, newTeam, ok, refused, until } from './domain.mjs';
+import { accountTests } from './social_accounts.mjs';
 import { connect, ended, eventsOf, image, logOf, schedule, stateOf, write } from './social_support.mjs';
 import { sql } from './support.mjs';
 
@@ -14,10 +15,12 @@ describe('social posts', () => {
   let team;
   let member;
   let admin;
+  const world = {};
   before(async () => {
     fake = await SocialPlatforms.listen(process.env.KIJKO_TEST_SOCIAL_PORT, 'localhost');
     team = await newTeam();
     ({ member, admin } = team);
+    Object.assign(world, { fake, team });
   });
   after(() => fake.close());
 
@@ -192,4 +195,6 @@ describe('social posts', () => {
     assert.equal((await ok(member.client.rpc('cancel_social_post', { post_id: post.id }))).status, 'cancelled');
     assert.equal(fake.postsOf(account).length, 0);
   });
+
+  accountTests(world);
 });

@@ -89,16 +89,14 @@ select results_eq(
     'create_post(text,jsonb,uuid,text,uuid)',
     'decline_invitation(text)',
     'delete_account()',
-    'delete_post(uuid)',
-    'delete_project_file(uuid)',
+    'delete_image(uuid)', 'delete_post(uuid)', 'delete_project_file(uuid)',
     'delete_prompt(text)',
     'delete_secret(text)',
     'delete_skills(uuid[])',
     'describe_cron(text,text)',
     'diff_skill_versions(uuid,integer,integer)',
     'draft_post(uuid,integer,text,text,text)',
-    'duplicate_skill(uuid,text)',
-    'end_session(uuid)',
+    'duplicate_skill(uuid,text)', 'embed_topic(uuid,text)', 'end_session(uuid)',
     'enroll_issuer(text,text[],text[],jsonb,text,text,text,text[],boolean)',
     'entitled(text)',
     'execute_skill(uuid,jsonb,text)',
@@ -107,10 +105,9 @@ select results_eq(
     'explain_access(uuid,text,text,uuid)',
     'explain_limit(uuid,text)',
     'export_audit_log(uuid,bigint,integer)',
-    'export_skills(uuid[])',
-    'get_prompt(text,text,integer)',
+    'export_skills(uuid[])', 'generate_image(uuid,integer,text,text,text,text,text)', 'get_prompt(text,text,integer)',
     'habit_stats(uuid,timestamp with time zone,timestamp with time zone)',
-    'has_role(uuid,text)',
+    'has_role(uuid,text)', 'image_url(images)',
     'import_research(jsonb,boolean)',
     'import_skills(jsonb,text)',
     'index_repository(uuid,text)',
@@ -225,13 +222,12 @@ select results_eq(
     'send_test_webhook(uuid)',
     'set_active_organization(uuid)',
     'set_blog_settings(text,text,text,boolean,integer)',
-    'set_digest_time(text,integer)',
-    'set_llm_provider_key(uuid,text)',
+    'set_digest_time(text,integer)', 'set_image_alt_text(uuid,text)', 'set_llm_provider_key(uuid,text)',
     'set_llm_settings(boolean,boolean,integer)',
     'set_notification_preference(text,boolean,text,uuid)',
     'set_prompt_label(text,text,integer,text)',
     'set_prompt_settings(boolean,text[],integer)',
-    'set_secret(text,text)', 'set_social_settings(text,boolean,integer)', 'signing_secret(reflexes)',
+    'set_secret(text,text)', 'set_social_settings(text,boolean,integer)', 'signing_secret(reflexes)', 'similar_sources(uuid,integer)',
     'skill_stats(uuid,timestamp with time zone,timestamp with time zone)', 'social_calendar(date,date)', 'start_ingestion(uuid)',
     'submit_post(uuid,integer,text)', 'submit_social_post(uuid,text)', 'symbol_graph(text,text,uuid,text,text,integer,text[],text,integer)',
     'test_reflex(uuid,jsonb,text,jsonb,boolean)',
@@ -266,9 +262,9 @@ select results_eq(
     'private.billing_record_session(uuid,boolean,text,boolean)',
     'private.billing_register(text,text,boolean,text)',
     'private.blog_end_render(text,uuid,integer)',
-    'private.blog_finish_draft(text,uuid,integer,jsonb)',
+    'private.blog_finish_draft(text,uuid,integer,jsonb)', 'private.blog_finish_image(text,uuid,integer,jsonb)',
     'private.blog_record_render(uuid,text,text,integer)',
-    'private.blog_start_draft(text,uuid,integer)',
+    'private.blog_start_draft(text,uuid,integer)', 'private.blog_start_image(text,uuid,integer)',
     'private.blog_start_render(uuid,text)',
     'private.connections_authorized(uuid,jsonb)',
     'private.connections_claim_revocations()',
@@ -328,8 +324,8 @@ select results_eq(
     'private.social_refused(uuid,text,text,text,integer,double precision)', 'private.social_start_create(text,uuid,integer,uuid,double precision)',
     'private.stripe_backlog()',
     'private.stripe_ingest_event(jsonb)',
-    'private.topics_finish_run(text,uuid,integer,jsonb)',
-    'private.topics_start_run(text,uuid,integer)',
+    'private.topics_finish_embedding(text,uuid,integer,jsonb)', 'private.topics_finish_run(text,uuid,integer,jsonb)',
+    'private.topics_start_embedding(text,uuid,integer)', 'private.topics_start_run(text,uuid,integer)',
     'private.webhooks_outbox_backlog()'
   ],
   'what the sidecar may call'
@@ -366,10 +362,10 @@ select is(
 );
 
 -- Whoever seals stores the text in a column that private.seal_column() knows, or a change of the key loses it. Tickets of
--- authorize_billing(), authorize_function(), llm_reserve_call() and files_ticket() last for minutes at most and are stored nowhere.
+-- authorize_billing(), authorize_function(), blog_start_image(), llm_reserve_call() and files_ticket() last for minutes at most and are stored nowhere.
 select is_empty(
   $$select p.oid::regprocedure from pg_proc as p
-    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_billing', 'authorize_function', 'connections_seal', 'llm_reserve_call', 'set_llm_provider_key', 'files_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
+    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_billing', 'authorize_function', 'blog_start_image', 'connections_seal', 'llm_reserve_call', 'set_llm_provider_key', 'files_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
   'every function that seals is listed here, once its column is registered'
 );
 -- An empty search_path finds temporary types before those of Postgres.

@@ -127,7 +127,7 @@ select is(public.published_post('tests-blog', 'moved') #> '{seo,alternates}', '[
 select is(strpos(public.published_post('tests-blog', 'hallo') #>> '{seo,json_ld}', '<'), 0, 'nothing ends the script of its JSON-LD');
 select is((public.published_post('tests-blog', 'moved') #>> '{seo,json_ld}')::jsonb ->> 'headline', 'Unseen', 'which is JSON');
 select tests.act_as('vic', tests.org('ada'));
-select is((select array_agg(w ->> 'code') from jsonb_array_elements(public.post_seo(:'dutch') -> 'warnings') as w), '{description_missing}'::text[], 'editors are warned');
+select is((select array_agg(w ->> 'code') from jsonb_array_elements(public.post_seo(:'dutch') -> 'warnings') as w), '{description_missing,image_missing}'::text[], 'editors are warned');
 
 -- ---- feeds
 select tests.act_as_superuser();

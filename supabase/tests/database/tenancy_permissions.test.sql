@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(132);
+select plan(136);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -61,6 +61,8 @@ select tests.act_as_superuser();
 select private.jobs_add_event('w', j.id, 'progress') from private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo']) as j \gset
 select private.llm_settle((private.llm_open(:'ticket') ->> 'call_id')::uuid, '{"status": "failed", "prompt": "secret"}') is not null as settled \gset
 insert into public.blog_drafts (org_id, post_id, kind, model, base_revision) values (tests.org('ada'), :'post', 'draft', 'echo/a', 1);
+insert into public.source_embeddings (org_id, source_id, model, text_hash, embedding) select s.org_id, s.id, 'echo/a', repeat('a', 64), '{1}' from public.research_sources as s where s.org_id = tests.org('ada') limit 1;
+insert into public.images (org_id, blog_post_id, kind, prompt, model, size, base_revision) values (tests.org('ada'), :'post', 'hero', 'a cat', 'echo/a', '1024x1024', 1);
 select private.topics_add_cost(tests.org('ada'), 'draft', :'topic', 1, :'topic', null, null, 'a', null) as spent \gset
 update public.executions set status = 'failed', finished_at = kijko.now(), output = '"secret"', error = 'secret' where id = :'execution';
 insert into public.execution_text_chunks (org_id, execution_id, attempt, seq, text) values (tests.org('ada'), :'execution', 1, 1, 'secret');
@@ -88,7 +90,7 @@ $$;
 create view tests.read_permissions (relation, permission) as values
   ('organizations', 'organization:read'), ('memberships', 'members:read'), ('custom_roles', 'roles:read'), ('secrets', 'secrets:read'), ('connections', 'connections:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('project_members', 'projects:read'), ('skills', 'skills:read'), ('repositories', 'repositories:read'),
   ('skill_versions', 'skills:read'),
-  ('topics', 'content:read'), ('discoveries', 'content:read'), ('discovery_runs', 'content:read'), ('research_sources', 'content:read'), ('content_costs', 'content:read'), ('blog_settings', 'content:read'), ('blog_posts', 'content:read'), ('blog_post_revisions', 'content:read'), ('blog_post_slugs', 'content:read'), ('blog_comments', 'content:read'), ('blog_drafts', 'content:read'),
+  ('topics', 'content:read'), ('discoveries', 'content:read'), ('discovery_runs', 'content:read'), ('research_sources', 'content:read'), ('source_embeddings', 'content:read'), ('content_costs', 'content:read'), ('blog_settings', 'content:read'), ('blog_posts', 'content:read'), ('blog_post_revisions', 'content:read'), ('blog_post_slugs', 'content:read'), ('blog_comments', 'content:read'), ('blog_drafts', 'content:read'), ('images', 'content:read'),
   ('prompts', 'prompts:read'), ('prompt_versions', 'prompts:read'), ('prompt_labels', 'prompts:read'), ('prompt_label_changes', 'prompts:read'), ('prompt_settings', 'prompts:read'), ('approvals', 'approvals:read'),
   ('social_settings', 'content:read'), ('social_posts', 'content:read'), ('publish_logs', 'content:read'),
   ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('documents', 'files:read'), ('repository_branches', 'repositories:read'), ('indexing_jobs', 'repositories:read'), ('indexing_job_events', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),

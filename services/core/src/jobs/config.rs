@@ -28,7 +28,7 @@ impl WorkerConfig {
         Self {
             concurrency: env.number("KIJKO_WORKER_CONCURRENCY", 8, 0..=1_000) as usize,
             short_slots: env.number("KIJKO_WORKER_SHORT_SLOTS", 2, 0..=1_000) as usize,
-            lease: env.seconds("KIJKO_LEASE_SECONDS", 60, 3..=3_600),
+            lease: env.seconds("KIJKO_LEASE_SECONDS", 60, 2..=3_600),
             poll: env.seconds("KIJKO_POLL_SECONDS", 5, 1..=300),
             retry_limit: env.seconds("KIJKO_RECORD_SECONDS", 60, 1..=3_600),
             shutdown_grace: env.seconds("KIJKO_SHUTDOWN_SECONDS", 25, 0..=3_600),

@@ -43,13 +43,10 @@ impl Handler for DraftHandler {
         canonical::add("draft_id", draft.draft_id.to_string());
         let started = retry_transient(queue.retry_limit(), || self.store.start_draft(queue, job));
         let answer = match started.await?.ok_or(HandlerError::Superseded)? {
-            Started::Refused { refused, message } => Err((refused, message)),
-            Started::Ready {
-                org_id,
-                ticket,
-                request,
-            } => {
-                let answer = self.models.chat(org_id, ticket, &request).await;
+            Err(refusal) => Err((refusal.code, refusal.message)),
+            Ok(started) => {
+                let Started { org_id, ticket, .. } = started;
+                let answer = self.models.chat(org_id, ticket, &started.request).await;
                 answer.map_err(|refused| (refused.code, refused.message))
             }
         };

@@ -1,8 +1,10 @@
 //! Blog posts: their Markdown becomes HTML that is safe to show, as a job of the kind `blog_render`; nobody else writes that HTML. And
-//! models write outlines and drafts of them, as jobs of the kind `blog_draft`.
+//! models write outlines and drafts of them (`blog_draft`), and make their images (`blog_image`).
 
 mod drafts;
 mod handlers;
+mod images;
+mod picture;
 mod render;
 mod store;
 
@@ -10,18 +12,25 @@ use std::sync::Arc;
 
 use drafts::DraftHandler;
 use handlers::RenderHandler;
-use kijko_core::{Context, Domain, Setup, SetupError, config::Reader};
+use images::{Bucket, ImageHandler};
+use kijko_core::{Context, Domain, Setup, SetupError, config::Reader, outbound::Url};
 use store::Store;
 
 use super::llm::{JobCalls, JobCallsConfig};
+use crate::input_files::InputFiles;
 
-/// Reads the settings of the gateway, by which drafts call models.
+/// Reads the settings of the gateway, by which drafts and images call models, and `KIJKO_STORAGE_URL`.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
     let calls = JobCallsConfig::read(env);
-    Box::new(move |context| domain(&calls, context))
+    let storage = InputFiles::url(env);
+    Box::new(move |context| domain(&calls, storage, context))
 }
 
-fn domain(calls: &JobCallsConfig, context: &Context) -> Result<Domain, SetupError> {
+fn domain(
+    calls: &JobCallsConfig,
+    storage: Option<Url>,
+    context: &Context,
+) -> Result<Domain, SetupError> {
     let store = Store::new(context.db.clone());
     let models = JobCalls::new(calls, context)?;
     let mut domain = Domain {
@@ -30,7 +39,12 @@ fn domain(calls: &JobCallsConfig, context: &Context) -> Result<Domain, SetupErro
     };
     let render = RenderHandler::new(store.clone());
     domain.jobs.register(Arc::new(render));
-    let draft = DraftHandler::new(store, models);
+    let draft = DraftHandler::new(store.clone(), models.clone());
     domain.jobs.register(Arc::new(draft));
+    domain.jobs.register(Arc::new(ImageHandler {
+        store,
+        models,
+        bucket: Bucket::new(storage)?,
+    }));
     Ok(domain)
 }

@@ -3,27 +3,28 @@
 use kijko_core::{
     db::{Db, DbError},
     jobs::{Job, Queue},
+    secret::Secret,
 };
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::render::Rendered;
+use crate::answers::{self, Refusal};
 
-/// What `private.blog_start_draft` answers.
+/// What `private.blog_start_draft` and `private.blog_start_image` answer.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Started {
-    Ready {
-        org_id: Uuid,
-        ticket: String,
-        request: Value,
-    },
-    Refused {
-        refused: String,
-        message: String,
-    },
+pub(super) struct Started {
+    pub org_id: Uuid,
+    /// Of the call.
+    pub ticket: String,
+    pub request: Value,
+    /// The ticket for the bytes of an image.
+    pub upload: Option<Secret>,
 }
+
+/// It, or why no model is called; `None` when the lease was lost or nothing is to be done any more.
+pub(super) type Start = Option<Result<Started, Refusal>>;
 
 /// The functions.
 #[derive(Debug, Clone)]
@@ -67,19 +68,37 @@ impl Store {
             .await
     }
 
-    /// What a draft asks a model, its cost held; `None` when the lease was lost or the draft has ended.
-    pub(super) async fn start_draft(
-        &self,
-        queue: &Queue,
-        job: &Job,
-    ) -> Result<Option<Started>, DbError> {
+    /// What a draft asks a model, its cost held.
+    pub(super) async fn start_draft(&self, queue: &Queue, job: &Job) -> Result<Start, DbError> {
         let sql = "select private.blog_start_draft($1, $2, $3)";
+        self.start(sql, queue, job).await
+    }
+
+    /// What an image asks a model, its cost held.
+    pub(super) async fn start_image(&self, queue: &Queue, job: &Job) -> Result<Start, DbError> {
+        let sql = "select private.blog_start_image($1, $2, $3)";
+        self.start(sql, queue, job).await
+    }
+
+    async fn start(&self, sql: &str, queue: &Queue, job: &Job) -> Result<Start, DbError> {
         let answer: Option<Value> = self
             .db
             .scalar(sql, &[&queue.worker(), &job.id, &job.attempt])
             .await?;
-        let started = answer.map(serde_json::from_value).transpose();
-        started.map_err(|error| DbError::Unexpected(format!("blog_start_draft: {error}")))
+        answers::read_some(sql, answer)
+    }
+
+    /// Ends an image and its job; false when it is not ours.
+    pub(super) async fn finish_image(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        result: &Value,
+    ) -> Result<bool, DbError> {
+        let sql = "select private.blog_finish_image($1, $2, $3, $4)";
+        self.db
+            .scalar(sql, &[&queue.worker(), &job.id, &job.attempt, result])
+            .await
     }
 
     /// Ends a draft and its job; false when it is not ours.

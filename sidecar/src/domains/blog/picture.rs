@@ -1,0 +1,221 @@
+//! Image files without their metadata: where and how a picture was made, by whom, and with which prompt.
+//!
+//! Chunks of PNG and segments of JPEG are kept by a list of those that a picture needs, and so is nothing that comes after its end.
+//! The pixels are not read: copying marked pieces needs no decoder, which would have to be trusted with a vendor's bytes.
+
+use std::ops::Range;
+
+/// What PNG needs to be shown, with the right colours and size.
+const CHUNKS: [&[u8]; 13] = [
+    b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT",
+    b"bKGD", b"pHYs", b"cICP",
+];
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+/// A side of a picture.
+const MAX_SIDE: u32 = 16_384;
+
+/// A picture without metadata.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Picture {
+    pub content_type: &'static str,
+    pub width: u32,
+    pub height: u32,
+    pub bytes: Vec<u8>,
+}
+
+/// Strips a file; `None` if it is no PNG or JPEG, or ends in the middle.
+pub(super) fn strip(file: &[u8]) -> Option<Picture> {
+    let picture = match file {
+        _ if file.starts_with(PNG) => png(file),
+        [0xff, 0xd8, ..] => jpeg(file),
+        _ => None,
+    };
+    let sides = 1..=MAX_SIDE;
+    picture.filter(|it| sides.contains(&it.width) && sides.contains(&it.height))
+}
+
+fn number(file: &[u8], range: Range<usize>) -> Option<u32> {
+    let digits = file.get(range)?;
+    Some(
+        digits
+            .iter()
+            .fold(0, |sum, byte| (sum << 8) | u32::from(*byte)),
+    )
+}
+
+fn png(file: &[u8]) -> Option<Picture> {
+    let (mut at, mut bytes) = (PNG.len(), PNG.to_vec());
+    let (width, height) = (number(file, 16..20)?, number(file, 20..24)?);
+    (file.get(12..16)? == b"IHDR").then_some(())?;
+    loop {
+        let length = number(file, at..at + 4)? as usize;
+        // Length, type, content and checksum.
+        let end = at.checked_add(length)?.checked_add(12)?;
+        let (chunk, kind) = (file.get(at..end)?, file.get(at + 4..at + 8)?);
+        if CHUNKS.contains(&kind) {
+            bytes.extend_from_slice(chunk);
+        }
+        if kind == b"IEND" {
+            break;
+        }
+        at = end;
+    }
+    Some(Picture {
+        content_type: "image/png",
+        width,
+        height,
+        bytes,
+    })
+}
+
+fn jpeg(file: &[u8]) -> Option<Picture> {
+    let (mut at, mut bytes, mut sides) = (2, vec![0xff, 0xd8], None);
+    loop {
+        // Fill bytes may come before a marker.
+        (*file.get(at)? == 0xff).then_some(())?;
+        let marker = *file.get(at + 1)?;
+        if marker == 0xff {
+            at += 1;
+            continue;
+        }
+        if marker == 0xd9 {
+            bytes.extend_from_slice(&[0xff, 0xd9]);
+            break;
+        }
+        let length = number(file, at + 2..at + 4)? as usize;
+        let end = at.checked_add(2)?.checked_add(length)?;
+        let segment = file.get(at..end).filter(|it| it.len() >= 4)?;
+        let is_frame = matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc);
+        if is_frame && sides.is_none() {
+            sides = Some((number(segment, 7..9)?, number(segment, 5..7)?));
+        }
+        if is_kept(marker, &segment[4..]) {
+            bytes.extend_from_slice(segment);
+        }
+        at = end;
+        if marker == 0xda {
+            let scan = scan_length(&file[at..])?;
+            bytes.extend_from_slice(&file[at..at + scan]);
+            at += scan;
+        }
+    }
+    let (width, height) = sides?;
+    Some(Picture {
+        content_type: "image/jpeg",
+        width,
+        height,
+        bytes,
+    })
+}
+
+/// Frames, tables and scans; of the segments of applications JFIF, the colour profile, and Adobe's, which says what the colours are.
+fn is_kept(marker: u8, content: &[u8]) -> bool {
+    match marker {
+        0xc0..=0xcf | 0xda..=0xdd => true,
+        0xe0 => content.starts_with(b"JFIF\0"),
+        0xe2 => content.starts_with(b"ICC_PROFILE\0"),
+        0xee => content.starts_with(b"Adobe"),
+        _ => false,
+    }
+}
+
+/// Bytes until the next marker that is none of a scan's own.
+fn scan_length(rest: &[u8]) -> Option<usize> {
+    let is_own = |byte: u8| byte == 0 || (0xd0..=0xd7).contains(&byte);
+    let mut pairs = rest.windows(2);
+    pairs.position(|pair| pair[0] == 0xff && !is_own(pair[1]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+        let length = (content.len() as u32).to_be_bytes();
+        [&length[..], kind, content, b"crc!"].concat()
+    }
+
+    fn segment(marker: u8, content: &[u8]) -> Vec<u8> {
+        let length = (content.len() as u16 + 2).to_be_bytes();
+        [&[0xff, marker], &length[..], content].concat()
+    }
+
+    /// What it has, and what is taken out of it.
+    type Pieces = (Vec<u8>, Vec<u8>);
+
+    fn png() -> Pieces {
+        let header = chunk(b"IHDR", b"\0\0\x04\0\0\0\x02\0\x08\x02\0\0\0");
+        let wanted = [
+            PNG,
+            &header,
+            &chunk(b"IDAT", b"pixels"),
+            &chunk(b"IEND", b""),
+        ]
+        .concat();
+        let file = [
+            PNG,
+            &header,
+            &chunk(b"tEXt", b"prompt\0secret"),
+            &chunk(b"eXIf", b"secret"),
+            &chunk(b"caBX", b"secret"),
+            &chunk(b"IDAT", b"pixels"),
+            &chunk(b"tIME", b"secret"),
+            &chunk(b"IEND", b""),
+            b"secret",
+        ];
+        (file.concat(), wanted)
+    }
+
+    fn jpeg() -> Pieces {
+        let jfif = segment(0xe0, b"JFIF\0\x01\x01");
+        let frame = segment(0xc2, b"\x08\x02\0\x04\0\x03");
+        let scan = [
+            segment(0xda, b"\x01"),
+            b"\x12\xff\0\x34\xff\xd0\x56".to_vec(),
+        ]
+        .concat();
+        let table = segment(0xc4, b"\xff\xd9");
+        let end = vec![0xff, 0xd9];
+        let start = vec![0xff, 0xd8];
+        let parts = [&start, &jfif, &frame, &scan, &table, &scan, &end];
+        let wanted = parts.map(Vec::as_slice).concat();
+        let exif = segment(0xe1, b"Exif\0\0secret");
+        let comment = segment(0xfe, b"secret");
+        let other = segment(0xe2, b"MPF\0secret");
+        let trailer = b"\xff\xd8secret".to_vec();
+        let parts = [
+            &start, &jfif, &exif, &other, &frame, &scan, &comment, &table, &exif, &scan, &end,
+            &trailer,
+        ];
+        (parts.map(Vec::as_slice).concat(), wanted)
+    }
+
+    #[test]
+    fn only_the_picture_is_left() {
+        for ((file, wanted), content_type) in [(png(), "image/png"), (jpeg(), "image/jpeg")] {
+            let picture = strip(&file).unwrap();
+            assert_eq!(
+                (picture.content_type, picture.width, picture.height),
+                (content_type, 1_024, 512)
+            );
+            assert_eq!(picture.bytes, wanted, "{content_type}");
+            let text = String::from_utf8_lossy(&picture.bytes).into_owned();
+            assert!(!text.contains("secret"));
+            assert_eq!(strip(&picture.bytes).unwrap(), picture);
+        }
+    }
+
+    #[test]
+    fn what_ends_in_the_middle_is_no_picture() {
+        for (_, whole) in [png(), jpeg()] {
+            for length in 0..whole.len() {
+                assert_eq!(strip(&whole[..length]), None, "{length}");
+            }
+        }
+        for file in [&b"RIFF\0\0\0\0WEBP"[..], b"<svg/>", b"\xff\xd8\xff\xe1\0\0"] {
+            assert_eq!(strip(file), None);
+        }
+        let huge = chunk(b"IHDR", b"\xff\xff\xff\xff\0\0\0\x01\x08\x02\0\0\0");
+        assert_eq!(strip(&[PNG, &huge, &chunk(b"IEND", b"")].concat()), None);
+    }
+}
