@@ -83,8 +83,8 @@ select private.make_tenant_table('public.images', resource => 'content', writabl
   "cost_microusd, cost_usd": "what it cost"
 }');
 -- An image that a post shows is not deleted before the post.
--- squawk-ignore constraint-missing-not-valid, adding-foreign-key-constraint
 alter table public.blog_posts
+  -- squawk-ignore adding-foreign-key-constraint, constraint-missing-not-valid
   add constraint blog_posts_hero_image_fkey foreign key (org_id, id, hero_image_id) references public.images (org_id, blog_post_id, id);
 create index blog_posts_hero_image_idx on public.blog_posts (org_id, id, hero_image_id);
 

@@ -385,15 +385,15 @@ export const FUNCTIONS = {
 
 /** Computed columns: the row that the case reads, and what proves that the column was computed. */
 export const COMPUTED = {
-  // The key itself: in the transaction that made it, and never again.
+  // The key itself, and the secrets of webhooks: in the transaction that made them, and never again.
   'secret(key)': {},
-  // The same for the secrets of webhooks, both ways.
   'signing_secret(reflex)': {},
   'webhook_secret(endpoint)': {},
   'last_used_at(key)': {
     row: (row, { world }) => row.id === world.keys.readkey.id,
     before: (world) => request(world, 'readkey', 'GET', 'plans?limit=1'),
   },
+  'image_url(image)': {},
   'active_org_id(profile)': { row: (row, { user }) => row.id === user },
   'retried_execution(execution)': { row: (row, { world }) => row.id === world.retry, embed: true },
   'retries(execution)': { row: (row, { world }) => row.id === world.failed, embed: true },

@@ -221,8 +221,9 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.topics (id, org_id, title, created_by) values (${t.topic}, ${t.org}, 'Matrix', ${owner})`,
   sql`insert into public.research_sources (id, org_id, topic_id, url, created_by)
     values (${t.source}, ${t.org}, ${t.topic}, 'https://example.com/matrix', ${owner})`,
+  sql`insert into public.research_sources (org_id, topic_id, url, created_by) values (${t.org}, ${t.topic}, 'https://example.com/other', ${owner})`,
   sql`insert into public.source_embeddings (org_id, source_id, model, text_hash, embedding, created_by)
-    values (${t.org}, ${t.source}, 'echo/echo', repeat('a', 64), '{1}', ${owner})`,
+    select s.org_id, s.id, 'echo/echo', repeat('a', 64), '{1}', s.created_by from public.research_sources as s where s.org_id = ${t.org}`,
   sql`insert into public.content_costs (org_id, source, source_id, topic_id, cost_microusd, created_by)
     values (${t.org}, 'draft', ${t.topic}, ${t.topic}, 1, ${owner})`,
   sql`insert into public.blog_settings (org_id, created_by) values (${t.org}, ${owner})`,
@@ -240,8 +241,10 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.blog_comments (id, org_id, post_id, body, created_by) values (${t.comment}, ${t.org}, ${t.post}, 'Matrix', ${owner})`,
   sql`insert into public.blog_drafts (org_id, post_id, kind, model, base_revision, status, finished_at, created_by)
     values (${t.org}, ${t.post}, 'draft', 'echo/echo', 1, 'failed', now(), ${owner})`,
-  sql`insert into public.images (id, org_id, blog_post_id, kind, prompt, model, size, base_revision, status, finished_at, created_by)
-    values (${t.image}, ${t.org}, ${t.post}, 'supporting', 'a cat', 'echo/echo', '1024x1024', 1, 'failed', now(), ${owner})`,
+  sql`insert into public.images (id, org_id, blog_post_id, kind, prompt, model, size, base_revision, status, finished_at, storage_path,
+      content_type, width, height, bytes, content_hash, created_by)
+    values (${t.image}, ${t.org}, ${t.post}, 'supporting', 'a cat', 'echo/echo', '1024x1024', 1, 'succeeded', now(), ${t.image},
+      'image/png', 1, 1, 1, repeat('a', 64), ${owner})`,
   // One that nobody of here has asked for, and the owner's own.
   sql`insert into public.approvals (id, org_id, kind, subject_id, subject_part, title, change, requested_by, expires_at, created_by)
     values (${t.approval}, ${t.org}, 'prompt_label', ${t.prompt}, 'live', 'Move', '{"to_version": 1}', null, now() + interval '1 day', null),

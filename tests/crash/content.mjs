@@ -1,5 +1,6 @@
 // Workers that die while models write drafts and make images, and while a feed is read: each ends, and what it brings is there once.
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { afterEach, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { newPerson, ok } from '../journeys/domain.mjs';
@@ -7,6 +8,9 @@ import { json, newServer } from '../journeys/functions_support.mjs';
 import { newVendor, openaiAnswer } from '../journeys/llm_support.mjs';
 import { admin, env, sql } from '../journeys/support.mjs';
 import { killSidecars, queryAsAdmin, Sidecar, until } from './harness.mjs';
+
+// Beside the proxy, which lets no header of ours through.
+const STORAGE_URL = `http://127.0.0.1:${Number(process.env.TEST_PORT ?? new URL(env.API_URL).port) + 18}`;
 
 const chunk = (kind, content) => {
   const length = Buffer.alloc(4);
@@ -65,13 +69,19 @@ export function contentTests() {
       Sidecar.start(null, {
         leaseSeconds: 2,
         concurrency: 16,
-        variables: { KIJKO_STORAGE_URL: `${env.API_URL}/storage/v1`, KIJKO_DISCOVERY_HOST_PAUSE_MS: '0', KIJKO_LLM_ECHO: '0' },
+        variables: { KIJKO_STORAGE_URL: STORAGE_URL, KIJKO_DISCOVERY_HOST_PAUSE_MS: '0', KIJKO_LLM_ECHO: '0' },
       });
     const rpc = (name, body) => ok(person.client.rpc(name, body).setHeader('x-org-id', person.orgId));
 
     /** A post with a draft and an image that are asked for, and a discovery. */
     async function asked() {
-      const topic = await ok(person.client.from('topics').insert({ org_id: person.orgId, title: 'Bridges' }).select().single());
+      const topic = await ok(
+        person.client
+          .from('topics')
+          .insert({ org_id: person.orgId, title: `Bridges ${randomUUID()}` })
+          .select()
+          .single(),
+      );
       await rpc('add_research_source', { topic_id: topic.id, url: 'https://example.com/bridge', excerpt: 'Bridges are replaced.' });
       const post = await rpc('create_post', { title: 'Bridges', topic_id: topic.id });
       const draft = await rpc('draft_post', { post_id: post.id, revision: 1, model: vendor.model });

@@ -237,19 +237,11 @@ impl Provider {
         if self.config.kind == Kind::Instagram {
             return self.instagram_refresh(refresh_token).await;
         }
-        let refreshed = self.token(&[
+        let fields = [
             ("grant_type", "refresh_token"),
             ("refresh_token", refresh_token.expose()),
-        ]);
-        match refreshed.await {
-            // X's word for a refresh token that is used, expired or withdrawn; ours are well-formed.
-            Err(Fault::Error(what, error))
-                if self.config.kind == Kind::Twitter && error == "invalid_request" =>
-            {
-                Err(Fault::Error(what, "invalid_grant".to_owned()))
-            }
-            refreshed => refreshed,
-        }
+        ];
+        self.social_refreshed(self.token(&fields).await)
     }
 
     pub(super) async fn token(&self, fields: &[(&str, &str)]) -> Result<Tokens, Fault> {

@@ -142,6 +142,21 @@ impl Provider {
         self.instagram_token("refresh_access_token", &fields).await
     }
 
+    /// X's word for a refresh token that is used, expired or withdrawn is `invalid_request`; ours are well-formed.
+    pub(super) fn social_refreshed(
+        &self,
+        refreshed: Result<Tokens, Fault>,
+    ) -> Result<Tokens, Fault> {
+        match refreshed {
+            Err(Fault::Error(what, error))
+                if self.config.kind == Kind::Twitter && error == "invalid_request" =>
+            {
+                Err(Fault::Error(what, "invalid_grant".to_owned()))
+            }
+            refreshed => refreshed,
+        }
+    }
+
     async fn instagram_token(&self, path: &str, fields: &[(&str, &str)]) -> Result<Tokens, Fault> {
         // Dropped before the request: it cannot be sent between threads.
         let query = {
