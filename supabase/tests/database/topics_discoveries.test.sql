@@ -224,5 +224,21 @@ select (tests.claimed()).id as job \gset
 select private.jobs_finish(j, 'dead', null, 'lease_expired', 'its worker is gone') from public.jobs as j where j.id = :'job';
 select is(tests.latest('Feed'), '(failed,0,0,0,0,lease_expired)', 'also when nobody ended it');
 
+-- ---- who made it may not call models any more
+delete from public.llm_budgets where org_id = tests.org('ada');
+select tests.act_as('mem', tests.org('ada'));
+insert into public.discoveries (name, collector, query) values ('Left', 'tavily', 'bridges') returning id as left \gset
+select tests.act_as_superuser();
+update public.discoveries set next_run_at = kijko.now() where id = :'left';
+select private.topics_run_due() as due \gset
+update public.memberships set role = 'viewer' where org_id = tests.org('ada') and user_id = tests.id('mem');
+select is(tests.collected('{"items": []}'), '{}', 'a search that is charged is not made for somebody who may not');
+select is(tests.latest('Left'), '(failed,0,0,0,0,permission_denied)', 'the run says why');
+select is((select (d.enabled, d.last_error_code)::text from public.discoveries as d where d.id = :'left'), '(f,permission_denied)', 'and the discovery stops');
+select is((select count(*) from private.discovery_holds as h join public.discovery_runs as r on r.id = h.run_id where r.discovery_id = :'left'), 0::bigint, 'nothing is held');
+update public.discoveries set next_run_at = kijko.now() where id = :'feed';
+select private.topics_run_due() as due \gset
+select is(tests.collected('{"items": []}') #>> '{work,collector}', 'feed', 'a feed, which costs nothing, goes on');
+
 select * from finish();
 rollback;
