@@ -25,7 +25,7 @@ source_hash() {
   (cd "$ROOT" && find "$@" -type f -not -path '*/target/*' -not -path 'kijko_ext/tests/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
 }
 
-extension_hash() { source_hash kijko_ext services/guard Cargo.toml Cargo.lock; }
+extension_hash() { source_hash kijko_ext services/flags services/guard Cargo.toml Cargo.lock; }
 
 extension_is_current() {
   [ -f "$BUILD_PREFIX/.extension" ] && [ "$(cat "$BUILD_PREFIX/.extension")" = "$(extension_hash)" ]

@@ -282,7 +282,7 @@ second_push_changes_nothing() {
 # The worker's own role for what it does, the superuser for what the tests arrange.
 test_sidecar() {
   KIJKO_TEST_DATABASE_URL="$(TEST_SECRET=SIDECAR test_role_url kijko_sidecar)" KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL \
-    cargo test --release --no-fail-fast --package kijko-core --package kijko-sidecar --package kijko-realtime --package kijko-storage --package kijko-grammars --package kijko-indexer
+    cargo test --release --no-fail-fast --package kijko-core --package kijko-flags --package kijko-sidecar --package kijko-realtime --package kijko-storage --package kijko-grammars --package kijko-indexer
 }
 
 test_role_url() {

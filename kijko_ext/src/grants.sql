@@ -19,6 +19,8 @@ grant execute on function
     kijko.requested_org_id(),
     kijko.is_request(),
     kijko.entitled(uuid, text),
+    kijko.flag_enabled(text, jsonb, text),
+    kijko.flag_variant(text, jsonb, text),
     kijko.request_header(text),
     kijko.client_address(),
     kijko.client_network(),

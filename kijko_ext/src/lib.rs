@@ -14,6 +14,7 @@ mod client;
 mod clock;
 mod cron;
 mod errors;
+mod flag;
 mod guc;
 mod headers;
 mod invalidate_cache;
@@ -58,6 +59,17 @@ extension_sql_file!(
     "invalidate_cache.sql",
     name = "invalidate_cache",
     requires = ["errors"]
+);
+extension_sql_file!(
+    "flag.sql",
+    name = "flag",
+    requires = [
+        "errors",
+        flag::flag_enabled,
+        flag::flag_variant,
+        flag::flags,
+        flag::flag_problem
+    ]
 );
 extension_sql_file!(
     "subject_rows.sql",

@@ -131,6 +131,13 @@ grant execute on function
 to :"owner";
 -- Headers and signatures name secrets; the tables hold none.
 grant select on kijko.http_requests, kijko.http_attempts to :"owner";
+-- The platform's flags: the owner of the domain writes their definitions, and says which of them a caller asks for.
+grant execute on function
+    kijko.put_flag_snapshot(text, jsonb),
+    kijko.flags(jsonb, text),
+    kijko.flag_problem(text, jsonb)
+to :"owner";
+grant usage on sequence kijko.flag_revision to :"owner";
 -- The search in code: lines of files.
 grant execute on function kijko.find_lines(text, text, boolean, boolean, integer, integer) to :"owner";
 -- The figures of shared memory, for the metrics that functions of the domain give to the sidecar. They name nobody.
