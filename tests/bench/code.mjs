@@ -197,3 +197,5 @@ try {
   await admin.query('delete from auth.users where id = any ($1)', [users]);
   await admin.end();
 }
+// What plays the indexer keeps its connection, which a test would end.
+process.exit();

@@ -76,9 +76,9 @@ export async function measureRequests() {
   const job = await indexer.claim(await ok(owner.client.rpc('index_repository', { repository_id: repository.id })));
   await indexer.call(job, 'begin');
   await indexFiles(indexer, job, files, commitOf(repository.clone_url));
-  const { secret } = await createKey(owner, { permissions: ['repositories:read', 'repositories:write'], rate_limit: 100_000 });
+  const { secret } = await createKey(owner, { permissions: ['repositories:read', 'repositories:write'], rate_limit: 60_000 });
   const post = async (url, body) => {
-    const headers = { Authorization: `Bearer ${secret}`, 'Content-Type': 'application/json' };
+    const headers = { 'X-API-Key': secret, 'Content-Type': 'application/json' };
     const answer = await fetch(url, { method: 'POST', headers, body: JSON.stringify(body) });
     const text = await answer.text();
     if (!answer.ok) throw new Error(`${url}: ${answer.status} ${text}`);
