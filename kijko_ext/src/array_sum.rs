@@ -98,15 +98,12 @@ fn add_elements<T: Copy + Into<i64>>(
 }
 
 fn aggregate_memory(call: pg_sys::FunctionCallInfo) -> PgMemoryContexts {
-    let mut context: pg_sys::MemoryContext = std::ptr::null_mut();
-    // SAFETY: the call that Postgres made. It tells an aggregate's from any other.
-    if unsafe { pg_sys::AggCheckCallContext(call, &mut context) } == 0 {
+    crate::pg::aggregate::memory(call).unwrap_or_else(|| {
         refuse(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             "only the aggregate array_sum calls this function",
-        );
-    }
-    PgMemoryContexts::For(context)
+        )
+    })
 }
 
 fn refuse(code: PgSqlErrorCode, reason: &'static str) -> ! {

@@ -15,8 +15,10 @@ mod clock;
 mod cron;
 mod errors;
 mod flag;
+mod funnel;
 mod guc;
 mod headers;
+mod hll;
 mod invalidate_cache;
 mod issuer;
 mod jwt;
@@ -96,6 +98,21 @@ extension_sql_file!(
         array_sum::array_sum_add_int,
         array_sum::array_sum_final
     ]
+);
+extension_sql_file!(
+    "hll.sql",
+    name = "hll",
+    requires = [
+        hll::hll_add,
+        hll::hll_merge,
+        hll::hll_final,
+        hll::hll_cardinality
+    ]
+);
+extension_sql_file!(
+    "funnel.sql",
+    name = "funnel",
+    requires = [funnel::funnel_add, funnel::funnel_final]
 );
 extension_sql_file!("qr.sql", name = "qr", requires = [qr::qr_svg]);
 extension_sql_file!(

@@ -1,6 +1,7 @@
 //! What talks to Postgres' C: everything in here is free of Kijko's own concerns, and everything else of the extension
 //! may use it.
 
+pub mod aggregate;
 pub mod cache_stamp;
 pub mod composite;
 pub mod datum;

@@ -71,6 +71,11 @@ grant execute on function
 to :"owner";
 -- Histograms of statistics.
 grant execute on function kijko.array_sum(bigint[]), kijko.array_sum(integer[]) to :"owner";
+-- Distinct counts and funnels of product events.
+grant execute on function
+    kijko.hll_add_agg(uuid), kijko.hll_union_agg(bytea), kijko.hll_cardinality(bytea),
+    kijko.funnel_depth(timestamptz, integer, integer, bigint, boolean)
+to :"owner";
 -- Headers of limits that the domain itself enforces.
 grant execute on function kijko.limit_headers(kijko.verdict) to :"owner";
 
