@@ -6,8 +6,8 @@
 //! - [`app`]: the one list of domains; [`service`]: the name of the service.
 //! - [`domains`]: one folder each.
 //! - [`login`]: sign-in through outside providers.
-//! - `answers`, `api`, [`input_files`], [`llm`], `oauth`, `problems`, `query`, `rendering`, [`sandbox`], `slots`, `turns`, `upstream`: libraries that
-//!   domains use.
+//! - `answers`, `api`, `basic`, [`input_files`], [`llm`], `oauth`, `problems`, `query`, `rendering`, [`sandbox`], `slots`, `turns`, `upstream`: libraries
+//!   that domains use.
 //!
 //! What every service needs (database, worker, HTTP server, telemetry) is in `kijko_core`. This is a library with a thin
 //! `main.rs`, so that it can be tested in process.
@@ -16,6 +16,7 @@
 mod answers;
 mod api;
 pub mod app;
+mod basic;
 pub mod domains;
 pub mod input_files;
 pub mod llm;

@@ -5,17 +5,17 @@ use axum::{
     Json, Router,
     body::to_bytes,
     extract::{Path, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use kijko_core::{error::Error, http::Accepted};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     api::{Api, NotGranted},
+    basic::{self, Fault},
     query::Query,
 };
 
@@ -104,41 +104,22 @@ impl Prompts {
     }
 }
 
-/// The key of Basic credentials, as the API expects it.
+/// The secret of Basic credentials is the key.
 fn with_key(mut headers: HeaderMap) -> Result<HeaderMap, Box<Response>> {
-    let basic = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| {
-            let (scheme, credentials) = value.trim().split_once(' ')?;
-            scheme.eq_ignore_ascii_case("basic").then_some(credentials)
-        });
-    let Some(basic) = basic else {
+    let Some(credentials) = basic::credentials(&headers) else {
         return Ok(headers);
     };
-    let decoded = BASE64_STANDARD.decode(basic.trim()).ok();
-    let key = decoded
-        .as_deref()
-        .and_then(|bytes| std::str::from_utf8(bytes).ok())
-        .and_then(|text| text.split_once(':'))
-        .map(|(_, secret)| secret)
-        .filter(|secret| secret.starts_with("kjk_"))
-        .and_then(|secret| HeaderValue::from_str(secret).ok());
-    let Some(mut key) = key else {
-        let message = "the secret of the Basic credentials is an API key: kjk_…";
-        return Err(Box::new(refuse(StatusCode::UNAUTHORIZED, message)));
-    };
-    key.set_sensitive(true);
-    if headers
-        .get("x-api-key")
-        .is_some_and(|other| other.as_bytes() != key.as_bytes())
-    {
-        let message = "the request has two API keys";
-        return Err(Box::new(refuse(StatusCode::BAD_REQUEST, message)));
+    let assumed = credentials.and_then(|it| basic::assume_key(&mut headers, &it.secret));
+    match assumed {
+        Ok(()) => Ok(headers),
+        Err(fault) => {
+            let status = match fault {
+                Fault::NotAKey => StatusCode::UNAUTHORIZED,
+                Fault::TwoKeys => StatusCode::BAD_REQUEST,
+            };
+            Err(Box::new(refuse(status, fault.message())))
+        }
     }
-    headers.remove(header::AUTHORIZATION);
-    headers.insert("x-api-key", key);
-    Ok(headers)
 }
 
 fn described(prompt: &Value) -> Value {
@@ -212,6 +193,8 @@ fn refuse(status: StatusCode, message: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+
     use super::*;
 
     fn headers(authorization: &str) -> HeaderMap {
