@@ -3,6 +3,64 @@ export type Json = string | number | boolean | null | { [key: string]: Json | un
 export type Database = {
   public: {
     Tables: {
+      analytics_queries: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          dashboard_id: string | null;
+          id: string;
+          kind: 'series' | 'funnel' | 'retention';
+          name: string;
+          org_id: string;
+          position: number;
+          query: NonNullable<Json>;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          dashboard_id?: string | null;
+          id?: string;
+          kind: 'series' | 'funnel' | 'retention';
+          name: string;
+          org_id?: string;
+          position?: number;
+          query: NonNullable<Json>;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          dashboard_id?: string | null;
+          id?: string;
+          kind?: 'series' | 'funnel' | 'retention';
+          name?: string;
+          org_id?: string;
+          position?: number;
+          query?: NonNullable<Json>;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'analytics_queries_org_id_dashboard_id_fkey';
+            columns: ['org_id', 'dashboard_id'];
+            isOneToOne: false;
+            referencedRelation: 'dashboards';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'analytics_queries_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       api_keys: {
         Row: {
           created_at: string;
@@ -977,6 +1035,48 @@ export type Database = {
           },
         ];
       };
+      dashboards: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string | null;
+          id: string;
+          name: string;
+          org_id: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string | null;
+          id?: string;
+          name: string;
+          org_id?: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string | null;
+          id?: string;
+          name?: string;
+          org_id?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'dashboards_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       discoveries: {
         Row: {
           category: 'general' | 'news';
@@ -1245,6 +1345,165 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: 'projects';
             referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      event_intake: {
+        Row: {
+          accepted: number;
+          created_at: string;
+          created_by: string | null;
+          dropped: number;
+          duplicates: number;
+          hour: string;
+          id: string;
+          org_id: string;
+          quarantined: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          accepted?: number;
+          created_at?: string;
+          created_by?: string | null;
+          dropped?: number;
+          duplicates?: number;
+          hour: string;
+          id?: string;
+          org_id?: string;
+          quarantined?: number;
+        };
+        Update: {
+          accepted?: number;
+          created_at?: string;
+          created_by?: string | null;
+          dropped?: number;
+          duplicates?: number;
+          hour?: string;
+          id?: string;
+          org_id?: string;
+          quarantined?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'event_intake_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      event_properties: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          event_name: string;
+          id: string;
+          kind: 'dimension' | 'measure';
+          org_id: string;
+          property: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          event_name: string;
+          id?: string;
+          kind: 'dimension' | 'measure';
+          org_id?: string;
+          property: string;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          event_name?: string;
+          id?: string;
+          kind?: 'dimension' | 'measure';
+          org_id?: string;
+          property?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'event_properties_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      events: {
+        Row: {
+          anonymous_id: string | null;
+          context: NonNullable<Json>;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          group_id: string | null;
+          id: string;
+          message_id: string;
+          name: string;
+          org_id: string;
+          original_timestamp: string | null;
+          person_id: string;
+          properties: NonNullable<Json>;
+          sent_at: string | null;
+          timestamp: string;
+          type: 'track' | 'page' | 'screen' | 'identify' | 'group' | 'alias';
+          user_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          anonymous_id?: string | null;
+          context?: NonNullable<Json>;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          group_id?: string | null;
+          id?: string;
+          message_id: string;
+          name: string;
+          org_id?: string;
+          original_timestamp?: string | null;
+          person_id: string;
+          properties?: NonNullable<Json>;
+          sent_at?: string | null;
+          timestamp: string;
+          type: 'track' | 'page' | 'screen' | 'identify' | 'group' | 'alias';
+          user_id?: string | null;
+        };
+        Update: {
+          anonymous_id?: string | null;
+          context?: NonNullable<Json>;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          group_id?: string | null;
+          id?: string;
+          message_id?: string;
+          name?: string;
+          org_id?: string;
+          original_timestamp?: string | null;
+          person_id?: string;
+          properties?: NonNullable<Json>;
+          sent_at?: string | null;
+          timestamp?: string;
+          type?: 'track' | 'page' | 'screen' | 'identify' | 'group' | 'alias';
+          user_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'events_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
         ];
       };
@@ -2946,6 +3205,45 @@ export type Database = {
         };
         Relationships: [];
       };
+      persons: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          id: string;
+          last_seen_at: string;
+          org_id: string;
+          traits: NonNullable<Json>;
+          user_id: string | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          id?: string;
+          last_seen_at?: string;
+          org_id?: string;
+          traits?: NonNullable<Json>;
+          user_id?: string | null;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          id?: string;
+          last_seen_at?: string;
+          org_id?: string;
+          traits?: NonNullable<Json>;
+          user_id?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'persons_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       plan_features: {
         Row: {
           feature: string;
@@ -3834,6 +4132,48 @@ export type Database = {
             isOneToOne: false;
             referencedRelation: 'social_posts';
             referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      quarantined_events: {
+        Row: {
+          code: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          message: Json | null;
+          org_id: string;
+          problem: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          code: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          message?: Json | null;
+          org_id?: string;
+          problem: string;
+        };
+        Update: {
+          code?: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          message?: Json | null;
+          org_id?: string;
+          problem?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'quarantined_events_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
           },
         ];
       };
@@ -5866,6 +6206,9 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      analytics_funnel: { Args: { query: Json }; Returns: Json };
+      analytics_retention: { Args: { query: Json }; Returns: Json };
+      analytics_series: { Args: { query: Json }; Returns: Json };
       approve_change: {
         Args: { approval_id: string; reason?: string | null };
         Returns: {
@@ -7594,6 +7937,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      run_analytics_query: { Args: { query_id: string }; Returns: Json };
       run_discovery: {
         Args: { discovery_id: string };
         Returns: {
@@ -8293,6 +8637,7 @@ export type Database = {
         };
       };
       test_skill: { Args: { dry_run?: boolean; input?: Json; skill_id: string }; Returns: Json };
+      track: { Args: { events: Json }; Returns: Json };
       transfer_ownership: {
         Args: { org_id: string; user_id: string };
         Returns: {

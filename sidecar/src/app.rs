@@ -6,7 +6,8 @@ pub use crate::service::SERVICE;
 use crate::{domains, login};
 
 /// The domains. A new one is a folder under `domains/` and a line here. Login is no domain of the migrations: the platform has its SQL.
-pub const DOMAINS: [FromEnv; 19] = [
+pub const DOMAINS: [FromEnv; 20] = [
+    domains::analytics::from_env,
     domains::billing::from_env,
     domains::blog::from_env,
     domains::code::from_env,

@@ -66,6 +66,10 @@ const NAMES = [
   'socialConnection',
   'socialPost',
   'unconfirmedPost',
+  'person',
+  'event',
+  'dashboard',
+  'query',
 ];
 const STRIPE = [
   'stripe_customers',
@@ -218,6 +222,16 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.prompt_labels (org_id, prompt_id, label, version, created_by) values (${t.org}, ${t.prompt}, 'production', 1, ${owner})`,
   sql`insert into public.prompt_label_changes (org_id, prompt_id, label, to_version, created_by) values (${t.org}, ${t.prompt}, 'production', 1, ${owner})`,
   sql`insert into public.prompt_settings (org_id, protected_labels, created_by) values (${t.org}, '{guarded}', ${owner})`,
+  sql`insert into public.persons (id, org_id, user_id) values (${t.person}, ${t.org}, 'matrix')`,
+  sql`insert into private.analytics_identities (organization, kind, external_id, person_id) values (${t.org}, 'user', 'matrix', ${t.person})`,
+  sql`insert into public.events (id, org_id, type, name, person_id, user_id, message_id, "timestamp", created_by)
+    values (${t.event}, ${t.org}, 'track', 'Ordered', ${t.person}, 'matrix', 'matrix', kijko.now(), ${owner})`,
+  sql`insert into public.event_intake (org_id, hour, accepted) values (${t.org}, date_trunc('hour', kijko.now() - interval '1 day', 'UTC'), 1)`,
+  sql`insert into public.quarantined_events (org_id, code, problem) values (${t.org}, 'invalid_type', 'x')`,
+  sql`insert into public.event_properties (org_id, event_name, property, kind, created_by) values (${t.org}, 'Ordered', 'colour', 'dimension', ${owner})`,
+  sql`insert into public.dashboards (id, org_id, name, created_by) values (${t.dashboard}, ${t.org}, 'Matrix', ${owner})`,
+  sql`insert into public.analytics_queries (id, org_id, dashboard_id, name, kind, query, created_by)
+    values (${t.query}, ${t.org}, ${t.dashboard}, 'Matrix', 'series', '{"event": "Ordered", "from": {"days": 1}}', ${owner})`,
   sql`insert into public.topics (id, org_id, title, created_by) values (${t.topic}, ${t.org}, 'Matrix', ${owner})`,
   sql`insert into public.research_sources (id, org_id, topic_id, url, created_by)
     values (${t.source}, ${t.org}, ${t.topic}, 'https://example.com/matrix', ${owner})`,

@@ -14,6 +14,7 @@ const parameters = ({ world, objects, own, rows }, path) => ({
   '*id': [rows['public.llm_routes'][0].name, `${rows['public.llm_providers'][0].name}/gpt-5`, 'echo/echo'],
   '*name': [rows['public.prompts'][0].path],
   symbol: ['kanary', 'main'],
+  method: ['batch', 'track', 'identify'],
   ...(path.startsWith('/llm/v1/prompts') && { '*path': [`${rows['public.prompts'][0].path}/call`] }),
   ...(path.startsWith('/functions/v1') && { '*path': ['matrix', `matrix/${world.org}`, world.project] }),
 });
@@ -127,6 +128,13 @@ const CODE_QUERIES = ({ world }) => [
   `?pattern=kanary&job_id=${world.indexing}&repository_id=${world.secretRepository}`,
 ];
 
+/** Messages of product events about the victim's persons. */
+const eventBodies = ({ world }) => [
+  { batch: [{ type: 'alias', userId: 'mine', previousId: 'matrix' }], context: { org_id: world.org } },
+  { event: 'Ordered', userId: 'matrix', messageId: 'matrix', org_id: world.org },
+  { userId: 'matrix', traits: { org_id: world.org, person_id: world.person } },
+];
+
 /** Requests to one route. Each of its parameters takes each value once; bodies and queries go along with them. */
 export function* routeAttacks(context, { method, path }) {
   const random = new Random('route', method, path);
@@ -134,9 +142,10 @@ export function* routeAttacks(context, { method, path }) {
   const names = [...path.matchAll(/\{([^}]+)\}/g)].map(([, name]) => name);
   const widest = Math.max(1, ...names.map((name) => values[name]?.length ?? 1));
   const isLlm = path.startsWith('/llm/v1');
-  const isCode = path === '/mcp' || path.startsWith('/api/v1');
+  const isEvents = path.startsWith('/api/v1/ingest');
+  const isCode = !isEvents && (path === '/mcp' || path.startsWith('/api/v1'));
   const [said, asked, headers] = [
-    isLlm ? llmBodies(context) : isCode ? codeBodies(context) : bodies(context),
+    isEvents ? eventBodies(context) : isLlm ? llmBodies(context) : isCode ? codeBodies(context) : bodies(context),
     isCode ? CODE_QUERIES(context) : QUERIES(context),
     isLlm ? llmHeaders(context) : [undefined],
   ];

@@ -20,6 +20,17 @@ const WRITABLE = {
     keys: ['org_id,project_id,user_id'],
   },
   reflexes: { row: ({ skill }) => ({ skill_id: skill.id, name: 'First' }), change: { name: 'Second' }, keys: ['org_id,id'] },
+  event_properties: {
+    row: () => ({ event_name: 'First', property: 'colour', kind: 'dimension' }),
+    change: { kind: 'measure' },
+    keys: ['org_id,id', 'org_id,event_name,property'],
+  },
+  dashboards: { row: () => ({ name: 'First' }), change: { description: 'Second' }, keys: ['org_id,id', 'org_id,name'] },
+  analytics_queries: {
+    row: () => ({ name: 'First', kind: 'series', query: { event: 'Ordered', from: { days: 7 } } }),
+    change: { name: 'Second' },
+    keys: [],
+  },
   documents: { row: () => ({ path: 'first.md' }), change: { content: 'Second' }, keys: ['org_id,id', 'org_id,project_id,path'] },
   repositories: {
     row: ({ project }) => ({ project_id: project.id, clone_url: 'https://github.com/acme/app.git' }),

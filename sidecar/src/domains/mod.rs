@@ -9,6 +9,7 @@
 //!
 //! [`crate::app::DOMAINS`] lists them.
 
+pub mod analytics;
 pub mod billing;
 pub mod blog;
 pub mod code;

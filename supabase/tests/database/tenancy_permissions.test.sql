@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(136);
+select plan(150);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -47,6 +47,10 @@ select public.push_prompt('a', '"x"') is not null as pushed \gset
 select public.set_prompt_label('a', 'staging', 1) is not null as labelled \gset
 select public.set_prompt_settings(require_approval => true) is not null as protected \gset
 select public.set_prompt_label('a', 'production', 1) is not null as requested \gset
+select public.track('[{"type": "track", "event": "a", "userId": "u"}, {"type": "none"}]') is not null as tracked \gset
+insert into public.event_properties (event_name, property, kind) values ('a', 'b', 'dimension');
+insert into public.dashboards (name) values ('a');
+insert into public.analytics_queries (name, kind, query) values ('a', 'series', '{"event": "a", "from": {"days": 1}}');
 insert into public.topics (title) values ('a') returning id as topic \gset
 insert into public.research_sources (topic_id, url) values (:'topic', 'https://example.com/');
 insert into public.discoveries (name, collector, url) values ('a', 'feed', 'https://news.example/feed.xml') returning id as discovery \gset
@@ -93,6 +97,7 @@ create view tests.read_permissions (relation, permission) as values
   ('topics', 'content:read'), ('discoveries', 'content:read'), ('discovery_runs', 'content:read'), ('research_sources', 'content:read'), ('source_embeddings', 'content:read'), ('content_costs', 'content:read'), ('blog_settings', 'content:read'), ('blog_posts', 'content:read'), ('blog_post_revisions', 'content:read'), ('blog_post_slugs', 'content:read'), ('blog_comments', 'content:read'), ('blog_drafts', 'content:read'), ('images', 'content:read'),
   ('prompts', 'prompts:read'), ('prompt_versions', 'prompts:read'), ('prompt_labels', 'prompts:read'), ('prompt_label_changes', 'prompts:read'), ('prompt_settings', 'prompts:read'), ('approvals', 'approvals:read'),
   ('social_settings', 'content:read'), ('social_posts', 'content:read'), ('publish_logs', 'content:read'),
+  ('events', 'analytics:read'), ('event_intake', 'analytics:read'), ('quarantined_events', 'analytics:read'), ('persons', 'analytics:read'), ('event_properties', 'analytics:read'), ('dashboards', 'analytics:read'), ('analytics_queries', 'analytics:read'),
   ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('documents', 'files:read'), ('repository_branches', 'repositories:read'), ('indexing_jobs', 'repositories:read'), ('indexing_job_events', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read'),
   ('notification_types', 'notifications:read'), ('notifications', 'notifications:read'),

@@ -1,0 +1,250 @@
+-- ============================================================================
+-- Analytics: taking messages in.
+-- ============================================================================
+
+-- Most clients write JavaScript's toISOString(), which a pattern accepts. Anything else costs a subtransaction.
+create function private.analytics_time(given text) returns timestamptz
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if given !~ '^\d{4}-\d\d-\d\d' or char_length(given) > 40 then
+    return null;
+  end if;
+  return given::timestamptz;
+exception when data_exception then
+  return null;
+end
+$$;
+comment on function private.analytics_time(text) is 'A time in ISO 8601; null if it is none.';
+
+create function private.analytics_read_time(given jsonb) returns timestamptz
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when (given #>> '{}') ~ '^[12]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-](0\d|1[0-4]):?[0-5]\d)$'
+      then (given #>> '{}')::timestamptz
+    when jsonb_typeof(given) = 'string' then private.analytics_time(given #>> '{}')
+  end
+$$;
+comment on function private.analytics_read_time(jsonb) is 'A time of a message; null if it is none.';
+
+create function private.analytics_read(messages jsonb, arrived_at timestamptz) returns setof private.analytics_message
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select
+    r.place,
+    f.fault ->> 0, f.fault ->> 1,
+    r.type, case when r.type = 'track' then r.event else '$' || r.type end,
+    r.user_id, r.anonymous_id, case when r.type = 'alias' then r.previous_id end, case when r.type = 'group' then r.group_id end,
+    r.message_id, md5(r.message_id)::uuid,
+    coalesce(nullif(r.properties, 'null'), '{}'), case when jsonb_typeof(r.message -> 'context') = 'object' then r.message -> 'context' else '{}' end,
+    r.original_timestamp, r.sent_at, r.happened_at
+  from (
+    select
+      t.*, coalesce(t.given_message_id, gen_random_uuid()::text) as message_id,
+      least(
+        analytics_read.arrived_at - coalesce(t.sent_at - t.original_timestamp, analytics_read.arrived_at - t.original_timestamp, '0'), analytics_read.arrived_at
+      ) as happened_at
+    from (
+      select
+        g.*,
+        case when g.given_timestamp ~ '^[12]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-](0\d|1[0-4]):?[0-5]\d)$' then g.given_timestamp::timestamptz else private.analytics_time(g.given_timestamp) end as original_timestamp,
+        case when g.given_sent_at ~ '^[12]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-](0\d|1[0-4]):?[0-5]\d)$' then g.given_sent_at::timestamptz else private.analytics_time(g.given_sent_at) end as sent_at
+      from (
+        -- Functions with a search_path are not inlined, and these would be called thousands of times for a batch.
+        select
+          m.place, m.message, m.message ->> 'type' as type,
+          case when jsonb_typeof(m.message -> 'event') = 'string' then m.message ->> 'event' end as event,
+          case when jsonb_typeof(m.message -> 'userId') in ('string', 'number') then nullif(m.message ->> 'userId', '') end as user_id,
+          case when jsonb_typeof(m.message -> 'anonymousId') in ('string', 'number') then nullif(m.message ->> 'anonymousId', '') end as anonymous_id,
+          case when jsonb_typeof(m.message -> 'previousId') in ('string', 'number') then nullif(m.message ->> 'previousId', '') end as previous_id,
+          case when jsonb_typeof(m.message -> 'groupId') in ('string', 'number') then nullif(m.message ->> 'groupId', '') end as group_id,
+          case when jsonb_typeof(m.message -> 'messageId') in ('string', 'number') then nullif(m.message ->> 'messageId', '') end as given_message_id,
+          coalesce(m.message -> case when m.message ->> 'type' in ('identify', 'group') then 'traits' else 'properties' end, '{}') as properties,
+          coalesce(m.message ->> 'originalTimestamp', m.message ->> 'timestamp') as given_timestamp, m.message ->> 'sentAt' as given_sent_at
+        from jsonb_array_elements(messages) with ordinality as m (message, place)
+      ) as g
+    ) as t
+  ) as r
+  cross join lateral (
+    select case
+      when jsonb_typeof(r.message) <> 'object' then '["invalid_type", "a message is an object"]'::jsonb
+      when pg_column_size(r.message) > 16384 and octet_length(r.message::text) > 32768 then '["too_large", "a message has at most 32 KiB"]'
+      when r.type is null or r.type not in ('track', 'page', 'screen', 'identify', 'group', 'alias')
+        then '["invalid_type", "type: track, page, screen, identify, group or alias"]'
+      when r.type = 'track' and (r.event is null or char_length(r.event) not between 1 and 200)
+        then '["missing_event", "event: a name of 1 to 200 characters"]'
+      when (r.user_id is null and r.anonymous_id is null) or (r.type = 'alias' and r.user_id is null)
+        then '["missing_identity", "userId or anonymousId: text; alias needs userId"]'
+      when greatest(char_length(r.user_id), char_length(r.anonymous_id), char_length(r.previous_id), char_length(r.group_id), char_length(r.message_id)) > 256
+        then '["invalid_identity", "an id has at most 256 characters"]'
+      when r.type = 'alias' and r.previous_id is null then '["missing_previous_id", "previousId: the id before"]'
+      when r.type = 'group' and r.group_id is null then '["missing_group_id", "groupId: the id of the group"]'
+      when jsonb_typeof(r.properties) not in ('object', 'null') then '["invalid_properties", "properties and traits are objects"]'
+      when (r.given_timestamp is not null and r.original_timestamp is null) or r.happened_at < analytics_read.arrived_at - interval '365 days'
+        then '["invalid_time", "timestamp: ISO 8601, at most 365 days ago"]'
+    end
+  ) as f (fault)
+$$;
+comment on function private.analytics_read(jsonb, timestamptz) is 'Reads and checks the messages of track(). Nullable: code, problem, name, user_id, anonymous_id, previous_id, group_id, original_timestamp, sent_at.';
+
+create function private.analytics_quarantine(org uuid, sent jsonb, messages private.analytics_message[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into public.quarantined_events (org_id, code, problem, message)
+  select org, m.code, m.problem, case when m.code <> 'too_large' then sent -> (m.place - 1)::integer end
+  from unnest(messages) as m where m.code is not null order by m.place limit 100;
+  delete from public.quarantined_events as q
+  where q.id = any (array(
+    select o.id from public.quarantined_events as o where o.org_id = org order by o.created_at desc, o.id desc offset 1000 for update skip locked
+  ));
+end
+$$;
+comment on function private.analytics_quarantine(uuid, jsonb, private.analytics_message[]) is 'Keeps messages that could not be used: at most 100 of a call and the last 1,000 of the organization.';
+
+-- Concurrent senders of one message wait here for the one that was first.
+create function private.analytics_unseen(org uuid, messages private.analytics_message[]) returns private.analytics_message[]
+language sql volatile set search_path = pg_catalog, pg_temp
+-- Nobody knows how many messages an array has: a loop would compare each one with each.
+set enable_nestloop = off
+as $$
+  with fresh as (
+    insert into private.analytics_messages (organization, message)
+    select org, m.message from unnest(messages) as m where m.code is null group by m.message order by m.message
+    on conflict do nothing
+    returning message
+  )
+  select coalesce(array_agg(f.m order by (f.m).place), '{}')
+  from (
+    select distinct on (m.message) m::private.analytics_message as m
+    from unnest(messages) as m join fresh on fresh.message = m.message
+    where m.code is null
+    order by m.message, m.place
+  ) as f
+$$;
+comment on function private.analytics_unseen(uuid, private.analytics_message[]) is 'The messages that were not seen within a day, each once, and remembers them.';
+
+create function private.analytics_consume(org uuid, wanted bigint) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  verdict kijko.verdict;
+begin
+  while wanted > 0 loop
+    verdict := kijko.try_consume(org, 'events', wanted);
+    if verdict.allowed then
+      return wanted;
+    end if;
+    -- Others may use the rest at the same moment, so this repeats.
+    wanted := least(wanted - 1, greatest(verdict.remaining, 0));
+  end loop;
+  return 0;
+end
+$$;
+comment on function private.analytics_consume(uuid, bigint) is 'Uses as many events of the plan as are left, and returns how many.';
+
+create function private.analytics_store(org uuid, messages private.analytics_message[], received timestamptz, may_join boolean) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.analytics_identify(org, messages, may_join);
+  insert into public.events (
+    org_id, type, name, person_id, user_id, anonymous_id, group_id, message_id, properties, context, "timestamp", original_timestamp, sent_at, created_at
+  )
+  select
+    org, m.type, m.name, coalesce(u.person_id, a.person_id), m.user_id, m.anonymous_id, m.group_id, m.message_id, m.properties, m.context,
+    m.happened_at, m.original_timestamp, m.sent_at, received
+  from unnest(messages) as m
+  left join lateral (
+    select k.person_id from private.analytics_identities as k where k.organization = org and k.kind = 'user' and k.external_id = m.user_id limit 1
+  ) as u on true
+  left join lateral (
+    select k.person_id from private.analytics_identities as k where k.organization = org and k.kind = 'anonymous' and k.external_id = m.anonymous_id limit 1
+  ) as a on true;
+  perform private.analytics_set_traits(org, messages);
+  update public.persons as p set last_seen_at = received
+  where p.id = any (array(
+    select s.id
+    from (
+      select distinct i.person_id
+      from unnest(messages) as m
+      cross join lateral (
+        select k.person_id from private.analytics_identities as k
+        where k.organization = org and k.kind = case when m.user_id is null then 'anonymous' else 'user' end
+          and k.external_id = coalesce(m.user_id, m.anonymous_id)
+        limit 1
+      ) as i
+    ) as d
+    cross join lateral (select p.id, p.last_seen_at from public.persons as p where p.id = d.person_id limit 1) as s
+    where s.last_seen_at < received - interval '1 day'
+    order by s.id
+  ));
+  insert into private.analytics_changes (organization, name, hour)
+  select distinct org, m.name, date_trunc('hour', m.happened_at, 'UTC') from unnest(messages) as m;
+end
+$$;
+comment on function private.analytics_store(uuid, private.analytics_message[], timestamptz, boolean) is 'Stores messages as events of their persons.';
+
+create function private.analytics_track(org uuid, sent jsonb, may_join boolean) returns jsonb
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  received constant timestamptz := kijko.now();
+  quota constant kijko.verdict := kijko.quota_status(org, 'events');
+  messages private.analytics_message[];
+  total bigint;
+  faulty bigint;
+  unseen bigint := 0;
+  accepted bigint := 0;
+  duplicates bigint := 0;
+begin
+  if jsonb_typeof(sent) is distinct from 'array' or jsonb_array_length(sent) > 2500 or pg_column_size(sent) > 8388608 then
+    perform kijko.fail('invalid_input', 'events: an array of at most 2,500 messages, 8 MiB in all');
+  end if;
+  select coalesce(array_agg(m order by m.place), '{}') into messages from private.analytics_read(sent, received) as m;
+  total := cardinality(messages);
+  faulty := (select count(*) from unnest(messages) as m where m.code is not null);
+  if faulty > 0 then
+    perform private.analytics_quarantine(org, sent, messages);
+  end if;
+  -- Without room nothing is remembered: the message counts as dropped each time it is sent.
+  if total > faulty and (quota.remaining is distinct from 0 or kijko.explain_limit(org, 'events') #>> '{limit,overage_policy}' is distinct from 'refuse') then
+    messages := private.analytics_unseen(org, messages);
+    unseen := cardinality(messages);
+    duplicates := total - faulty - unseen;
+    if kijko.api_key_id() is not null then
+      perform set_config(
+        'kijko.usage_attributes',
+        (coalesce(nullif(current_setting('kijko.usage_attributes', true), '')::jsonb, '{}') || jsonb_build_object('key', kijko.api_key_id()))::text, true
+      );
+    end if;
+    accepted := private.analytics_consume(org, unseen);
+    if accepted > 0 then
+      perform private.analytics_store(org, messages[1 : accepted], received, may_join);
+    end if;
+  end if;
+  -- Last, because others wait for this row until the commit.
+  insert into public.event_intake as c (org_id, hour, accepted, duplicates, dropped, quarantined)
+  values (org, date_trunc('hour', received, 'UTC'), accepted, duplicates, total - faulty - duplicates - accepted, faulty)
+  on conflict (org_id, hour) do update set
+    accepted = c.accepted + excluded.accepted, duplicates = c.duplicates + excluded.duplicates,
+    dropped = c.dropped + excluded.dropped, quarantined = c.quarantined + excluded.quarantined;
+  return jsonb_build_object(
+    'accepted', accepted, 'duplicates', duplicates, 'dropped', total - faulty - duplicates - accepted, 'quarantined', faulty
+  );
+end
+$$;
+comment on function private.analytics_track(uuid, jsonb, boolean) is 'Takes messages of an organization in. The caller has checked the permission.';
+
+create function public.track(events jsonb) returns jsonb
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  org constant uuid := private.tenancy_require_org_with('events:ingest');
+begin
+  return private.analytics_track(org, track.events, (kijko.actor()).kind <> 'publishable_key');
+end
+$$;
+comment on function public.track(jsonb) is 'Takes product events of the request''s organization in: an array of at most 2,500 messages in the form of Segment''s API (type, event, userId, anonymousId, properties, traits, context, messageId, timestamp, sentAt). Returns {accepted, duplicates, dropped, quarantined}. A message id is stored once within a day. Messages that cannot be used are in quarantined_events; what the plan does not include is dropped. Requires events:ingest. A publishable key does not join two signed-in users. Definer: only the domain writes events.';
+grant execute on function public.track(jsonb) to authenticated;

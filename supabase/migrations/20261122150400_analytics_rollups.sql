@@ -1,0 +1,221 @@
+-- ============================================================================
+-- Analytics: rollups by hour.
+--
+-- An hour is always summed up anew from all of its events, so late events and merges of persons need no correction of their own.
+-- ============================================================================
+
+create table public.event_properties (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+  event_name text not null check (char_length(event_name) between 1 and 200),
+  property text not null check (char_length(property) between 1 and 100),
+  kind text not null check (kind in ('dimension', 'measure')),
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_by_key uuid default kijko.api_key_id(),
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  unique (org_id, event_name, property)
+);
+comment on table public.event_properties is 'Properties of events that rollups have: series over them need not read the events.';
+comment on column public.event_properties.id is 'Identity of the row.';
+comment on column public.event_properties.org_id is 'Organization that owns it; never changes.';
+comment on column public.event_properties.event_name is 'Name of the events.';
+comment on column public.event_properties.property is 'Name of the property.';
+comment on column public.event_properties.kind is 'dimension: counted by value, for breakdowns; the 100 most frequent values of an hour. measure: a number that is summed up.';
+comment on column public.event_properties.created_by is 'User who made it; null after that user is deleted.';
+comment on column public.event_properties.created_by_key is 'API key that made it; null for a user.';
+comment on column public.event_properties.created_at is 'When it was made.';
+comment on column public.event_properties.updated_at is 'Last change; set by trigger.';
+select private.make_tenant_table('public.event_properties', resource => 'analytics', max_rows => 100, catalogue => '{
+  "event_name, property, kind": "says what rollups have"
+}');
+
+create table private.analytics_rollups (
+  organization uuid not null references public.organizations (id) on delete cascade,
+  name text not null check (char_length(name) <= 200),
+  property text not null default '' check (char_length(property) <= 100),
+  hour timestamptz not null,
+  value text not null default '' check (char_length(value) <= 200),
+  events bigint not null check (events >= 0),
+  persons bytea not null,
+  numbers bigint not null default 0 check (numbers >= 0),
+  total double precision,
+  minimum double precision,
+  maximum double precision,
+  primary key (organization, name, property, hour, value)
+);
+create index analytics_rollups_hour_idx on private.analytics_rollups using brin (hour);
+comment on table private.analytics_rollups is 'Sums of events by hour: of all with a name, by value of a dimension, and of a measure.';
+comment on column private.analytics_rollups.organization is 'Organization of the events.';
+comment on column private.analytics_rollups.name is 'Name of the events.';
+comment on column private.analytics_rollups.property is 'Dimension or measure; empty for all events of the name.';
+comment on column private.analytics_rollups.hour is 'Beginning of the hour.';
+comment on column private.analytics_rollups.value is 'Value of the dimension: empty without one, (other) for those that are not among the most frequent ones.';
+comment on column private.analytics_rollups.events is 'How many events.';
+comment on column private.analytics_rollups.persons is 'Sketch of their persons, as kijko.hll_add_agg() makes it.';
+comment on column private.analytics_rollups.numbers is 'How many of the events have a number.';
+comment on column private.analytics_rollups.total is 'Sum of the numbers.';
+comment on column private.analytics_rollups.minimum is 'Least number.';
+comment on column private.analytics_rollups.maximum is 'Greatest number.';
+select private.describe_data('private.analytics_rollups', '{
+  "organization, name, property, hour, value, events, persons, numbers, total, minimum, maximum": {"purpose": "answers series without reading events", "export": "none"}
+}');
+alter table private.analytics_rollups enable row level security;
+
+create table private.analytics_revisions (
+  organization uuid primary key references public.organizations (id) on delete cascade,
+  revision bigint not null default 1
+);
+comment on table private.analytics_revisions is 'Grows whenever an hour that is over is summed up anew: cached answers of before are not used any more.';
+comment on column private.analytics_revisions.organization is 'The organization.';
+comment on column private.analytics_revisions.revision is 'Its revision.';
+select private.describe_data('private.analytics_revisions', '{
+  "organization, revision": {"purpose": "keeps cached answers true", "export": "none"}
+}');
+alter table private.analytics_revisions enable row level security;
+
+-- In SQL, because a function with a search_path is not inlined, and this is asked for each event.
+create function private.analytics_number_sql(property text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select format(
+    'case when jsonb_typeof(e.properties -> %1$L) = ''number'' and abs((e.properties ->> %1$L)::numeric) < 1e30 then round((e.properties ->> %1$L)::numeric, 6)::double precision end',
+    property
+  )
+$$;
+comment on function private.analytics_number_sql(text) is 'The SQL of a number of a property of the event e, to six decimals; null if it is none, or 1e30 or more: other digits would fail as a float, and with them the whole hour.';
+
+create function private.analytics_roll_totals(org uuid, names text[], hours timestamptz[]) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  insert into private.analytics_rollups (organization, name, hour, events, persons)
+  select org, d.name, d.hour, count(*), kijko.hll_add_agg(coalesce(m.into_person_id, e.person_id))
+  from unnest(names, hours) as d (name, hour)
+  join public.events as e
+    on e.org_id = org and e.name = d.name and e."timestamp" >= d.hour and e."timestamp" < d.hour + interval '1 hour' and e.created_at >= d.hour
+  left join private.analytics_merges as m on m.organization = org and m.person_id = e.person_id
+  group by d.name, d.hour
+$$;
+comment on function private.analytics_roll_totals(uuid, text[], timestamptz[]) is 'Sums up all events of these names and hours.';
+
+create function private.analytics_roll_measures(org uuid, names text[], hours timestamptz[]) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  insert into private.analytics_rollups (organization, name, property, hour, events, persons, numbers, total, minimum, maximum)
+  select org, n.name, n.property, n.hour, count(*), kijko.hll_add_agg(n.person), count(n.number), sum(n.number), min(n.number), max(n.number)
+  from (
+    select d.name, p.property, d.hour, coalesce(m.into_person_id, e.person_id) as person, case
+        when jsonb_typeof(e.properties -> p.property) = 'number' and abs((e.properties ->> p.property)::numeric) < 1e30
+          then round((e.properties ->> p.property)::numeric, 6)::double precision
+      end as number
+    from unnest(names, hours) as d (name, hour)
+    join public.event_properties as p on p.org_id = org and p.event_name = d.name and p.kind = 'measure'
+    join public.events as e
+      on e.org_id = org and e.name = d.name and e."timestamp" >= d.hour and e."timestamp" < d.hour + interval '1 hour' and e.created_at >= d.hour
+    left join private.analytics_merges as m on m.organization = org and m.person_id = e.person_id
+  ) as n
+  group by n.name, n.property, n.hour
+$$;
+comment on function private.analytics_roll_measures(uuid, text[], timestamptz[]) is 'Sums up the measures of these names and hours.';
+
+create function private.analytics_roll_dimensions(org uuid, names text[], hours timestamptz[]) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  with counted as (
+    select d.name, p.property, d.hour, left(coalesce(e.properties ->> p.property, ''), 200) as value, count(*) as events,
+      kijko.hll_add_agg(coalesce(m.into_person_id, e.person_id)) as persons
+    from unnest(names, hours) as d (name, hour)
+    join public.event_properties as p on p.org_id = org and p.event_name = d.name and p.kind = 'dimension'
+    join public.events as e
+      on e.org_id = org and e.name = d.name and e."timestamp" >= d.hour and e."timestamp" < d.hour + interval '1 hour' and e.created_at >= d.hour
+    left join private.analytics_merges as m on m.organization = org and m.person_id = e.person_id
+    group by 1, 2, 3, 4
+  ), ranked as (
+    select c.*, row_number() over (partition by c.name, c.property, c.hour order by c.events desc, c.value) as rank from counted as c
+  )
+  insert into private.analytics_rollups (organization, name, property, hour, value, events, persons)
+  select org, r.name, r.property, r.hour, case when r.rank <= 100 then r.value else '(other)' end as shown, sum(r.events), kijko.hll_union_agg(r.persons)
+  from ranked as r
+  group by r.name, r.property, r.hour, shown
+$$;
+comment on function private.analytics_roll_dimensions(uuid, text[], timestamptz[]) is 'Sums up the dimensions of these names and hours, by value.';
+
+create function private.analytics_roll(org uuid, names text[], hours timestamptz[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from private.analytics_rollups as r using unnest(names, hours) as d (name, hour)
+  where r.organization = org and r.name = d.name and r.hour = d.hour;
+  perform private.analytics_roll_totals(org, names, hours);
+  if exists (select 1 from public.event_properties as p where p.org_id = org and p.event_name = any (names)) then
+    perform private.analytics_roll_measures(org, names, hours), private.analytics_roll_dimensions(org, names, hours);
+  end if;
+  if exists (select 1 from unnest(hours) as h (hour) where h.hour < date_trunc('hour', kijko.now(), 'UTC')) then
+    insert into private.analytics_revisions as r (organization) values (org)
+    on conflict (organization) do update set revision = r.revision + 1;
+  end if;
+end
+$$;
+comment on function private.analytics_roll(uuid, text[], timestamptz[]) is 'Sums up hours of events anew.';
+
+create function private.analytics_roll_changes(max_hours integer default 200) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  org uuid;
+  names text[];
+  hours timestamptz[];
+begin
+  -- One at a time: two would sum up the same hour.
+  if not pg_try_advisory_xact_lock(hashtextextended('analytics_rollups', 0)) then
+    return 0;
+  end if;
+  select c.organization into org from private.analytics_changes as c order by c.id limit 1;
+  if org is null then
+    return 0;
+  end if;
+  with due as (
+    select c.name, c.hour from private.analytics_changes as c where c.organization = org group by c.name, c.hour order by min(c.id) limit max_hours
+  ), taken as (
+    delete from private.analytics_changes as c using due as d where c.organization = org and c.name = d.name and c.hour = d.hour
+    returning c.name, c.hour
+  )
+  -- Some events of an older hour are dropped already.
+  select array_agg(t.name), array_agg(t.hour) into names, hours
+  from (select distinct t.name, t.hour from taken as t) as t where t.hour > kijko.now() - interval '399 days';
+  if names is null then
+    return 1;
+  end if;
+  begin
+    perform private.analytics_roll(org, names, hours);
+  exception when others then
+    -- Other organizations do not wait for it.
+    raise warning 'events of organization % cannot be summed up: % %', org, sqlstate, sqlerrm;
+    insert into private.analytics_changes (organization, name, hour)
+    select org, d.name, d.hour from unnest(names, hours) as d (name, hour)
+    where exists (select 1 from public.organizations as o where o.id = org);
+  end;
+  return cardinality(names);
+end
+$$;
+comment on function private.analytics_roll_changes(integer) is 'Sums up changed hours of one organization, and returns how many; 0 when nothing has changed. Definer: callable by the operator without table rights.';
+grant execute on function private.analytics_roll_changes(integer) to service_role;
+
+create function private.analytics_property_changed() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op <> 'INSERT' then
+    delete from private.analytics_rollups as r where r.organization = old.org_id and r.name = old.event_name and r.property = old.property;
+  end if;
+  if tg_op <> 'DELETE' then
+    insert into private.analytics_changes (organization, name, hour)
+    select r.organization, r.name, r.hour from private.analytics_rollups as r
+    where r.organization = new.org_id and r.name = new.event_name and r.property = '';
+  end if;
+  return null;
+end
+$$;
+comment on function private.analytics_property_changed() is 'Trigger: a new dimension or measure is summed up for the past, too; one that is gone is forgotten. Definer: rollups are private.';
+create trigger event_properties_changed after insert or update or delete on public.event_properties
+  for each row execute function private.analytics_property_changed();

@@ -1,0 +1,170 @@
+-- Product events: who sends and reads them, what track() makes of messages, persons and merges.
+begin;
+\ir 000_helpers.sql
+select plan(55);
+
+create function tests.message(name text, who text, id text, more jsonb default '{}') returns jsonb language sql as $$
+  select jsonb_strip_nulls(jsonb_build_object('type', 'track', 'event', name, 'userId', who, 'messageId', id)) || more
+$$;
+create function tests.send(variadic messages jsonb[]) returns jsonb language sql as $$ select public.track(to_jsonb(messages)) $$;
+create function tests.roll() returns void language plpgsql as $$ begin while private.analytics_roll_changes() > 0 loop end loop; end $$;
+create function tests.ask(more jsonb) returns jsonb language sql as $$
+  select public.analytics_series(jsonb_build_object('event', 'Ordered', 'from', date_trunc('hour', kijko.now(), 'UTC') - interval '1 day', 'until', date_trunc('hour', kijko.now(), 'UTC') + interval '1 hour') || more)
+$$;
+create function tests.reached(more jsonb) returns jsonb language sql as $$
+  select jsonb_agg(array(select s -> 'persons' from jsonb_array_elements(f -> 'steps') as s) order by f ->> 'value')
+  from jsonb_array_elements(public.analytics_funnel(jsonb_build_object('steps', '[{"event": "Seen"}, {"event": "Bought"}]'::jsonb, 'from', kijko.now() - interval '4 days') || more) -> 'funnels') as f
+$$;
+
+select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
+select tests.join_org('vic', tests.org('ada'), 'viewer');
+select tests.join_org('mem', tests.org('ada'), 'member');
+update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
+select tests.act_as('ada');
+select tests.make_key(tests.org('ada'), '["events:ingest"]') as sender \gset
+select tests.make_key(tests.org('ada'), '["analytics:read", "skills:write"]') as reader \gset
+insert into public.api_keys (org_id, name, permissions, kind, origins, daily_quota)
+values (tests.org('ada'), 'page', '["events:ingest"]', 'publishable', '{https://a.example}', 1000) returning id as page \gset
+select is(
+  tests.send(tests.message('Ordered', 'u1', 'm1', '{"properties": {"total": 5, "plan": "pro"}}')),
+  '{"accepted": 1, "duplicates": 0, "dropped": 0, "quarantined": 0}', 'an event is taken'
+);
+insert into public.dashboards (name) values ('Growth') returning id as dashboard \gset
+insert into public.analytics_queries (dashboard_id, name, kind, query)
+values (:'dashboard', 'Orders', 'series', '{"event": "Ordered", "from": {"days": 7}}') returning id as query \gset
+
+-- ---- unauthenticated callers, non-members, keys and colleagues first
+select tests.act_as_anon();
+select throws_ok('select * from public.events', '42501', null, 'anon reads nothing');
+select throws_ok($$select public.track('[]')$$, '42501', null, 'anon sends nothing');
+select tests.act_as('bob');
+select is((select count(*) from public.events) + (select count(*) from public.persons) + (select count(*) from public.event_intake)
+  + (select count(*) from public.quarantined_events) + (select count(*) from public.analytics_queries) + (select count(*) from public.dashboards),
+  0::bigint, 'a non-member reads nothing');
+select is(public.analytics_series('{"event": "Ordered", "from": "2020-01-01T00:00:00Z", "until": "2020-01-02T00:00:00Z"}') #> '{series,0,total}', '0', 'and counts nothing');
+select tests.refuses(format('select public.run_analytics_query(%L)', :'query'), 'not_found', 'nor runs a query of theirs');
+select throws_ok(format($$insert into public.dashboards (org_id, name) values (%L, 'x')$$, tests.org('ada')), '42501', null, 'nor writes');
+select throws_ok('select * from private.analytics_identities', '42501', null, 'what is private is private');
+select tests.act_as_key(:'sender', tests.org('ada'));
+select is_empty('select 1 from public.events', 'a key that sends reads nothing');
+select tests.refuses($$select public.analytics_series('{}')$$, 'permission_denied', 'and asks nothing');
+select tests.act_as_key(:'reader', tests.org('ada'));
+select tests.refuses($$select public.track('[]')$$, 'permission_denied', 'a key that reads sends nothing');
+select is((select count(*) from public.events), 1::bigint, 'and reads');
+select tests.act_as('vic', tests.org('ada'));
+select is((select count(*) from public.events), 1::bigint, 'a viewer reads events');
+select tests.refuses($$select public.track('[]')$$, 'permission_denied', 'and sends none');
+select throws_ok($$insert into public.dashboards (name) values ('x')$$, '42501', null, 'nor makes dashboards');
+select throws_ok($$update public.events set name = 'x'$$, '42501', null, 'nobody changes events');
+select tests.act_as('mem', tests.org('ada'));
+select is(tests.changed($$insert into public.event_properties (event_name, property, kind) values ('Ordered', 'plan', 'dimension'), ('Ordered', 'total', 'measure')$$), 2::bigint, 'a member says what is summed up');
+
+-- ---- messages: once within a day, and those that cannot be used
+select tests.act_as_key(:'sender', tests.org('ada'));
+select is(tests.send(tests.message('Ordered', 'u1', 'm1'), tests.message('Ordered', 'u2', 'm2'), tests.message('Ordered', 'u2', 'm2')),
+  '{"accepted": 1, "duplicates": 2, "dropped": 0, "quarantined": 0}', 'a message counts once, in a batch and in several');
+select is(
+  public.track('[
+    7, {"type": "vote"}, {"type": "track", "userId": "u"}, {"type": "track", "event": "x"}, {"type": "alias", "userId": "u"}, {"type": "group", "userId": "u"},
+    {"type": "track", "event": "x", "userId": "u", "properties": []}, {"type": "track", "event": "x", "userId": "u", "timestamp": "yesterday"},
+    {"type": "track", "event": "x", "userId": "u", "timestamp": "2001-01-01T00:00:00Z"}, {"type": "identify", "userId": {"a": 1}}
+  ]'), '{"accepted": 0, "duplicates": 0, "dropped": 0, "quarantined": 10}', 'what cannot be used is quarantined'
+);
+select is(tests.send(tests.message('x', 'u', 'large', jsonb_build_object('properties', jsonb_build_object('a', repeat('x', 40000))))) ->> 'quarantined', '1', 'what is too large, too');
+select tests.refuses($$select public.track('{}')$$, 'invalid_input', 'no array');
+select tests.refuses($$select public.track((select jsonb_agg(n) from generate_series(1, 2501) as n))$$, 'invalid_input', 'too many');
+select tests.act_as('vic', tests.org('ada'));
+select results_eq(
+  'select code from public.quarantined_events order by code',
+  array['invalid_properties', 'invalid_time', 'invalid_time', 'invalid_type', 'invalid_type', 'missing_event', 'missing_group_id', 'missing_identity', 'missing_identity', 'missing_previous_id', 'too_large'],
+  'members see why'
+);
+select is((select message from public.quarantined_events where code = 'too_large'), null, 'a large one is not kept');
+select is((select (sum(accepted), sum(duplicates), sum(dropped), sum(quarantined))::text from public.event_intake), '(2,2,0,11)', 'and how many');
+select is(tests.used(tests.org('ada'), 'events'), 2::bigint, 'accepted events are metered, others are not');
+
+-- ---- clocks
+select tests.act_as_key(:'sender', tests.org('ada'));
+select tests.send(
+  tests.message('Clock', 'c', 'slow', '{"timestamp": "2020-01-01T00:00:00.000Z", "sentAt": "2020-01-01T00:10:00.000Z"}'),
+  tests.message('Clock', 'c', 'ahead', jsonb_build_object('timestamp', kijko.now() + interval '2 days')),
+  tests.message('Clock', 'c', 'past', jsonb_build_object('originalTimestamp', kijko.now() - interval '3 days'))
+);
+select tests.act_as('ada');
+select results_eq(
+  $$select message_id, created_at - "timestamp" from public.events where name = 'Clock' order by 1$$,
+  $$values ('ahead', interval '0'), ('past', interval '3 days'), ('slow', interval '10 minutes')$$, 'clocks are corrected, and nothing is in the future'
+);
+
+-- ---- persons
+select tests.act_as_key(:'sender', tests.org('ada'));
+select tests.send('{"type": "page", "anonymousId": "a1", "messageId": "p1"}'), tests.send(tests.message('Viewed', null, 'p2', '{"anonymousId": "a1"}'));
+select tests.send('{"type": "identify", "anonymousId": "a1", "userId": "u1", "traits": {"name": "Una"}, "messageId": "p3"}');
+-- The same browser, another user.
+select tests.send('{"type": "identify", "anonymousId": "a1", "userId": "u2", "traits": {"name": "Duo"}, "messageId": "p4"}');
+select tests.act_as('ada');
+select results_eq($$select user_id, traits from public.persons where user_id in ('u1', 'u2') order by 1$$,
+  $$values ('u1', '{"name": "Una"}'::jsonb), ('u2', '{"name": "Duo"}')$$, 'users keep their traits');
+select is((select count(*) from public.persons where user_id is null), 0::bigint, 'a visitor became the user who signed in first');
+select is(
+  public.analytics_funnel(jsonb_build_object('steps', '[{"event": "Viewed"}]'::jsonb, 'breakdown', 'none', 'from', kijko.now() - interval '1 day', 'until', kijko.now() + interval '1 second')) #> '{funnels,0,steps,0,persons}',
+  '1', 'merges count for the past'
+);
+select tests.act_as_key(:'page', tests.org('ada'));
+select tests.send('{"type": "alias", "userId": "u1", "previousId": "u2", "messageId": "p5"}');
+select tests.act_as('ada');
+select is((select count(*) from public.persons where user_id in ('u1', 'u2')), 2::bigint, 'a publishable key joins no two users');
+select tests.send('{"type": "alias", "userId": "u1", "previousId": "u2", "messageId": "p6"}');
+select is((select count(*) from public.persons where user_id in ('u1', 'u2')), 1::bigint, 'a member does');
+
+-- ---- series
+select tests.act_as_superuser();
+select tests.roll();
+select is_empty(format('select 1 from private.analytics_changes where organization = %L', tests.org('ada')), 'changed hours are summed up');
+select tests.act_as('vic', tests.org('ada'));
+select is(tests.ask('{}') - 'series' || jsonb_build_object('total', tests.ask('{}') #> '{series,0,total}'), '{"source": "rollups", "cached": false, "total": 2}', 'a count, from rollups');
+select is(tests.ask('{}') -> 'cached', 'true', 'asked again, from the cache');
+select is(tests.ask('{"measure": "persons"}') #> '{series,0,total}', '1', 'persons, merged');
+select is(tests.ask('{"measure": "sum", "property": "total"}') #>> '{series,0,total}', '5', 'a measure');
+select is(
+  (select jsonb_object_agg(s ->> 'value', s -> 'total') from jsonb_array_elements(tests.ask('{"breakdown": "plan"}') -> 'series') as s), '{"": 1, "pro": 1}', 'a dimension'
+);
+select is(tests.ask('{"filters": [{"property": "total", "op": "gt", "value": 4}]}') - 'series', '{"source": "events", "cached": false}', 'filters read events');
+select is(tests.ask('{"filters": [{"property": "plan", "op": "in", "value": ["pro", "$value''; drop table x; --"]}]}') #> '{series,0,total}', '1', 'and values are literals');
+select is(tests.ask('{"time_zone": "Asia/Kolkata"}') -> 'source', '"events"', 'a zone of half hours reads events');
+select is(jsonb_array_length(tests.ask('{"interval": "hour"}') #> '{series,0,points}'), 25, 'every interval has a point');
+select tests.refuses(format('select tests.ask(%L)', q.query), 'invalid_input', 'refused: ' || q.query)
+from (values ('{"more": 1}'), ('{"measure": "median"}'), ('{"time_zone": "Mars"}'), ('{"filters": [{"property": "a", "op": "like", "value": "%"}]}'), ('{"from": "2000-01-01T00:00:00Z"}')) as q (query);
+
+-- ---- funnels and retention
+select tests.act_as_key(:'sender', tests.org('ada'));
+select tests.send(variadic array(
+  select tests.message(e.name, e.who, e.name || e.who, jsonb_build_object('timestamp', kijko.now() - e.ago, 'properties', jsonb_build_object('flag', e.flag)))
+  from (values
+    ('Seen', 'f1', interval '50 hours', true), ('Bought', 'f1', interval '49 hours', true), ('Seen', 'f2', interval '50 hours', false), ('Bought', 'f2', interval '10 hours', false),
+    ('Bought', 'f3', interval '50 hours', true), ('Seen', 'f3', interval '49 hours', true)
+  ) as e (name, who, ago, flag)
+));
+select tests.act_as('vic', tests.org('ada'));
+select is(tests.reached('{}'), '[[3, 1]]', 'a funnel in order and in time');
+select is(tests.reached('{"window_seconds": 200000}'), '[[3, 2]]', 'with a longer window');
+select is(tests.reached('{"breakdown": "flag"}'), '[[1, 0], [2, 1]]', 'by a property of the first step');
+select is(
+  (select jsonb_agg(c -> 'persons') from jsonb_array_elements(public.analytics_retention(jsonb_build_object(
+    'start', '{"event": "Seen"}'::jsonb, 'return', '{"event": "Bought"}'::jsonb, 'from', kijko.now() - interval '60 hours', 'interval', 'week')) -> 'cohorts') as c where c -> 'persons' <> '0'),
+  '[3]', 'a cohort'
+);
+select is(public.run_analytics_query(:'query') #> '{series,0,total}', '2', 'a saved query is answered');
+select tests.act_as('mem', tests.org('ada'));
+select tests.refuses($$insert into public.analytics_queries (name, kind, query) values ('x', 'funnel', '{"steps": []}')$$, 'invalid_input', 'one that cannot be is refused');
+
+-- ---- the plan's limit
+select tests.act_as_superuser();
+update public.subscriptions set plan = 'FREE' where org_id = tests.org('ada');
+select kijko.try_consume(tests.org('ada'), 'events', 100000 - tests.used(tests.org('ada'), 'events') - 1) is not null as consumed \gset
+select tests.act_as_key(:'sender', tests.org('ada'));
+select is(tests.send(tests.message('Over', 'u9', 'o1'), tests.message('Over', 'u9', 'o2')), '{"accepted": 1, "duplicates": 0, "dropped": 1, "quarantined": 0}', 'what is over the limit is dropped');
+select is(tests.send(tests.message('Over', 'u9', 'o3')), '{"accepted": 0, "duplicates": 0, "dropped": 1, "quarantined": 0}', 'all of it, later');
+
+select * from finish();
+rollback;
