@@ -167,8 +167,9 @@ select results_eq(
 select tests.act_as_superuser();
 create function tests.delivers(event text, payload jsonb) returns text language sql security definer as $$
   insert into public.webhook_deliveries (org_id, repository_id, event, payload)
-  select r.org_id, r.id, delivers.event, delivers.payload from public.repositories as r where r.clone_url like '%/acme/app%' or r.full_name = 'acme/moved';
-  select string_agg(j.branch || ' ' || j.trigger, ', ' order by j.branch) from public.indexing_jobs as j where j.status = 'queued' and j.trigger = 'push'
+  select r.org_id, r.id, delivers.event, delivers.payload from public.repositories as r
+  where r.org_id = tests.org('ada') and (r.clone_url like '%/acme/app%' or r.full_name = 'acme/moved');
+  select string_agg(j.branch || ' ' || j.trigger, ', ' order by j.branch) from public.indexing_jobs as j where j.org_id = tests.org('ada') and j.status = 'queued' and j.trigger = 'push'
 $$;
 select private.code_end(j, 'cancelled') from public.indexing_jobs as j where j.status in ('queued', 'running');
 select is(tests.delivers('push', '{"ref": "refs/heads/other"}'), null, 'a branch that is not indexed');
