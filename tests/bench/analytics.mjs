@@ -49,7 +49,7 @@ async function prepare() {
   const key = await client.rpc('create_api_key', {
     name: 'bench',
     permissions: ['events:ingest', 'analytics:read'],
-    rate_limit: 1_000_000,
+    rate_limit: 60_000,
   });
   if (key.error) throw key.error;
   return { org, client, key: key.data.secret };
