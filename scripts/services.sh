@@ -163,6 +163,11 @@ start_login() {
   start_service login "$KIJKO_HOME/bin/postgrest" "$SECRETS/login.conf"
 }
 
+# public_certificate: the host and port of a public URL with TLS.
+public_certificate() {
+  if [[ $PUBLIC_URL =~ ^https://([^/:]+)(:([0-9]+))? ]]; then echo "${BASH_REMATCH[1]}:${BASH_REMATCH[3]:-443}"; fi
+}
+
 start_sidecar() {
   local no_secrets
   mapfile -t no_secrets < <(storage_secrets)
@@ -173,6 +178,9 @@ start_sidecar() {
     KIJKO_SIDECAR_OPERATORS_BIND=127.0.0.1:$SIDECAR_OPERATORS_PORT \
     KIJKO_REST_URL=http://127.0.0.1:$REST_PORT \
     KIJKO_STORAGE_URL=http://127.0.0.1:$STORAGE_PORT \
+    KIJKO_ACCESS_LOG="$REQUEST_LOGS/access.log" \
+    KIJKO_DISK_FOLDERS="${KIJKO_DISK_FOLDERS:-data=$DATA logs=$LOGS}" \
+    KIJKO_CERTIFICATE_ADDRESS="${KIJKO_CERTIFICATE_ADDRESS:-$(public_certificate)}" \
     KIJKO_LLM_ECHO=${KIJKO_LLM_ECHO:-1} \
     STRIPE_WEBHOOK_SECRET=${STRIPE_WEBHOOK_SECRET:+$STRIPE_WEBHOOK_SECRET,}$STRIPE_WEBHOOK_SECRET_LOCAL \
     start_service sidecar env "${no_secrets[@]}" "$KIJKO_HOME/bin/kijko-sidecar"
@@ -241,8 +249,13 @@ start_indexer() {
     start_service indexer env "${no_secrets[@]}" "$KIJKO_HOME/bin/kijko-indexer"
 }
 
+# Its log of requests rotates itself, in a folder that the rotation of the others leaves alone.
 start_caddy() {
+  make_private_folder "$REQUEST_LOGS"
   start_service caddy env \
+    KIJKO_ACCESS_LOGGING=access_log \
+    KIJKO_ACCESS_LOG="$REQUEST_LOGS/access.log" \
+    KIJKO_ACCESS_LOG_SIZE="$((LOG_MEGABYTES > 0 ? LOG_MEGABYTES : 10))MB" \
     KIJKO_SITE="http://:$API_PORT" \
     KIJKO_BIND=127.0.0.1 \
     KIJKO_REST_UPSTREAM="127.0.0.1:$REST_PORT" \

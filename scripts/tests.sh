@@ -217,6 +217,7 @@ test_lint() {
   node tests/lint/places.mjs
   node tests/lint/released.mjs
   node tests/lint/reports.mjs
+  node tests/lint/alerts.mjs
   node --test --test-reporter=tap tests/lint/*.test.mjs tests/mutation/*.test.mjs
   cargo fmt --all --check
   check_dependencies
@@ -225,6 +226,7 @@ test_lint() {
   caddy validate --config deploy/Caddyfile --adapter caddyfile 2> /dev/null
   node tests/docs/lint.mjs
   node scripts/access-reference.mjs --check docs/reference/access.md
+  node scripts/dashboards.mjs --check
   shellcheck kijko scripts/*.sh .ci/run .githooks/* kijko_ext/build.sh kijko_ext/tests/*.sh kijko_ext/tests/*/*.sh deploy/docker/*.sh deploy/kubernetes/*.sh deploy/debian/*
   pgrx_environment
   cargo clippy --release --package kijko_ext --package kijko-schema --features "kijko_ext/pg$PG_MAJOR" --all-targets -- -D warnings
@@ -327,6 +329,7 @@ test_journeys() {
   set_failed_requests 60
   # What the whole run has logged.
   node tests/journeys/log_secrets.mjs "$TEST_HOME/log" || broken=yes
+  node tests/journeys/log_schema.mjs "$TEST_HOME/log" || broken=yes
   [ "$broken" = no ]
 }
 

@@ -139,6 +139,69 @@ export type Database = {
           },
         ];
       };
+      api_usage: {
+        Row: {
+          caller: string;
+          cost_microusd: number | null;
+          created_at: string;
+          created_by: string | null;
+          duration_ms: number;
+          id: string;
+          key_id: string | null;
+          member_id: string | null;
+          method: string;
+          org_id: string;
+          request_id: string | null;
+          response_bytes: number;
+          route: string;
+          sampled: number;
+          status: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          caller?: string;
+          cost_microusd?: number | null;
+          created_at?: string;
+          created_by?: string | null;
+          duration_ms: number;
+          id: string;
+          key_id?: string | null;
+          member_id?: string | null;
+          method: string;
+          org_id?: string;
+          request_id?: string | null;
+          response_bytes?: number;
+          route: string;
+          sampled?: number;
+          status: number;
+        };
+        Update: {
+          caller?: string;
+          cost_microusd?: number | null;
+          created_at?: string;
+          created_by?: string | null;
+          duration_ms?: number;
+          id?: string;
+          key_id?: string | null;
+          member_id?: string | null;
+          method?: string;
+          org_id?: string;
+          request_id?: string | null;
+          response_bytes?: number;
+          route?: string;
+          sampled?: number;
+          status?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'api_usage_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       approvals: {
         Row: {
           change: NonNullable<Json>;
@@ -2608,6 +2671,7 @@ export type Database = {
           provider: string;
           reasoning_tokens: number;
           reported_model: string | null;
+          request_id: string | null;
           requested_model: string;
           route: string | null;
           skill_id: string | null;
@@ -2648,6 +2712,7 @@ export type Database = {
           provider: string;
           reasoning_tokens?: number;
           reported_model?: string | null;
+          request_id?: string | null;
           requested_model: string;
           route?: string | null;
           skill_id?: string | null;
@@ -2687,6 +2752,7 @@ export type Database = {
           provider?: string;
           reasoning_tokens?: number;
           reported_model?: string | null;
+          request_id?: string | null;
           requested_model?: string;
           route?: string | null;
           skill_id?: string | null;
@@ -8279,6 +8345,16 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      service_levels: {
+        Args: { org_id?: string | null; since?: string | null; until?: string | null };
+        Returns: Database['public']['CompositeTypes']['service_level'][];
+        SetofOptions: {
+          from: '*';
+          to: 'service_level';
+          isOneToOne: false;
+          isSetofReturn: true;
+        };
+      };
       set_active_organization: {
         Args: { org_id: string };
         Returns: Database['public']['CompositeTypes']['active_organization'];
@@ -8801,6 +8877,19 @@ export type Database = {
           used: number;
         }[];
       };
+      usage_metrics: {
+        Args: { since?: string | null; until?: string | null };
+        Returns: {
+          cost_microusd: number;
+          failed: number;
+          hour: string;
+          p50_ms: number;
+          p95_ms: number;
+          refused: number;
+          requests: number;
+          route: string;
+        }[];
+      };
       usage_summary: {
         Args: Record<PropertyKey, never>;
         Returns: {
@@ -9091,6 +9180,14 @@ export type Database = {
         p95_ms: number | null;
         first_used_at: string | null;
         last_used_at: string | null;
+      };
+      service_level: {
+        name: string | null;
+        value: number | null;
+        target: number | null;
+        unit: string | null;
+        samples: number | null;
+        met: boolean | null;
       };
       social_calendar_entry: {
         post_id: string | null;

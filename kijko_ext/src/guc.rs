@@ -33,6 +33,7 @@ static RATE_LIMIT_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
 static QUOTA_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(65_536);
 static SESSION_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
 static REQUEST_COUNTER_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
+static REQUEST_ACTOR_SLOTS: GucSetting<i32> = GucSetting::<i32>::new(16_384);
 static REQUEST_COUNTER_FLUSH_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
 static ON_RATE_LIMIT_FAILURE: GucSetting<FailureMode> =
     GucSetting::<FailureMode>::new(FailureMode::Open);
@@ -182,6 +183,16 @@ fn define_requests() {
         GucFlags::empty(),
     );
     GucRegistry::define_int_guc(
+        c"kijko.request_actor_slots",
+        c"Latest requests whose callers are kept for the log of the proxy, 88 bytes each.",
+        c"The oldest makes room for the next one. It should hold the requests of some seconds.",
+        &REQUEST_ACTOR_SLOTS,
+        1_024,
+        1_048_576,
+        GucContext::Postmaster, // shared memory is sized once
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
         c"kijko.request_counter_flush_interval",
         c"How often counted requests are moved to the ledger.",
         c"A crash loses what was counted since the last time.",
@@ -294,6 +305,10 @@ pub fn session_slots() -> usize {
 
 pub fn request_counter_slots() -> usize {
     (REQUEST_COUNTER_SLOTS.get() as usize).next_power_of_two()
+}
+
+pub fn request_actor_slots() -> usize {
+    REQUEST_ACTOR_SLOTS.get() as usize
 }
 
 pub fn request_counter_flush_interval() -> Duration {

@@ -245,6 +245,7 @@ extension_sql_file!(
         claims::claim,
         client::client_address,
         client::client_network,
+        request::actors::request_actors,
         request::token::token_fault,
         subject::subject
     ]
@@ -316,6 +317,7 @@ pub extern "C-unwind" fn _PG_init() {
         rate_limit::limiter::SHMEM_REGION,
         quota::counter::slot_table::SHMEM_REGION,
         request_counter::pending::SHMEM_REGION,
+        request::actors::SHMEM_REGION,
         request::counters::SHMEM_REGION,
         request::in_flight::SHMEM_REGION,
         session::revocation_cache::SHMEM_REGION,

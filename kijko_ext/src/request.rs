@@ -10,11 +10,13 @@
 //! - connection_time.rs bounds the connections that a caller and a tenant hold, with the table of in_flight.rs and the shares
 //!   of connection_pool.rs (pure). brief.rs refuses a request that takes too long for what is left.
 //! - statement_timeout.rs sets the tier's statement timeout.
+//! - actors.rs keeps whose the latest requests were, for the log of the proxy.
 //! - admit.rs is `kijko.admit_request`; external.rs is `kijko.admit_external`, for requests that another server takes.
 //!
 //! statement.rs checks the statement after Postgres has analysed it, memory_limit.rs its memory while it runs, error_log.rs
 //! keeps errors of clients from filling the log, log_context.rs says in each line whose request it is, and counters.rs has the figures.
 
+pub mod actors;
 mod admit;
 mod authenticate;
 pub mod brief;

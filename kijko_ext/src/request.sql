@@ -1,6 +1,7 @@
 comment on function kijko.client_address() is 'The client''s address: the rightmost in X-Forwarded-For that is not a trusted proxy (kijko.trusted_proxies). An IPv4-mapped IPv6 address is returned as IPv4. Null when there is none.';
 comment on function kijko.client_network() is 'The network by which unauthenticated requests are counted: the /64 of the client''s IPv6 address, or its IPv4 address. Null when there is none.';
 comment on function kijko.subject(text, uuid) is 'The subject of a limit: a uuid of version 8 (RFC 9562) derived from a kind (user, project, api_key, ...) and an id, so that ids of different kinds never collide. For the kind organization it is the id itself.';
+comment on function kijko.request_actors(uuid[]) is 'Whose these requests were, by the ids that the proxy gave them: kind, user, API key and organization, of those that are among the latest kijko.request_actor_slots. For the domain, which reads the log of the proxy. Nullable: user_id, api_key_id, org_id.';
 comment on function kijko.token_fault() is 'Whether the token of this request, which PostgREST has verified, is an access token: the first claim (role, iss, exp, iat, aud or sub) that is missing or wrong. Null when all are right, and for a request without a token.';
 comment on function kijko.claim(text) is 'One claim of kijko.claims() as text; null when there is none.';
 

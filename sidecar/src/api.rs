@@ -1,7 +1,7 @@
 //! Asks the API, as the caller, what they may. The request carries the caller's own headers, so that PostgREST and the database
 //! identify them, apply their rate limits and check the organization as for any other request.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::{
     body::Body,
@@ -12,6 +12,7 @@ use kijko_core::{
     config::Reader,
     error::Error,
     outbound::{Client, Limits, OutboundError, RequestBuilder, Url},
+    telemetry::traces::{self, span::Attributes},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -27,8 +28,8 @@ const LIMITS: Limits = Limits {
 };
 
 /// Who the caller is, which organization they mean, and where they come from: for the limits of addresses, and for publishable keys,
-/// which name the origins of their pages.
-pub(crate) const IDENTITY: [&str; 7] = [
+/// which name the origins of their pages. The proxy's id of the request: under it the database notes the caller.
+pub(crate) const IDENTITY: [&str; 8] = [
     "authorization",
     "x-api-key",
     "x-kijko-token",
@@ -36,6 +37,7 @@ pub(crate) const IDENTITY: [&str; 7] = [
     "origin",
     "x-forwarded-for",
     "x-request-id",
+    "x-kijko-request",
 ];
 
 /// What an answer says of limits.
@@ -223,7 +225,17 @@ impl Api {
                 request = request.header(name, value.as_bytes());
             }
         }
-        let answer = self.client.send(request).await.map_err(unavailable)?;
+        let start = SystemTime::now();
+        let sent = self.client.send(request).await;
+        let mut attributes = Attributes::default();
+        attributes.set("peer.service", "postgrest");
+        let answered = sent.as_ref().ok().map(|it| it.status().as_u16());
+        attributes.set_some("http.response.status_code", answered.map(u32::from));
+        let failed = answered
+            .is_none_or(|status| status >= 500)
+            .then_some("unavailable");
+        traces::record_child(format!("postgrest {subject}"), start, attributes, failed);
+        let answer = sent.map_err(unavailable)?;
         let (status, limits) = (answer.status().as_u16(), limit_headers(answer.headers()));
         let body = answer.bytes().await.map_err(unavailable)?;
         match status {

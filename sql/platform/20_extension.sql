@@ -57,7 +57,8 @@ grant execute on function
     kijko.membership_epoch(),
     kijko.cache_membership(bigint, uuid, uuid, uuid),
     kijko.invalidate_cache(),
-    kijko.admit_external(text, text, text)
+    kijko.admit_external(text, text, text),
+    kijko.request_actors(uuid[])
 to :"owner";
 -- API keys: the domain's functions and triggers make and change them.
 grant execute on function

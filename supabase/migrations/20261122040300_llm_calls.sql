@@ -39,6 +39,8 @@ create table public.llm_calls (
   prompt_id uuid,
   prompt_version integer,
   trace_id text check (char_length(trace_id) <= 64),
+  -- Only the proxy sets this header.
+  request_id uuid default private.as_uuid(kijko.request_header('x-kijko-request')),
   created_by uuid default kijko.user_id(),
   created_at timestamptz not null default kijko.now(),
   finished_at timestamptz,
@@ -47,6 +49,7 @@ create table public.llm_calls (
 ) partition by range (created_at);
 create index llm_calls_prompt_id_idx on public.llm_calls (org_id, prompt_id, created_at desc) where prompt_id is not null;
 create index llm_calls_trace_id_idx on public.llm_calls (org_id, trace_id) where trace_id is not null;
+create index llm_calls_request_id_idx on public.llm_calls (org_id, request_id) where request_id is not null;
 comment on table public.llm_calls is 'Calls of models, through the gateway and by executions, with what they used and cost; readable by their organization, written only by functions.';
 comment on column public.llm_calls.id is 'Identity of the call.';
 comment on column public.llm_calls.org_id is 'Organization that owns and pays for it.';
@@ -82,6 +85,7 @@ comment on column public.llm_calls.execution_id is 'Execution that made the call
 comment on column public.llm_calls.prompt_id is 'Prompt that was called, or that the execution ran; null for none.';
 comment on column public.llm_calls.prompt_version is 'Version of that prompt.';
 comment on column public.llm_calls.trace_id is 'Trace that the call belongs to.';
+comment on column public.llm_calls.request_id is 'Request of the API that made the call: api_usage.id; null for an execution''s.';
 comment on column public.llm_calls.created_by is 'User who called; as member_id.';
 comment on column public.llm_calls.created_at is 'When it was reserved.';
 comment on column public.llm_calls.finished_at is 'When it reached its final status.';
@@ -89,7 +93,7 @@ select private.describe_data('public.llm_calls', '{
   "kind, route, requested_model, provider, model, reported_model, own_key": "which model was called",
   "status, estimated, attempts, first_token_ms, total_ms, http_status, finish_reason, error_code, finished_at": "how it went",
   "input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, images, cost_microusd, held_tokens, held_microusd": "what it used",
-  "project_id, skill_id, key_id, execution_id, prompt_id, prompt_version, trace_id": "where the call came from",
+  "project_id, skill_id, key_id, execution_id, prompt_id, prompt_version, trace_id, request_id": "where the call came from",
   "member_id": "who called the model"
 }');
 

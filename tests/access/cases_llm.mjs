@@ -28,4 +28,7 @@ export const LLM_FUNCTIONS = {
   'llm_usage(by,since,until)': { call: () => ({ by: 'model' }) },
   'set_llm_provider_key(provider_id,key)': { call: (w) => ({ provider_id: w.provider, key: 'sk-matrix' }) },
   'set_llm_settings(routes_only,record_content,content_days)': { call: () => ({ content_days: 7 }) },
+  // Reports of requests, which have the costs of these calls.
+  'service_levels(since,until,org_id)': { call: () => ({}) },
+  'usage_metrics(since,until)': { call: () => ({}) },
 };

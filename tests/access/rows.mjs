@@ -39,6 +39,7 @@ const NAMES = [
   'secretBudget',
   'call',
   'secretCall',
+  'apiRequest',
   'details',
   'check',
   'override',
@@ -214,6 +215,8 @@ export const fill = (t, { owner, colleague, invitee }) => [
        finished_at)
     values (${t.call}, ${t.org}, 'echo/echo', 'echo', 'echo/echo', false, 'succeeded', 0, 0, ${t.project}, ${t.prompt}, 1, ${owner}, now()),
       (${t.secretCall}, ${t.org}, 'echo/echo', 'echo', 'echo/echo', false, 'succeeded', 0, 0, ${t.secretProject}, ${t.prompt}, 2, ${owner}, now())`,
+  sql`insert into public.api_usage (id, org_id, method, route, status, duration_ms, caller, member_id, created_by)
+    values (${t.apiRequest}, ${t.org}, 'GET', '/rest/v1/projects', 200, 1, 'user', ${owner}, ${owner})`,
   sql`insert into public.llm_call_contents (id, org_id, called_at, project_id, prompt, delete_after, created_by)
     values (${t.call}, ${t.org}, now(), ${t.project}, '"Shared"', now() + interval '1 day', ${owner}),
       (${t.secretCall}, ${t.org}, now(), ${t.secretProject}, '"Secret"', now() + interval '1 day', ${owner})`,

@@ -25,7 +25,8 @@ test('every name with a schema exists', async () => {
     [schemas],
   );
   // Attributes of spans look alike.
-  const attributes = read('sidecar/src/llm/semconv.rs').match(/(?<=")kijko\.[a-z_.]+(?=")/g);
+  const sources = ['sidecar/src/llm/semconv.rs', 'sidecar/src/domains/observability/line.rs'];
+  const attributes = sources.flatMap((file) => read(file).match(/(?<=")kijko\.[a-z_.]+(?=")/g));
   const known = new Set([...rows.map(({ name }) => name), ...attributes]);
   const faults = [];
   for (const { file, text } of documentation()) {

@@ -43,6 +43,7 @@ export const TENANT_TABLES = [
   'llm_settings',
   'llm_budgets',
   'llm_calls',
+  'api_usage',
   'llm_call_contents',
   'plan_overrides',
   'billing_details',

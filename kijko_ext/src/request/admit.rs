@@ -5,11 +5,12 @@ use std::rc::Rc;
 
 use pgrx::prelude::*;
 
+use super::actors::Actor;
 use super::policy::{Identity, RateLimitPolicy, RequestInfo, Scope};
 use super::response_headers::{self, LimitState};
 use super::{
-    connection_time, counters, header_check, membership_cache, policy_cache, statement_timeout,
-    token,
+    actors, connection_time, counters, header_check, membership_cache, policy_cache,
+    statement_timeout, token,
 };
 use crate::api_key::record::{ApiKey, Kind};
 use crate::api_key::{calling, lookup};
@@ -44,6 +45,22 @@ struct Caller {
     api_key: Option<[u8; 16]>,
     /// What is stored about the key. None for one that is unknown.
     record: Option<Rc<ApiKey>>,
+}
+
+impl Caller {
+    fn actor(&self) -> Actor {
+        let kind = match (&self.record, self.user) {
+            (Some(key), _) => key.kind.caller(),
+            (None, Some(_)) => "user",
+            (None, None) => "anonymous",
+        };
+        Actor {
+            kind,
+            user: self.user,
+            api_key: self.api_key,
+            organization: self.organization,
+        }
+    }
 }
 
 /// Arguments: organization, user, API key.
@@ -109,6 +126,8 @@ fn admit_api_key(key: Rc<ApiKey>) -> Result<(), Refusal> {
 }
 
 fn admit(caller: &Caller) -> Result<(), Refusal> {
+    // A request that is refused has a caller, too.
+    actors::note(&caller.actor());
     let [method, path] =
         [&setting::METHOD, &setting::PATH].map(|setting| setting.get().unwrap_or_default());
     let record = caller.record.as_deref();

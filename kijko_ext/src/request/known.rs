@@ -8,6 +8,7 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
+use super::actors::{self, Actor};
 use super::{admit, authenticate, header_check, issuer_token, token};
 use crate::caller::{SERVICE_ROLE, USER_ROLE};
 use crate::pg::setting;
@@ -30,6 +31,10 @@ fn admit_known_request(_: Arguments) -> Answer {
         return answer(false);
     }
     if is_service_role() && token::fault().is_none() {
+        actors::note(&Actor {
+            kind: "service",
+            ..Actor::default()
+        });
         header_check::check()?;
         return answer(true);
     }

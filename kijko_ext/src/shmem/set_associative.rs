@@ -97,7 +97,7 @@ impl AtomicKey {
 }
 
 /// A uuid as a key. `Table::set_of_key` hashes it, so that nobody can choose uuids that fall into one set.
-fn key_of_uuid(uuid: &[u8; 16]) -> Key {
+pub fn key_of_uuid(uuid: &[u8; 16]) -> Key {
     let value = u128::from_ne_bytes(*uuid);
     [value as u64, (value >> 64) as u64]
 }

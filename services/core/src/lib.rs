@@ -7,6 +7,7 @@
 //! - [`telemetry`]: logs, the canonical line of a request or job, metrics, readiness.
 //! - [`db`]: the pool, the listener, cancellation, TLS. Every statement is one call of one function.
 //! - [`error`]: the errors that an HTTP client gets.
+//! - [`certificate`]: when the one that a server shows ends.
 //! - [`outbound`]: a guarded HTTP client for addresses that are not ours.
 //! - [`jobs`]: the worker, its leases, and the registry of kinds of jobs.
 //! - [`http`]: two routers by audience, public and operators.
@@ -15,6 +16,7 @@
 #![warn(missing_docs)]
 
 pub mod backoff;
+pub mod certificate;
 pub mod config;
 pub mod db;
 pub mod domain;

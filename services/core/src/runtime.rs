@@ -125,15 +125,17 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
     wakeups.also_for(parts.channels);
     let slots = Slots::new(&worker, &parts.jobs).total();
     let jobs = Arc::new(JobSeries::new(db.clone(), leases.clone(), slots));
+    // A service without jobs does not know the queue, and its login may not look at it.
+    let has_jobs = !parts.jobs.kinds().is_empty();
     let server = Server {
         service,
         config: http,
         limits: Arc::new(parts.limits),
         series: Arc::new(HttpSeries::default()),
         db: db.clone(),
+        has_queue: has_jobs,
+        tracer: traces.tracer.clone(),
     };
-    // A service without jobs does not know the queue, and its login may not look at it.
-    let has_jobs = !parts.jobs.kinds().is_empty();
     let mut series: Vec<Arc<dyn Series>> = vec![
         server.series.clone(),
         Arc::new(DatabaseSeries::new(db.clone(), wakeups.clone())),

@@ -12,5 +12,5 @@ pub const SERVICE: Service = Service {
         operators: ("KIJKO_REALTIME_OPERATORS_BIND", "127.0.0.1:54338"),
     },
     streams: false,
-    traces: false,
+    traces: true,
 };

@@ -13,7 +13,7 @@ use crate::error::{StorageError, refusal};
 const ISSUER_TOKEN: &str = "x-kijko-token";
 
 /// Headers that policies and limits may see. None of the others reaches a statement.
-const VISIBLE: [&str; 8] = [
+const VISIBLE: [&str; 9] = [
     "origin",
     "user-agent",
     "x-forwarded-for",
@@ -21,6 +21,8 @@ const VISIBLE: [&str; 8] = [
     "x-request-id",
     "x-api-key",
     "x-client-info",
+    // The proxy's id of the request: under it the database notes the caller.
+    "x-kijko-request",
     ISSUER_TOKEN,
 ];
 

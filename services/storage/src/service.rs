@@ -12,5 +12,5 @@ pub const SERVICE: Service = Service {
         operators: ("KIJKO_STORAGE_OPERATORS_BIND", "127.0.0.1:54340"),
     },
     streams: true,
-    traces: false,
+    traces: true,
 };

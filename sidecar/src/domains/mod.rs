@@ -21,6 +21,7 @@ pub mod issuers;
 pub mod llm;
 pub mod mail;
 pub mod notifications;
+pub mod observability;
 pub mod prompts;
 pub mod reflexes;
 pub mod skills;

@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(150);
+select plan(152);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -33,6 +33,7 @@ select tests.act_as_superuser();
 insert into public.connections (org_id, provider, account_id) values (tests.org('ada'), 'github', '1');
 insert into public.social_settings (org_id) values (tests.org('ada'));
 insert into public.social_posts (org_id, platform) values (tests.org('ada'), 'twitter');
+insert into public.api_usage (id, org_id, method, route, status, duration_ms, member_id) values (gen_random_uuid(), tests.org('ada'), 'GET', '/mcp', 200, 1, tests.id('mem'));
 insert into public.publish_logs (org_id, social_post_id, platform, attempt, event) select p.org_id, p.id, 'twitter', 1, 'started' from public.social_posts as p where p.org_id = tests.org('ada');
 select tests.act_as('ada');
 select public.invite_member('eve@example.test');
@@ -99,7 +100,7 @@ create view tests.read_permissions (relation, permission) as values
   ('social_settings', 'content:read'), ('social_posts', 'content:read'), ('publish_logs', 'content:read'),
   ('events', 'analytics:read'), ('event_intake', 'analytics:read'), ('quarantined_events', 'analytics:read'), ('persons', 'analytics:read'), ('event_properties', 'analytics:read'), ('dashboards', 'analytics:read'), ('analytics_queries', 'analytics:read'),
   ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('documents', 'files:read'), ('repository_branches', 'repositories:read'), ('indexing_jobs', 'repositories:read'), ('indexing_job_events', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
-  ('usage_meters', 'usage:read'), ('api_keys', 'api_keys:read'),
+  ('usage_meters', 'usage:read'), ('api_usage', 'audit:read'), ('api_keys', 'api_keys:read'),
   ('notification_types', 'notifications:read'), ('notifications', 'notifications:read'),
   ('webhook_endpoints', 'webhooks:read'), ('webhook_messages', 'webhooks:read'), ('audit_log', 'audit:read'),
   ('llm_providers', 'llm:read'), ('llm_routes', 'llm:read'), ('llm_settings', 'llm:read'), ('llm_budgets', 'llm:read'), ('llm_calls', 'llm:read'), ('llm_call_contents', 'llm_contents:read'), ('project_files', 'files:read'), ('project_file_versions', 'files:read');

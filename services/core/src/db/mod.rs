@@ -9,7 +9,7 @@ mod metrics;
 mod pool;
 mod retry;
 mod session;
-mod tls;
+pub(crate) mod tls;
 
 pub use config::{DatabaseConfig, Tls};
 pub use error::{DbError, with_causes};

@@ -30,6 +30,17 @@ pub fn connector(tls: &Tls) -> Result<MakeRustlsConnect, DbError> {
     Ok(MakeRustlsConnect::new(config))
 }
 
+/// Accepts any certificate: for those who look at it, and send nothing.
+pub(crate) fn unverified() -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone());
+    Ok(builder
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth())
+}
+
 fn roots(file: Option<&std::path::Path>) -> Result<RootCertStore, DbError> {
     let mut store = RootCertStore::empty();
     let (added, source) = match file {

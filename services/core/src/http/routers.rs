@@ -24,7 +24,7 @@ use crate::{
     db::Db,
     error::Error,
     service::Service,
-    telemetry::{metrics::Metrics, readiness::Check},
+    telemetry::{metrics::Metrics, readiness::Check, traces::Tracer},
 };
 
 /// What both routers need.
@@ -40,13 +40,17 @@ pub struct Server {
     pub series: Arc<HttpSeries>,
     /// The database, whose policies limit refused requests.
     pub db: Db,
+    /// Whether the service runs jobs, and so may look at the queue.
+    pub has_queue: bool,
+    /// Takes the spans of requests.
+    pub tracer: Tracer,
 }
 
 /// The routes of the domains, and `/health` for a load balancer. From the inside out: a body cap, panics as errors, the limit
 /// of refusals, what refusals leave unread of a body, and everything in `observe`.
 pub fn public(server: &Server, routes: Router) -> Router {
     let limit = middleware::from_fn_with_state(server.db.clone(), refusals::limit);
-    let routes = guard(server, routes.merge(health::route(server.service)))
+    let routes = guard(server, routes.merge(health(server)))
         .layer(limit)
         .layer(middleware::from_fn_with_state(
             server.config.streams,
@@ -57,10 +61,14 @@ pub fn public(server: &Server, routes: Router) -> Router {
 
 /// `/metrics`, `/ready` and `/health`.
 pub fn operators(server: &Server, metrics: Arc<Metrics>, checks: Vec<Arc<dyn Check>>) -> Router {
-    let routes = health::route(server.service)
+    let routes = health(server)
         .merge(ready::route(server.service, server.db.clone(), checks))
         .merge(metrics::route(metrics));
     observed(server, guard(server, routes), true)
+}
+
+fn health(server: &Server) -> Router {
+    health::route(server.service, server.db.clone(), server.has_queue)
 }
 
 fn guard(server: &Server, routes: Router) -> Router {
@@ -77,6 +85,7 @@ fn observed(server: &Server, routes: Router, probes_only: bool) -> Router {
         server.limits.clone(),
         server.series.clone(),
         probes_only,
+        server.tracer.clone(),
     );
     routes.layer(middleware::from_fn_with_state(Arc::new(observer), observe))
 }

@@ -33,6 +33,8 @@ fn server() -> Server {
         },
         series: Arc::default(),
         db: db::unreachable(),
+        has_queue: true,
+        tracer: crate::telemetry::traces::Tracer::off(),
     }
 }
 
@@ -122,7 +124,11 @@ async fn health_needs_no_database_and_is_on_both() {
         let (status, headers, body) = fetch(app, "/health").await;
         assert_eq!(status, 200);
         let body: Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(body, json!({"status": "ok", "version": "1.2.3"}));
+        let database = json!({"up": false, "latency_ms": null});
+        assert_eq!(
+            body,
+            json!({"status": "degraded", "version": "1.2.3", "database": database})
+        );
         assert!(headers.contains_key("x-request-id"));
         let seconds: f64 = headers["x-process-time"].to_str().unwrap().parse().unwrap();
         assert!(seconds >= 0.0);

@@ -24,16 +24,17 @@ pub struct QueueCheck {
     pub age_warning: Duration,
 }
 
+/// What waits in the whole queue.
 #[derive(Debug, Default, Serialize)]
-struct Depth {
-    queued: i64,
-    running: i64,
+pub(crate) struct Depth {
+    pub(crate) queued: i64,
+    pub(crate) running: i64,
     dead: i64,
-    oldest_queued_seconds: f64,
+    pub(crate) oldest_queued_seconds: f64,
 }
 
 impl Depth {
-    fn of(stats: &[QueueStats]) -> Self {
+    pub(crate) fn of(stats: &[QueueStats]) -> Self {
         stats.iter().fold(Self::default(), |sum, kind| Self {
             queued: sum.queued + kind.queued,
             running: sum.running + kind.running,

@@ -47,9 +47,11 @@ impl Identities {
 
     /// Of everything that identifies, but not of where the request comes from or its id.
     fn key(&self, headers: &HeaderMap) -> u64 {
-        let named = IDENTITY
-            .iter()
-            .filter(|name| !name.starts_with("x-forwarded") && **name != "x-request-id");
+        let named = IDENTITY.iter().filter(|name| {
+            !name.starts_with("x-forwarded")
+                && !name.ends_with("-request")
+                && **name != "x-request-id"
+        });
         let values: Vec<Vec<&[u8]>> = named
             .map(|name| {
                 headers
@@ -80,6 +82,7 @@ mod tests {
         identities.insert(&headers("a", "o"), organization, now);
         let mut same = headers("a", "o");
         same.insert("x-request-id", "r".parse().unwrap());
+        same.insert("x-kijko-request", "r".parse().unwrap());
         assert_eq!(identities.get(&same, now), Some(organization));
         assert_eq!(identities.get(&same, now + HOLDS), None);
         for other in [headers("b", "o"), headers("a", "p"), HeaderMap::new()] {

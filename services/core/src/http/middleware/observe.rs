@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use axum::{
@@ -27,6 +27,7 @@ use crate::{
     telemetry::{
         canonical::{self, Subject},
         throttle::LogThrottle,
+        traces::{self, Kind, Span, SpanId, TraceId, TraceParent, Tracer, span::Attributes},
     },
 };
 
@@ -43,6 +44,7 @@ pub(in crate::http) struct Observer {
     series: Arc<HttpSeries>,
     /// Monitors ask for everything on this router every few seconds.
     probes_only: bool,
+    tracer: Tracer,
     /// Lines of refused requests by route.
     throttles: Mutex<HashMap<String, LogThrottle>>,
 }
@@ -62,12 +64,14 @@ impl Observer {
         limits: Arc<RouteLimits>,
         series: Arc<HttpSeries>,
         probes_only: bool,
+        tracer: Tracer,
     ) -> Self {
         Self {
             config,
             limits,
             series,
             probes_only,
+            tracer,
             throttles: Mutex::default(),
         }
     }
@@ -76,19 +80,28 @@ impl Observer {
 /// The outermost layer.
 pub(in crate::http) async fn observe(
     State(observer): State<Arc<Observer>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let mut line = Line::begin(observer, &request);
+    let place = line.trace.as_ref().map(|trace| trace.place);
+    if let Some(place) = place
+        && let Ok(header) = HeaderValue::from_str(&place.to_string())
+    {
+        // What handlers record, and whom they call, belongs to this span.
+        request.headers_mut().insert(TraceParent::HEADER, header);
+    }
     let span = tracing::info_span!(
         "request", request_id = line.id, method = %request.method(), route = line.route
     );
     let limit = line.observer.limit(&line.route);
     let streams = line.observer.config.streams;
     let answer = answer(streams, limit, line.request_bytes, request, next);
-    let response = canonical::scope(line.fields.clone(), answer)
-        .instrument(span)
-        .await;
+    let answer = canonical::scope(line.fields.clone(), answer).instrument(span);
+    let response = match place {
+        Some(place) => traces::within(line.observer.tracer.clone(), place, answer).await,
+        None => answer.await,
+    };
     line.end(response)
 }
 
@@ -104,12 +117,39 @@ struct Line {
     status: u16,
     response_bytes: Option<u64>,
     error: Option<Error>,
+    /// None: the request has no span.
+    trace: Option<Trace>,
+}
+
+/// Where a request is in its trace.
+struct Trace {
+    place: TraceParent,
+    parent: Option<SpanId>,
+    start: SystemTime,
+}
+
+impl Trace {
+    fn of(headers: &HeaderMap, tracer: &Tracer) -> Option<Self> {
+        let parent = tracer.is_on().then(|| TraceParent::of(headers))?;
+        let trace = parent.map_or_else(TraceId::random, |parent| parent.trace);
+        tracer.keeps(trace).then(|| Self {
+            place: TraceParent {
+                trace,
+                span: SpanId::random(),
+            },
+            parent: parent.map(|parent| parent.span),
+            start: SystemTime::now(),
+        })
+    }
 }
 
 impl Line {
     fn begin(observer: Arc<Observer>, request: &Request) -> Self {
         let route = request.extensions().get::<MatchedPath>();
+        let is_probe = observer.probes_only || route.is_some_and(|it| it.as_str() == "/health");
+        let trace = (!is_probe).then(|| Trace::of(request.headers(), &observer.tracer));
         Self {
+            trace: trace.flatten(),
             observer,
             start: Instant::now(),
             id: request_id(request.headers()),
@@ -178,6 +218,25 @@ impl Line {
         }
     }
 
+    fn record_span(&self) {
+        let Some(trace) = &self.trace else {
+            return;
+        };
+        let mut attributes = Attributes::default();
+        attributes.set("http.request.method", self.method);
+        attributes.set("http.route", self.route.as_str());
+        attributes.set("http.response.status_code", u32::from(self.status));
+        attributes.set("kijko.request.id", self.id.as_str());
+        attributes.set_some("error.type", self.error_code());
+        let name = format!("{} {}", self.method, self.route);
+        let ids = (trace.place.trace, trace.place.span);
+        let span = Span::new(name, Kind::Server, ids, trace.parent, trace.start).with(attributes);
+        self.observer.tracer.record(match self.status {
+            500.. => span.failed(self.error_code().unwrap_or("internal")),
+            _ => span,
+        });
+    }
+
     fn due(&self) -> Option<u64> {
         let throttles = self.observer.throttles.lock();
         let mut throttles = throttles.unwrap_or_else(PoisonError::into_inner);
@@ -188,6 +247,7 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        self.record_span();
         let duration = self.start.elapsed();
         let Observer { config, series, .. } = &*self.observer;
         series.request(self.method, &self.route, self.status, duration);

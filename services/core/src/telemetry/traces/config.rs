@@ -20,6 +20,8 @@ pub struct TracesConfig {
     pub resource: BTreeMap<String, String>,
     /// Whether prompts and answers may be in spans.
     pub captures_content: bool,
+    /// Of all traces, the share whose requests have spans.
+    pub ratio: f64,
 }
 
 impl TracesConfig {
@@ -47,7 +49,12 @@ impl TracesConfig {
         let name = "OTEL_RESOURCE_ATTRIBUTES";
         let resource = pairs(env, name).into_iter().collect();
         let captures_content = env.flag("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT");
+        let ratio = env.parsed("OTEL_TRACES_SAMPLER_ARG", "1", "a share such as 0.1");
+        if !(0.0..=1.0).contains(&ratio) {
+            env.problem("OTEL_TRACES_SAMPLER_ARG", "must be from 0 to 1");
+        }
         Some(Self {
+            ratio,
             endpoint: own.or(common)?,
             headers,
             timeout,

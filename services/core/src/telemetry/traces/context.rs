@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use axum::http::HeaderMap;
 use uuid::Uuid;
 
 /// A trace. Never all zero, which stands for none.
@@ -48,7 +49,27 @@ impl fmt::Display for TraceId {
     }
 }
 
+/// 16 digits, as in `traceparent`.
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", u64::from_be_bytes(self.0))
+    }
+}
+
+/// As the header of a request that belongs to this span.
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{}-{}-01", self.trace, self.span)
+    }
+}
+
 impl SpanId {
+    /// Reads 16 digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let id = u64::try_from(hex(text, 16)?).ok()?;
+        (id != 0).then(|| Self(id.to_be_bytes()))
+    }
+
     /// A new one.
     pub fn random() -> Self {
         Self(rand::random::<u64>().max(1).to_be_bytes())
@@ -61,6 +82,14 @@ impl SpanId {
 }
 
 impl TraceParent {
+    /// The header of a request.
+    pub const HEADER: &'static str = "traceparent";
+
+    /// That of a request, if it is valid.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        Self::parse(headers.get(Self::HEADER)?.to_str().ok()?)
+    }
+
     /// Reads the header. What is not valid is ignored, as W3C asks: the trace then begins here.
     pub fn parse(header: &str) -> Option<Self> {
         let mut parts = header.trim().split('-');
@@ -107,6 +136,8 @@ mod tests {
             let parent = TraceParent::parse(&header).unwrap();
             assert_eq!(parent.trace.to_string(), TRACE);
             assert_eq!(parent.span.bytes(), 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes());
+            assert_eq!(parent.to_string(), format!("00-{TRACE}-{SPAN}-01"));
+            assert_eq!(SpanId::parse(SPAN), Some(parent.span));
         }
     }
 

@@ -15,13 +15,17 @@ pub mod span;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 pub use config::TracesConfig;
 pub use context::{SpanId, TraceId, TraceParent};
 use exporter::Exporter;
 use metrics::SpanSeries;
 use queue::Queue;
+use span::Attributes;
 pub use span::{Kind, Span};
 use tokio::task::JoinHandle;
 
@@ -33,6 +37,30 @@ use crate::{outbound::OutboundError, service::Service};
 pub struct Tracer {
     queue: Option<Arc<Queue>>,
     captures_content: bool,
+    /// Of all traces, which share is kept.
+    ratio: f64,
+}
+
+tokio::task_local! {
+    /// Where this task is in its trace.
+    static HERE: (Tracer, TraceParent);
+}
+
+/// Runs `work` as a part of a span, to which [`record_child`] belongs.
+pub async fn within<F: Future>(tracer: Tracer, place: TraceParent, work: F) -> F::Output {
+    HERE.scope((tracer, place), work).await
+}
+
+/// Records a call of another process within the span that this task works on. Outside of one it does nothing.
+pub fn record_child(name: String, start: SystemTime, attributes: Attributes, failed: Option<&str>) {
+    let _ = HERE.try_with(|(tracer, here)| {
+        let ids = (here.trace, SpanId::random());
+        let span = Span::new(name, Kind::Client, ids, Some(here.span), start).with(attributes);
+        tracer.record(match failed {
+            Some(code) => span.failed(code),
+            None => span,
+        });
+    });
 }
 
 impl std::fmt::Debug for Tracer {
@@ -52,6 +80,12 @@ impl Tracer {
     /// Whether spans are exported. Who makes them can save the work otherwise.
     pub fn is_on(&self) -> bool {
         self.queue.is_some()
+    }
+
+    /// Whether the requests of a trace have spans: all parts decide alike.
+    pub fn keeps(&self, trace: TraceId) -> bool {
+        let [.., a, b, c, d] = trace.bytes();
+        self.is_on() && f64::from(u32::from_be_bytes([a, b, c, d])) < self.ratio * 4_294_967_296.0
     }
 
     /// Whether the operator wants prompts and answers in spans.
@@ -97,6 +131,7 @@ impl Traces {
         let tracer = Tracer {
             queue: Some(queue),
             captures_content: config.captures_content,
+            ratio: config.ratio,
         };
         Ok(Self {
             tracer,

@@ -24,6 +24,8 @@ pub enum Kind {
     Internal,
     /// A call of another one.
     Client,
+    /// A request that this process answers.
+    Server,
 }
 
 /// A span.
@@ -193,6 +195,7 @@ impl Span {
             kind: match kind {
                 Kind::Internal => proto::span::SpanKind::Internal,
                 Kind::Client => proto::span::SpanKind::Client,
+                Kind::Server => proto::span::SpanKind::Server,
             }
             .into(),
             start_time_unix_nano: start,
@@ -201,6 +204,12 @@ impl Span {
             flags: 1,
             ..proto::Span::default()
         })
+    }
+
+    /// One that ended at another time than now.
+    pub fn until(mut self, end: SystemTime) -> Self {
+        self.0.end_time_unix_nano = nanos(end).max(self.0.start_time_unix_nano);
+        self
     }
 
     /// With these attributes.

@@ -75,6 +75,7 @@ impl Collector {
 
 fn exporting(url: &str) -> (Tracer, Arc<SpanSeries>, Exporting) {
     let config = TracesConfig {
+        ratio: 1.0,
         endpoint: url.parse().unwrap(),
         headers: HeaderMap::from_iter([(
             "authorization".parse().unwrap(),
@@ -251,4 +252,23 @@ async fn after_the_end_spans_are_dropped() {
     let off = Tracer::off();
     off.record(span("nowhere"));
     assert!(!off.is_on());
+}
+
+#[test]
+fn a_share_of_the_traces_is_kept_and_all_parts_choose_the_same() {
+    let tracer = |ratio| Tracer {
+        queue: Some(Arc::new(Queue::new(Arc::default()))),
+        captures_content: false,
+        ratio,
+    };
+    let traces: Vec<_> = (0..1_000).map(|_| TraceId::random()).collect();
+    let kept = |ratio: f64| -> Vec<_> {
+        let tracer = tracer(ratio);
+        traces.iter().filter(|it| tracer.keeps(**it)).collect()
+    };
+    assert_eq!((kept(0.0).len(), kept(1.0).len()), (0, 1_000));
+    let some = kept(0.3);
+    assert!((200..400).contains(&some.len()), "{}", some.len());
+    assert_eq!(some, kept(0.3));
+    assert!(!Tracer::off().keeps(traces[0]));
 }

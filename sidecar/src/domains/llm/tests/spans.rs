@@ -77,6 +77,7 @@ impl Collector {
 
 fn exporting(endpoint: &str, captures_content: bool) -> (Tracer, Exporting) {
     let config = TracesConfig {
+        ratio: 1.0,
         endpoint: endpoint.parse().unwrap(),
         headers: axum::http::HeaderMap::new(),
         timeout: Duration::from_secs(10),

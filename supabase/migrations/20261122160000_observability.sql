@@ -1,0 +1,232 @@
+-- ============================================================================
+-- Observability: the requests of the API, in partitions by day.
+-- ============================================================================
+
+-- No foreign keys besides the organization's: the record outlives members and keys. The primary key serves the list of an
+-- organization, newest first, too. A request of nobody's organization is the platform's.
+create table public.api_usage (
+  id uuid not null,
+  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
+  request_id text check (char_length(request_id) <= 128),
+  method text not null check (char_length(method) <= 16),
+  route text not null check (char_length(route) <= 200),
+  status integer not null check (status between 0 and 999),
+  duration_ms numeric(12, 3) not null check (duration_ms >= 0),
+  response_bytes bigint not null default 0 check (response_bytes >= 0),
+  caller text not null default 'unknown' check (char_length(caller) <= 32),
+  member_id uuid,
+  key_id uuid,
+  cost_microusd bigint default 0 check (cost_microusd >= 0),
+  sampled integer not null default 1 check (sampled between 1 and 10000),
+  created_by uuid default kijko.user_id(),
+  created_at timestamptz not null default kijko.now(),
+  primary key (org_id, created_at, id)
+) partition by range (created_at);
+create index api_usage_created_at_idx on public.api_usage (created_at);
+create index api_usage_unsettled_idx on public.api_usage (created_at) where cost_microusd is null;
+comment on table public.api_usage is 'Requests of the API as the proxy has logged them, or a sample of them, with who called. Written from its log; readable with audit:read.';
+comment on column public.api_usage.id is 'Identity of the request: the proxy makes it.';
+comment on column public.api_usage.org_id is 'Organization of the request; the platform''s for a request without one.';
+comment on column public.api_usage.request_id is 'Its X-Request-Id, by which logs and the audit log know it; a client may have chosen it.';
+comment on column public.api_usage.method is 'Its method.';
+comment on column public.api_usage.route is 'Its path without what names a row, file or person: /rest/v1/projects, /rest/v1/rpc/execute_skill, /storage/v1/object.';
+comment on column public.api_usage.status is 'HTTP status of the answer; 0 for a client that hung up before it.';
+comment on column public.api_usage.duration_ms is 'Milliseconds from the request''s header to the end of the answer, in the proxy.';
+comment on column public.api_usage.response_bytes is 'Size of the answer.';
+comment on column public.api_usage.caller is 'Kind of caller, as kijko.actor() has it; unknown when the request was refused before that, or the database has restarted.';
+comment on column public.api_usage.member_id is 'User who called, also by a personal key; null for others.';
+comment on column public.api_usage.key_id is 'API key that called; null for others.';
+comment on column public.api_usage.cost_microusd is 'What its calls of models cost, in millionths of a US dollar; null until they are settled.';
+comment on column public.api_usage.sampled is 'How many requests the row stands for: more than 1 if the operator keeps a sample.';
+comment on column public.api_usage.created_by is 'User who called; as member_id.';
+comment on column public.api_usage.created_at is 'When it ended.';
+select private.describe_data('public.api_usage', '{
+  "request_id, method, route, status, duration_ms, response_bytes, sampled": "how the API answered, and how fast",
+  "caller, key_id": "by what it was called",
+  "member_id": "who called it",
+  "cost_microusd": "what it cost"
+}');
+alter table public.api_usage enable row level security;
+grant select on public.api_usage to authenticated, service_role;
+create policy api_usage_select on public.api_usage for select to authenticated
+  using (org_id = any (array(select private.org_ids_with('audit:read'))));
+
+-- Partitions are in private: the API has the table only. The default takes what no day is there for.
+create table private.api_usage_default partition of public.api_usage default;
+
+create function private.observability_make_partitions(days integer default 3) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- Readers of the log do not wait long for it; the next hour tries again.
+set lock_timeout = '5s'
+as $$
+declare
+  first constant date := (kijko.now() at time zone 'UTC')::date;
+  starts timestamptz;
+  ends timestamptz;
+  partition text;
+  made integer := 0;
+begin
+  if (days between 0 and 365) is not true then
+    perform kijko.fail('invalid_input', 'days: 0 to 365');
+  end if;
+  for number in 0 .. days loop
+    starts := (first + number)::timestamp at time zone 'UTC';
+    ends := (first + number + 1)::timestamp at time zone 'UTC';
+    partition := 'api_usage_' || to_char(first + number, 'YYYY_MM_DD');
+    continue when to_regclass('private.' || partition) is not null;
+    execute format('create table private.%I (like public.api_usage including all)', partition);
+    if exists (select 1 from private.api_usage_default as d where d.created_at >= starts and d.created_at < ends) then
+      lock table public.api_usage in access exclusive mode;
+      execute format(
+        'with moved as (delete from private.api_usage_default as d where d.created_at >= %L and d.created_at < %L returning d.*) insert into private.%I select * from moved',
+        starts, ends, partition
+      );
+    end if;
+    execute format('alter table public.api_usage attach partition private.%I for values from (%L) to (%L)', partition, starts, ends);
+    made := made + 1;
+  end loop;
+  return made;
+end
+$$;
+comment on function private.observability_make_partitions(integer) is 'Makes the partitions of api_usage for today and the next days, and returns how many. Definer: pg_cron and operators own no table.';
+select private.observability_make_partitions();
+
+create function private.observability_drop_partitions(keep_days integer default 30) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
+as $$
+declare
+  oldest constant date := (kijko.now() at time zone 'UTC')::date - keep_days;
+  partition text;
+  dropped integer := 0;
+begin
+  if (keep_days between 1 and 3660) is not true then
+    perform kijko.fail('invalid_input', 'keep_days: 1 to 3660');
+  end if;
+  for partition in
+    select c.relname
+    from pg_inherits as i join pg_class as c on c.oid = i.inhrelid
+    where i.inhparent = 'public.api_usage'::regclass and c.relname ~ '^api_usage_\d{4}_\d\d_\d\d$'
+      and to_date(substr(c.relname::text, 11), 'YYYY_MM_DD') < oldest
+    order by c.relname
+  loop
+    execute format('drop table private.%I', partition);
+    dropped := dropped + 1;
+  end loop;
+  delete from private.api_usage_default as d where d.created_at < oldest::timestamp at time zone 'UTC';
+  -- The file is gone by then: logs are rotated by size.
+  delete from private.observability_log_positions as p where p.read_at < clock_timestamp() - interval '30 days';
+  return dropped;
+end
+$$;
+comment on function private.observability_drop_partitions(integer) is 'Drops the days of api_usage that are older than keep_days, and returns how many. Definer: pg_cron and operators own no table.';
+
+-- ----------------------------------------------------------------------------
+-- From the log of the proxy
+-- ----------------------------------------------------------------------------
+
+create table private.observability_log_positions (
+  file text primary key check (char_length(file) between 1 and 100),
+  position bigint not null default 0 check (position >= 0),
+  read_at timestamptz not null default clock_timestamp()
+);
+comment on table private.observability_log_positions is 'How far each file of the proxy''s log has been read. It changes in the transaction that inserts the requests, so each line counts once.';
+comment on column private.observability_log_positions.file is 'The file, by the SHA-256 of its first line: a name comes again when logs are rotated.';
+comment on column private.observability_log_positions.position is 'Bytes that have been read.';
+comment on column private.observability_log_positions.read_at is 'When it was last read.';
+select private.describe_data('private.observability_log_positions', '{
+  "file, position, read_at": {"subject": "platform", "purpose": "reads each line of the log once", "export": "none"}
+}');
+alter table private.observability_log_positions enable row level security;
+
+create function private.observability_log_position(file text) returns bigint
+language sql stable security definer
+begin atomic
+  select coalesce((select p.position from private.observability_log_positions as p where p.file = observability_log_position.file), 0);
+end;
+comment on function private.observability_log_position(text) is 'How far a file of the log has been read; 0 for a new one. Definer: the sidecar has no rights on the tables.';
+grant execute on function private.observability_log_position(text) to kijko_sidecar;
+
+create function private.observability_call_costs(org uuid, request uuid) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp
+-- Null while one of them runs, 0 without any.
+return (
+  select case when count(*) filter (where c.finished_at is null) = 0 then coalesce(sum(c.cost_microusd), 0)::bigint end
+  from public.llm_calls as c
+  where c.org_id = observability_call_costs.org and c.request_id = observability_call_costs.request
+);
+comment on function private.observability_call_costs(uuid, uuid) is 'What the calls of models of one request cost. Null while one of them is not settled. Nullable: result.';
+
+create function private.observability_record_requests(file text, since bigint, until bigint, requests jsonb) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  known bigint;
+begin
+  if (file <> '' and since between 0 and until and jsonb_typeof(requests) = 'array' and jsonb_array_length(requests) <= 5000) is not true then
+    perform kijko.fail('invalid_input', 'a file, positions in it and at most 5000 requests');
+  end if;
+  insert into private.observability_log_positions as p (file) values (observability_record_requests.file) on conflict do nothing;
+  -- Two readers of one file: the second one waits here, and then begins behind the first.
+  select p.position into known from private.observability_log_positions as p where p.file = observability_record_requests.file for update;
+  if known <> since then
+    return known;
+  end if;
+  insert into public.api_usage (
+    id, org_id, request_id, method, route, status, duration_ms, response_bytes, caller, member_id, key_id, cost_microusd, sampled, created_by,
+    created_at
+  )
+  select l.id, coalesce(o.id, kijko.platform_org_id()), l.request_id, l.method, l.route, l.status, l.duration_ms, l.response_bytes,
+    coalesce(a.kind, 'unknown'), a.user_id, a.api_key_id, private.observability_call_costs(o.id, l.id), l.sampled, a.user_id,
+    to_timestamp(l.ended_at) + (kijko.now() - now())
+  from jsonb_to_recordset(requests) as l (
+    id uuid, request_id text, method text, route text, status integer, duration_ms numeric, response_bytes bigint, sampled integer,
+    ended_at double precision
+  )
+  left join kijko.request_actors(array(select private.as_uuid(r.value ->> 'id') from jsonb_array_elements(requests) as r)) as a on a.request = l.id
+  -- An organization can be deleted before its last requests are read.
+  left join public.organizations as o on o.id = a.org_id
+  on conflict do nothing;
+  update private.observability_log_positions as p set position = until, read_at = clock_timestamp()
+  where p.file = observability_record_requests.file;
+  return until;
+end
+$$;
+comment on function private.observability_record_requests(text, bigint, bigint, jsonb) is 'Records requests that stand in a file of the proxy''s log from one position to another, with their callers, and returns how far the file has been read. Records nothing if another position was reached before: each line counts once. Definer: the sidecar has no rights on the tables.';
+grant execute on function private.observability_record_requests(text, bigint, bigint, jsonb) to kijko_sidecar;
+
+create function private.observability_settle_costs() returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  settled integer;
+begin
+  update public.api_usage as u set cost_microusd = c.cost
+  from (
+    select o.org_id, o.created_at, o.id, private.observability_call_costs(o.org_id, o.id) as cost
+    from public.api_usage as o
+    -- A call ends within a day, or maintenance ends it.
+    where o.cost_microusd is null and o.created_at > kijko.now() - interval '2 days'
+  ) as c
+  where u.org_id = c.org_id and u.created_at = c.created_at and u.id = c.id and c.cost is not null;
+  get diagnostics settled = row_count;
+  return settled;
+end
+$$;
+comment on function private.observability_settle_costs() is 'Sets the costs of requests whose calls of models have been settled since they were recorded, and returns how many. Definer: pg_cron and operators own no table.';
+
+create function private.observability_retained_wal() returns table (used bigint, unused bigint)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+-- A standby writes no WAL of its own.
+begin atomic
+  select coalesce(max(s.bytes) filter (where s.active), 0)::bigint, coalesce(max(s.bytes) filter (where not s.active), 0)::bigint
+  from (
+    select r.active, pg_wal_lsn_diff(case when not pg_is_in_recovery() then pg_current_wal_lsn() else r.restart_lsn end, r.restart_lsn) as bytes
+    from pg_replication_slots as r
+  ) as s;
+end;
+comment on function private.observability_retained_wal() is 'The most bytes of WAL that a replication slot holds back: of those in use, and of the others. Definer: the sidecar has no rights on anything.';
+grant execute on function private.observability_retained_wal() to kijko_sidecar;
+
+select cron.schedule('kijko-observability-settle', '* * * * *', 'select private.observability_settle_costs()');
+select cron.schedule('kijko-observability-partitions', '23 * * * *', 'select private.observability_make_partitions(), private.observability_drop_partitions()');
