@@ -37,6 +37,7 @@ await_running_services() {
 # restart_services NAME…: from the checkout's configuration. The rotation has no port and answers nothing.
 restart_services() {
   local name
+  [[ " $* " != *" rest "* ]] || have_requests_commit
   for name in "$@"; do stop_service "$name"; done
   cp "$ROOT/deploy/Caddyfile" "$KIJKO_HOME/Caddyfile"
   service_pid rotation > /dev/null || start_rotation

@@ -74,6 +74,7 @@ bring_up_database() {
     step "new roles, extension, login (sql/platform)" "fix the file named last in the log, then try again" upgrade_platform
   fi
   set_login_settings
+  have_requests_commit
   make_api_keys
   refuse_migration_drift
   if [ "$fresh" = yes ] || migrations_pending; then
@@ -167,6 +168,12 @@ set issuer = :'issuer',
     mailer_autoconfirm = case :'confirm' when 'required' then false when 'optional' then true else mailer_autoconfirm end,
     bcrypt_cost = coalesce(nullif(:'cost', '')::integer, bcrypt_cost);
 SQL
+}
+
+# The access matrix has the API roll each request back. Killed, it leaves that setting, which is stronger than rest.conf.
+have_requests_commit() {
+  admin_psql -c 'alter role authenticator reset pgrst.db_tx_end' || fail "the API may still roll its requests back"
+  signal_services USR2 rest
 }
 
 # The anon and service keys are tokens signed by the database; they are public names for roles. Made once, and anew when the key

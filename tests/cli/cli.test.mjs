@@ -6,7 +6,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import pg from 'pg';
-import { home, kijko, pidOf, port, root } from './stack.mjs';
+import { home, kijko, letRequestsRollBack, pidOf, port, requestsRollBack, root } from './stack.mjs';
 
 describe('misuse and failure have different exit codes', () => {
   for (const args of [
@@ -98,12 +98,14 @@ describe('secrets', () => {
 });
 
 describe('up on a running stack', () => {
-  it('keeps processes and keys', async () => {
+  it('keeps processes and keys, and ends what a killed test has left', async () => {
     const names = ['rest', 'login', 'sidecar', 'realtime', 'storage', 'caddy'];
     const pids = names.map(pidOf);
     const keys = fs.readFileSync(path.join(home, 'secrets', 'api_keys'), 'utf8');
+    await letRequestsRollBack();
     const { code, stderr } = await kijko(['up']);
     assert.equal(code, 0, stderr);
+    assert.equal(await requestsRollBack(), false);
     assert.deepEqual(names.map(pidOf), pids);
     assert.equal(fs.readFileSync(path.join(home, 'secrets', 'api_keys'), 'utf8'), keys);
   });

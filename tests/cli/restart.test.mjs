@@ -4,15 +4,17 @@ import { execFile } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { kijko, pidOf, root } from './stack.mjs';
+import { kijko, letRequestsRollBack, pidOf, requestsRollBack, root } from './stack.mjs';
 
 const SERVICES = ['rest', 'login', 'sidecar', 'realtime', 'storage', 'caddy'];
 
 describe('restart', () => {
   it('of one part starts this one anew, leaves the others, and waits until it answers', async () => {
     const former = SERVICES.map(pidOf);
+    await letRequestsRollBack();
     const { code, stderr } = await kijko(['restart', 'rest']);
     assert.equal(code, 0, stderr);
+    assert.equal(await requestsRollBack(), false);
     const now = SERVICES.map(pidOf);
     assert.notEqual(now[0], former[0]);
     assert.deepEqual(now.slice(1), former.slice(1));

@@ -39,6 +39,14 @@ export const asPostgres = (body) => session(process.env.DB_URL, body);
 export const asSuperuser = (body) => session(process.env.ADMIN_DB_URL, body);
 export const asSidecar = (body) => session(process.env.ADMIN_DB_URL.replace(/\/\/[^@]+@/, `//kijko_sidecar:${passwords().SIDECAR}@`), body);
 
+/** As the access matrix sets it, and leaves it when it is killed. */
+export const letRequestsRollBack = () => asSuperuser((client) => client.query("alter role authenticator set pgrst.db_tx_end = 'rollback'"));
+export const requestsRollBack = () =>
+  asSuperuser(async (client) => {
+    const { rows } = await client.query("select from pg_db_role_setting where 'pgrst.db_tx_end=rollback' = any (setconfig)");
+    return rows.length > 0;
+  });
+
 export const passwords = () =>
   Object.fromEntries(
     [...fs.readFileSync(path.join(home, 'secrets/passwords'), 'utf8').matchAll(/KIJKO_(\w+)_PASSWORD=(\S+)/g)].map(([, name, value]) => [
