@@ -74,7 +74,7 @@ class Edge {
       this.process.once('exit', resolve).kill();
     });
 
-  ask(where, { method = 'GET', headers = {}, handshake = {} } = {}) {
+  ask(where, { method = 'GET', headers = {}, handshake = {}, body } = {}) {
     return new Promise((resolve, reject) => {
       const to = { host: '127.0.0.1', port: this.port, servername: 'localhost', rejectUnauthorized: false, ...handshake };
       const options = { ...to, path: where, method, headers: { Host: `localhost:${this.port}`, ...headers }, agent: false };
@@ -89,7 +89,7 @@ class Edge {
         socket.destroy();
         resolve({ status: response.statusCode, headers: response.headers, text: '' });
       });
-      request.on('error', reject).end();
+      request.on('error', reject).end(body);
     });
   }
 
@@ -148,6 +148,13 @@ describe('production, for some origins, with a page', () => {
       assert.ok(headers['content-security-policy'], where);
       assert.equal(headers.server, undefined, where);
     }
+    // An error of the proxy itself.
+    const large = await edge.ask('/auth/v1/signup', { method: 'POST', body: 'x'.repeat(200_000) });
+    assert.equal(large.status, 413);
+    assert.equal(large.headers['strict-transport-security'], 'max-age=31536000');
+    assert.equal(large.headers['x-content-type-options'], 'nosniff');
+    assert.equal(large.headers['content-security-policy'], "default-src 'none'; frame-ancestors 'none'");
+    assert.equal(large.headers.server, undefined);
     assert.match((await edge.ask('/rest/v1/plans')).headers['content-security-policy'], /^default-src 'none'/);
     assert.equal(
       (await edge.ask('/functions/v1/page')).headers['content-security-policy'],
