@@ -7,13 +7,14 @@
 load_backup_settings() {
   BACKUPS=$(readlink -m "${KIJKO_BACKUP_DIR:-$KIJKO_HOME/backups}")
   SECRET_BACKUPS=$(readlink -m "${KIJKO_BACKUP_SECRETS_DIR:-$KIJKO_HOME/backup-secrets}")
-  BACKUP_KEEP=${KIJKO_BACKUP_KEEP:-7}
+  BACKUP_KEEP=${KIJKO_BACKUP_KEEP:-7} BACKUP_MAX_DAYS=${KIJKO_BACKUP_MAX_DAYS:-30}
   check_plain_path KIJKO_BACKUP_DIR "$BACKUPS"
   check_plain_path KIJKO_BACKUP_SECRETS_DIR "$SECRET_BACKUPS"
   check_plain_path KIJKO_HOME "$KIJKO_HOME"
   # A copy of the cluster would hold its former copies.
   [[ $BACKUPS/ != "$DATA"/* ]] || misuse "KIJKO_BACKUP_DIR is in the folder of the data: $BACKUPS"
   [[ $BACKUP_KEEP =~ ^[1-9][0-9]{0,3}$ ]] || misuse "KIJKO_BACKUP_KEEP must be a number from 1 to 9999, not '$BACKUP_KEEP'"
+  [[ $BACKUP_MAX_DAYS =~ ^[1-9][0-9]{0,3}$ ]] || misuse "KIJKO_BACKUP_MAX_DAYS must be a number from 1 to 9999, not '$BACKUP_MAX_DAYS'"
 }
 
 command_backup() {
@@ -63,6 +64,7 @@ backup_create() {
   step "WAL up to the end of the copy" "see $LOGS/postgres.log: the archive cannot be written" await_archive "$partial/info"
   step "objects" "see $LOGS/postgres.log and the log: the objects cannot be copied" backup_objects "$partial/objects"
   backup_secrets "$name"
+  backup_erasures
   sync -f "$partial"
   mv "$partial" "$BACKUPS/base/$name"
   sync "$BACKUPS/base"
@@ -118,6 +120,7 @@ write_backup_info() {
   local manifest=$BACKUPS/base/$1.partial/data/backup_manifest
   printf 'name=%s\nstarted=%s\nfinished=%s\nrelease=%s\n' "$1" "$2" "$(date -u +%Y-%m-%dT%H:%M:%S.%6NZ)" "$(kijko_release)"
   printf 'postgres=%s\narchitecture=%s\ndatabase=%s\n' "$(cat "$DATA/PG_VERSION")" "$(uname -m)" "$DATABASE_NAME"
+  printf 'erasures=%s\n' "$(erasure_entries | jq -r .id | sort -u | wc -l)"
   jq -r '."WAL-Ranges"[-1] | "timeline=\(.Timeline)\nstart_lsn=\(."Start-LSN")\nend_lsn=\(."End-LSN")"' "$manifest"
 }
 
@@ -239,12 +242,13 @@ backup_verify() {
   say "${#names[@]} verified, the archive has no gap"
 }
 
-# The newest BACKUP_KEEP stay, and the WAL since the oldest of them.
+# Those that stay are the newest, at most BACKUP_KEEP and no older than BACKUP_MAX_DAYS, but always one; and the WAL since the oldest of them.
+# So an erased person is in no backup after that time.
 backup_prune() {
   local names old oldest removed
   removed=$(mktemp)
   mapfile -t names < <(backup_names)
-  while [ "${#names[@]}" -gt "$BACKUP_KEEP" ]; do
+  while [ "${#names[@]}" -gt "$BACKUP_KEEP" ] || { [ "${#names[@]}" -gt 1 ] && backup_is_old "${names[0]}"; }; do
     old=${names[0]}
     names=("${names[@]:1}")
     # Without its info it is none any more, also when the removal is interrupted.
@@ -252,7 +256,7 @@ backup_prune() {
     rm -f "$BACKUPS/base/$old/info"
     rm -rf "$BACKUPS/base/${old:?}"
     rm -f "$SECRET_BACKUPS/secrets-$old.tar" "$SECRET_BACKUPS/secrets-$old.tar.cms"
-    say "removed the backup $old (KIJKO_BACKUP_KEEP is $BACKUP_KEEP)"
+    say "removed the backup $old (KIJKO_BACKUP_KEEP is $BACKUP_KEEP, KIJKO_BACKUP_MAX_DAYS $BACKUP_MAX_DAYS)"
   done
   prune_objects "$removed"
   rm -f "$removed"
@@ -261,6 +265,10 @@ backup_prune() {
   oldest=$BACKUPS/base/${names[0]}/info
   "${AS_OS_USER[@]}" "$PG_BIN/pg_archivecleanup" -x .gz "$BACKUPS/wal" \
     "$(segment_name "$(backup_timeline "$oldest")" "$(backup_first_segment "$oldest")")"
+}
+
+backup_is_old() {
+  [ "$(date -d "$(backup_value "$BACKUPS/base/$1/info" finished)" +%s)" -lt "$(($(date +%s) - BACKUP_MAX_DAYS * 86400))" ]
 }
 
 # The folder can then be moved or unmounted.

@@ -2,7 +2,7 @@
 # and inside the postgres image.
 # shellcheck shell=bash
 
-RESTORE_OPTIONS='--at TIME, --backup NAME, --from FOLDER, --timeline N, --secrets FILE, --secrets-key FILE, --database NAME, --replace'
+RESTORE_OPTIONS='--at TIME, --backup NAME, --from FOLDER, --timeline N, --secrets FILE, --secrets-key FILE, --erasures FILE, --database NAME, --replace'
 
 command_restore() {
   load_backup_settings
@@ -16,6 +16,7 @@ command_restore() {
   take_secrets_back
   prepare_programs
   choose_backup
+  require_erasures
   trap 'abandon_recovery' EXIT
   export_later_work
   # What is archived last is archived when the server stops.
@@ -26,6 +27,7 @@ command_restore() {
   give_to_os_user "$SOCKETS"
   step "recovery to ${TARGET:-the end of the archive}" "see $LOGS/recovery.log" recover
   step "passwords, database, pause" "see the log and $LOGS/recovery.log" finish_recovery
+  step "erasures since the backup" "see $LOGS/erasures.log" replay_erasures
   step "objects" "see the log" restore_objects
   stop_recovery
   rm -rf "$SOCKETS"
@@ -41,7 +43,7 @@ command_restore() {
 }
 
 parse_restore_options() {
-  TARGET='' BACKUP='' TIMELINE='' SECRETS_FILE='' SECRETS_KEY='' REPLACE=no FORMER_DATA='' FORMER_WAL=''
+  TARGET='' BACKUP='' TIMELINE='' ERASURES_FILE='' SECRETS_FILE='' SECRETS_KEY='' REPLACE=no FORMER_DATA='' FORMER_WAL=''
   SOCKETS='' LATER_WORK='' PAUSED_FORMER=no
   while [ "$#" -gt 0 ]; do
     if [ "$1" = --replace ]; then
@@ -55,6 +57,7 @@ parse_restore_options() {
       --backup) BACKUP=$2 ;;
       --from) BACKUPS=$(readlink -m "$2") ;;
       --timeline) TIMELINE=$2 ;;
+      --erasures) ERASURES_FILE=$(readlink -m "$2") ;;
       --secrets) SECRETS_FILE=$2 ;;
       --secrets-key) SECRETS_KEY=$2 ;;
       --database) DATABASE_NAME=$2 ;;

@@ -173,6 +173,7 @@ start_sidecar() {
   mapfile -t no_secrets < <(storage_secrets)
   set_mail_delivery "$([ -n "${SMTP_URL:-}" ] && echo smtp || echo keep)"
   install_binary kijko-sidecar "$SIDECAR_BINARY"
+  make_private_folder "$(dirname "$(erasure_journal)")"
   DATABASE_URL="$SIDECAR_DB_URL?sslmode=disable" \
     KIJKO_SIDECAR_BIND=127.0.0.1:$SIDECAR_PORT \
     KIJKO_SIDECAR_OPERATORS_BIND=127.0.0.1:$SIDECAR_OPERATORS_PORT \
@@ -181,6 +182,7 @@ start_sidecar() {
     KIJKO_ACCESS_LOG="$REQUEST_LOGS/access.log" \
     KIJKO_DISK_FOLDERS="${KIJKO_DISK_FOLDERS:-data=$DATA logs=$LOGS}" \
     KIJKO_CERTIFICATE_ADDRESS="${KIJKO_CERTIFICATE_ADDRESS:-$(public_certificate)}" \
+    KIJKO_ERASURE_JOURNAL=$(erasure_journal) \
     KIJKO_LLM_ECHO=${KIJKO_LLM_ECHO:-1} \
     STRIPE_WEBHOOK_SECRET=${STRIPE_WEBHOOK_SECRET:+$STRIPE_WEBHOOK_SECRET,}$STRIPE_WEBHOOK_SECRET_LOCAL \
     start_service sidecar env "${no_secrets[@]}" "$KIJKO_HOME/bin/kijko-sidecar"

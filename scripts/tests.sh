@@ -269,6 +269,7 @@ test_db() {
   echo "-- generated files are up to date"
   generate_types | diff - supabase/database.types.ts || fail "supabase/database.types.ts is out of date: run './kijko types'"
   node scripts/sql-reference.mjs --check docs/reference/sql.md
+  node scripts/processing-register.mjs --check docs/reference/processing.md
 }
 
 # The CLI prints "up to date" only when there was nothing to apply.

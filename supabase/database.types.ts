@@ -6359,6 +6359,7 @@ export type Database = {
       };
       blog_feed: { Args: { format?: string; org_slug: string; post_locale?: string | null }; Returns: unknown };
       can: { Args: { org: string; permission: string }; Returns: boolean };
+      cancel_erasure: { Args: { request_id: string }; Returns: undefined };
       cancel_execution: {
         Args: { id: string };
         Returns: {
@@ -6528,6 +6529,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      claim_export: { Args: { token: string }; Returns: string };
       code_candidates: {
         Args: {
           after?: string | null;
@@ -6577,6 +6579,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      confirm_erasure: { Args: { code: string; request_id: string }; Returns: string };
       confirm_social_post: {
         Args: { platform_post_id?: string | null; post_id: string };
         Returns: {
@@ -7076,6 +7079,15 @@ export type Database = {
           isSetofReturn: true;
         };
       };
+      list_consents: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          created_at: string;
+          granted: boolean;
+          purpose: string;
+          version: string;
+        }[];
+      };
       list_file_symbols: {
         Args: { branch?: string | null; path: string; repository_id: string };
         Returns: Database['public']['CompositeTypes']['symbol_match'][];
@@ -7133,6 +7145,22 @@ export type Database = {
           seen_at: string | null;
           title: string;
           type: string;
+        }[];
+      };
+      list_privacy_requests: {
+        Args: Record<PropertyKey, never>;
+        Returns: {
+          bytes: number | null;
+          created_at: string;
+          due_at: string | null;
+          error_code: string | null;
+          expires_at: string | null;
+          id: string;
+          kind: string;
+          org_id: string | null;
+          sha256: string | null;
+          status: string;
+          user_id: string;
         }[];
       };
       list_prompts: {
@@ -7308,6 +7336,7 @@ export type Database = {
               isSetofReturn: false;
             };
           };
+      open_export: { Args: { request_id: string }; Returns: string };
       org_id: { Args: Record<PropertyKey, never>; Returns: string | null };
       org_ids: { Args: Record<PropertyKey, never>; Returns: string[] };
       permissions: {
@@ -7459,6 +7488,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      record_consent: { Args: { granted: boolean; purpose: string; version: string }; Returns: string };
       recover_webhooks: { Args: { endpoint_id: string; since: string }; Returns: number };
       redeliver_reflex_delivery: {
         Args: { id: string };
@@ -7545,6 +7575,8 @@ export type Database = {
         };
       };
       remove_issuer: { Args: { id: string }; Returns: undefined };
+      request_erasure: { Args: { org_id?: string | null; user_id?: string | null }; Returns: string };
+      request_export: { Args: { org_id?: string | null; user_id?: string | null }; Returns: string };
       resend_invitation: {
         Args: { id: string };
         Returns: Database['public']['CompositeTypes']['issued_invitation'];

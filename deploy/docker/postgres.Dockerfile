@@ -27,7 +27,7 @@ RUN bash /tmp/apt-install.sh postgresql-15 postgresql-15-cron openssl jq && rm -
 COPY --from=builder /out/usr/ /usr/
 COPY scripts/ui.sh scripts/config.sh scripts/postgres.sh scripts/key_file.sh scripts/signing_keys.sh scripts/seal_keys.sh scripts/archive.sh scripts/platform.sh scripts/cluster.sh \
     scripts/services.sh scripts/stack.sh scripts/upgrade.sh scripts/keys.sh scripts/secrets.sh \
-    scripts/backup.sh scripts/backup_objects.sh scripts/archive-wal.sh scripts/archive-objects.sh scripts/restore.sh scripts/restore-wal.sh scripts/resume.sh /opt/kijko/scripts/
+    scripts/backup.sh scripts/backup_objects.sh scripts/erasures.sh scripts/archive-wal.sh scripts/archive-objects.sh scripts/restore.sh scripts/restore-wal.sh scripts/resume.sh /opt/kijko/scripts/
 COPY sql/platform/ /opt/kijko/sql/platform/
 COPY supabase/release.txt /opt/kijko/supabase/
 COPY deploy/docker/postgres-lib.sh /opt/kijko/deploy/docker/

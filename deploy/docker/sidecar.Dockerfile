@@ -19,9 +19,9 @@ RUN apt-get update -q \
     && groupadd --system --gid 10001 kijko \
     && useradd --system --uid 10001 --gid kijko --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin kijko
 COPY --from=builder /src/target/release/kijko-sidecar /src/target/release/kijko-realtime /src/target/release/kijko-storage /src/target/release/kijko-indexer /usr/local/bin/
-# A new volume gets the owner of the folder that it is mounted on. The storage service runs as the user of the postgres image,
-# which copies the objects into backups and brings them back.
-RUN install -d -o 999 -g 999 -m 0700 /var/lib/kijko-storage
+# A new volume gets the owner of the folder that it is mounted on. The storage service and the sidecar run as the user of
+# the postgres image, which copies objects and the journal of erasures into backups and brings them back.
+RUN install -d -o 999 -g 999 -m 0700 /var/lib/kijko-storage /var/lib/kijko-privacy
 RUN install -d -o kijko -g kijko -m 0700 /var/lib/kijko-repositories
 COPY --chmod=0755 deploy/docker/sidecar-entrypoint.sh /usr/local/bin/kijko-entrypoint
 COPY --chmod=0755 deploy/docker/sidecar-healthy.sh /usr/local/bin/kijko-healthy

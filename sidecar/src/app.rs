@@ -6,7 +6,7 @@ pub use crate::service::SERVICE;
 use crate::{domains, login};
 
 /// The domains. A new one is a folder under `domains/` and a line here. Login is no domain of the migrations: the platform has its SQL.
-pub const DOMAINS: [FromEnv; 21] = [
+pub const DOMAINS: [FromEnv; 22] = [
     domains::analytics::from_env,
     domains::billing::from_env,
     domains::blog::from_env,
@@ -20,6 +20,7 @@ pub const DOMAINS: [FromEnv; 21] = [
     domains::mail::from_env,
     domains::notifications::from_env,
     domains::observability::from_env,
+    domains::privacy::from_env,
     domains::prompts::from_env,
     domains::reflexes::from_env,
     domains::skills::from_env,

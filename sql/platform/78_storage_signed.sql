@@ -77,28 +77,38 @@ create or replace function storage_service.open_ticket(ticket text) returns json
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
     object_name text;
+    target jsonb;
 begin
+    if to_regprocedure('private.privacy_redeem(text,text)') is not null then
+        execute 'select private.privacy_redeem($1, ''read'')' into target using ticket;
+    end if;
+    if target is not null then
+        return storage_service.object_read(jsonb_build_object('bucket_id', target -> 'bucket_id', 'name', target -> 'name'));
+    end if;
     if to_regprocedure('private.files_redeem(text)') is not null then
         execute 'select private.files_redeem($1)' into object_name using ticket;
     end if;
     return storage_service.object_read(jsonb_build_object('bucket_id', 'project-files', 'name', object_name));
 end
 $$;
-comment on function storage_service.open_ticket(text) is 'The row of the object that a ticket of private.files_open() is for; null for any other text. Definer: objects are read past their policies, which the maker of the ticket has asked.';
+comment on function storage_service.open_ticket(text) is 'The row of the object that a ticket of private.files_open() or private.privacy_ticket() is for; null for any other text. Definer: objects are read past their policies, which the maker of the ticket has asked.';
 
--- The sidecar stores images of posts.
+-- The sidecar stores images of posts, and exports.
 create or replace function storage_service.open_upload_ticket(ticket text) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
 declare
     target jsonb;
 begin
-    if to_regprocedure('private.blog_redeem_image(text)') is not null then
+    if to_regprocedure('private.privacy_redeem(text,text)') is not null then
+        execute 'select private.privacy_redeem($1, ''write'')' into target using ticket;
+    end if;
+    if target is null and to_regprocedure('private.blog_redeem_image(text)') is not null then
         execute 'select private.blog_redeem_image($1)' into target using ticket;
     end if;
     return target;
 end
 $$;
-comment on function storage_service.open_upload_ticket(text) is 'The object that a ticket of private.blog_start_image() writes: {bucket_id, name, owner}; null for any other text. Definer: the maker of the ticket has asked the policies.';
+comment on function storage_service.open_upload_ticket(text) is 'The object that a ticket of private.blog_start_image() or private.privacy_ticket() writes: {bucket_id, name, owner}; null for any other text. Definer: the maker of the ticket has asked the policies.';
 
 select format('alter function %s owner to kijko_storage_admin', p.oid::regprocedure)
 from pg_catalog.pg_proc as p where p.pronamespace = 'storage_service'::regnamespace and p.prosecdef

@@ -19,7 +19,7 @@ create table private.data_catalogue (
   erasure text not null check (erasure in ('organization', 'person', 'retention', 'none')),
   primary key (table_name, column_name)
 );
-comment on table private.data_catalogue is 'Describes each column of public and private, and of realtime.messages: whose data it holds, why the product keeps it, and how it is to be exported and erased. No export and no erasure uses it yet. The schema lint fails for a column without a line.';
+comment on table private.data_catalogue is 'Describes each column of public and private, and of realtime.messages: whose data it holds, why the product keeps it, and how it is exported and erased. The schema lint fails for a column without a line.';
 comment on column private.data_catalogue.table_name is 'Schema and table.';
 comment on column private.data_catalogue.column_name is 'Column.';
 comment on column private.data_catalogue.subject is 'Whose data: an organization''s, a person''s, the platform''s, or a secret that nobody may read back.';
@@ -97,6 +97,85 @@ $$;
 comment on function private.describe_data(regclass, jsonb, text) is 'Writes a table''s lines of the data catalogue. Keys of catalogue are columns, or several separated by commas. A value is the purpose, or an object with purpose and any of subject, export and erasure. Fails unless every column is described; id, org_id, created_by, created_by_key, created_at and updated_at may be left out.';
 
 -- ----------------------------------------------------------------------------
+-- How rows are tied to people
+-- ----------------------------------------------------------------------------
+
+create table private.data_subjects (
+  table_name text not null check (char_length(table_name) <= 127),
+  column_name text not null check (char_length(column_name) <= 63),
+  matches text not null default 'user' check (matches in ('user', 'email')),
+  is_about boolean not null,
+  erasure text not null check (erasure in ('delete', 'clear', 'keep')),
+  columns text[] not null default '{}' check (cardinality(columns) <= 50),
+  reason text not null check (char_length(reason) between 1 and 500),
+  primary key (table_name, column_name)
+);
+comment on table private.data_subjects is 'Columns that say whose a row is and that no foreign key to a user declares. private.data_subject_columns has those of foreign keys, too.';
+comment on column private.data_subjects.table_name is 'Schema and table.';
+comment on column private.data_subjects.column_name is 'The column.';
+comment on column private.data_subjects.matches is 'user: it is the person''s id. email: it is their address.';
+comment on column private.data_subjects.is_about is 'Whether the row is about the person, so that an export has all of it. Otherwise they made it, and an export has its keys.';
+comment on column private.data_subjects.erasure is 'What an erasure does: deletes the row, empties the column (and columns), or keeps both.';
+comment on column private.data_subjects.columns is 'Further columns that are that person''s: an export for another person leaves them out.';
+comment on column private.data_subjects.reason is 'Why it has no foreign key, and why it is kept if it is.';
+alter table private.data_subjects enable row level security;
+
+create function private.tie_to_person(
+  described regclass, column_name text, erasure text, reason text, is_about boolean default false, matches text default 'user', columns text[] default '{}'
+) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+  insert into private.data_subjects as s (table_name, column_name, matches, is_about, erasure, columns, reason)
+  select described::text, tie_to_person.column_name, tie_to_person.matches, tie_to_person.is_about, tie_to_person.erasure, tie_to_person.columns, tie_to_person.reason
+  where described is not null
+  on conflict on constraint data_subjects_pkey do update set
+    matches = excluded.matches, is_about = excluded.is_about, erasure = excluded.erasure, columns = excluded.columns, reason = excluded.reason
+$$;
+comment on function private.tie_to_person(regclass, text, text, text, boolean, text, text[]) is 'Says that a column has a person''s id or address, what an erasure does with it (delete the row, clear the column, keep), and why no foreign key says so. A migration calls it for each such column.';
+
+-- ----------------------------------------------------------------------------
+-- How long rows are kept
+-- ----------------------------------------------------------------------------
+
+create table private.data_retention (
+  table_name text primary key check (char_length(table_name) <= 127),
+  keeps interval check (keeps > interval '0'),
+  kept_by text check (char_length(kept_by) between 1 and 500),
+  reason text not null check (char_length(reason) between 1 and 500),
+  check (num_nonnulls(keeps, kept_by) = 1)
+);
+comment on table private.data_retention is 'How long the rows of a table are kept, and why: a row for each table of which the data catalogue says that a retention time erases it. The job that deletes the rows reads it, so a change holds from its next run on. Operators change it.';
+comment on column private.data_retention.table_name is 'Schema and table.';
+comment on column private.data_retention.keeps is 'How long; null where something else decides.';
+comment on column private.data_retention.kept_by is 'What decides instead, such as the plan of the organization; null where keeps does.';
+comment on column private.data_retention.reason is 'Why for so long.';
+alter table private.data_retention enable row level security;
+
+create function private.set_retention(described regclass, keeps interval, reason text, kept_by text default null) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+  insert into private.data_retention as r (table_name, keeps, kept_by, reason)
+  values (described::text, set_retention.keeps, set_retention.kept_by, set_retention.reason)
+  on conflict (table_name) do nothing
+$$;
+comment on function private.set_retention(regclass, interval, text, text) is 'Says how long a table''s rows are kept, or what decides it (kept_by). A migration calls it beside the function that deletes the rows. What an operator has changed stays.';
+
+create function private.retention_of(table_name text) returns interval
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found_keeps constant interval := (select r.keeps from private.data_retention as r where r.table_name = retention_of.table_name);
+begin
+  if found_keeps is null then
+    perform kijko.fail('internal', format('no retention of %s', retention_of.table_name));
+  end if;
+  return found_keeps;
+end
+$$;
+comment on function private.retention_of(text) is 'How long the rows of a table are kept, by private.data_retention. Fails without a row: nothing is deleted by mistake. Definer: operators call functions that delete, and read no table.';
+grant execute on function private.retention_of(text) to service_role;
+
+-- ----------------------------------------------------------------------------
 -- A limit of rows for each organization
 --
 -- Each table and organization has one row with a count. Its lock serializes inserts of one organization, so the limit is
@@ -123,6 +202,8 @@ alter table private.tenant_row_counts enable row level security;
 select private.describe_data('private.data_catalogue', '{
   "table_name, column_name": "names what a line describes", "subject, purpose, export, erasure": "records how data is to be exported and erased"
 }', 'platform');
+select private.describe_data('private.data_subjects', '{"table_name, column_name, matches, is_about, erasure, columns, reason": "says how rows are tied to people"}', 'platform');
+select private.describe_data('private.data_retention', '{"table_name, keeps, kept_by, reason": "says how long rows are kept, and why"}', 'platform');
 select private.describe_data('private.tenant_row_counts', '{
   "table_name, organization, row_count": {"purpose": "enforces limits of rows", "export": "none"}
 }');

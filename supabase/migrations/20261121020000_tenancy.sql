@@ -247,6 +247,7 @@ with line (lowest, permission, description) as (
     ('admin', 'connections:write', 'Connect and remove accounts at other services'),
     ('admin', 'issuers:read', 'See which login servers may sign members in'),
     ('admin', 'billing:read', 'See the plan, its price and invoices'),
+    ('admin', 'privacy:write', 'Export and erase what the organization has about a member'),
     ('admin', 'audit:read', 'See who did what, and why access was given'),
     ('owner', 'repositories:write', 'Connect and remove repositories'),
     ('owner', 'issuers:write', 'Let login servers sign members in, say which roles they give, and require them'),

@@ -55,7 +55,7 @@ comment on column public.invitations.updated_at is 'Last change; set by trigger.
 
 -- invite_member() keeps at most 100 open and 100 ended ones.
 select private.make_tenant_table('public.invitations', resource => 'members', writable => '{}', max_rows => 200, catalogue => '{
-  "email": {"subject": "person", "purpose": "shows managers of members whom they invited", "export": "organization", "erasure": "organization"},
+  "email": {"subject": "person", "purpose": "shows managers of members whom they invited", "export": "organization", "erasure": "person"},
   "role, custom_role_id": "role that the invitee gets",
   "status, expires_at": "whether it can be accepted",
   "sent_at": "age of the token",

@@ -116,11 +116,14 @@ end
 $$;
 comment on function private.plans_trial_end(uuid) is 'Records that a trial ended, by payment or cancellation. False if none runs.';
 
+select private.set_retention('private.plan_trials', '3 years', 'one trial for each payment method');
+select private.set_retention('private.plans_tier_changes', null, 'collects the users of a transaction', kept_by => 'the transaction: deleted at its end');
+
 create function private.plans_maintain_trials(max_rows integer default 500) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  kept constant interval := interval '3 years';
+  kept constant interval := private.retention_of('private.plan_trials');
   ended integer;
 begin
   update private.plan_trials as t set ended_at = t.ends_at
@@ -139,7 +142,7 @@ begin
   return ended;
 end
 $$;
-comment on function private.plans_maintain_trials(integer) is 'Ends trials whose time is over, at most max_rows, and returns how many. Deletes hashes of payment methods after three years, and rows that say nothing about anybody any more.';
+comment on function private.plans_maintain_trials(integer) is 'Ends trials whose time is over, at most max_rows, and returns how many. Deletes hashes of payment methods after their retention, and rows that say nothing about anybody any more.';
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
 select cron.schedule('kijko-plans-trials', '*/10 * * * *', 'select private.plans_maintain_trials()');

@@ -28,7 +28,9 @@ end
 $$;
 comment on function private.jobs_cancel(uuid) is 'Cancels a queued job at once and asks the worker of a running one to stop; returns the status it is in now. Called by definer functions only.';
 
-create function private.jobs_purge(older_than interval default interval '30 days', max_jobs integer default 100000) returns integer
+select private.set_retention('public.jobs', '30 days', 'finding out why work failed');
+
+create function private.jobs_purge(older_than interval default private.retention_of('public.jobs'), max_jobs integer default 100000) returns integer
 language plpgsql security definer set search_path = ''
 as $$
 declare

@@ -15,6 +15,9 @@ alter table private.execution_retention enable row level security;
 insert into private.execution_retention (plan, days)
 values ('FREE', 30), ('PRO', 90), ('TEAMS', 365), ('ENTERPRISE', null);
 
+select private.set_retention('public.executions', null, 'results of work that its members still look at', kept_by => 'the plan of the organization: private.execution_retention');
+select private.set_retention('private.execution_rollups', '3 years', 'comparing years');
+
 create function private.executions_purge(max_rows integer default 5000) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -47,7 +50,7 @@ $$;
 comment on function private.executions_purge(integer) is 'Deletes ended executions that are older than their plan keeps them, at most max_rows, the oldest of each organization first; returns how many. Statistics and the ledger stay. Definer: no role may delete executions.';
 grant execute on function private.executions_purge(integer) to service_role;
 
-create function private.executions_purge_rollups(older_than interval default interval '3 years', max_rows integer default 50000) returns integer
+create function private.executions_purge_rollups(older_than interval default private.retention_of('private.execution_rollups'), max_rows integer default 50000) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare

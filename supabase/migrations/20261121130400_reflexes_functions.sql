@@ -168,6 +168,9 @@ comment on function private.reflexes_limit_tests(public.reflexes, integer) is 'C
 -- Retention
 -- ----------------------------------------------------------------------------
 
+select private.set_retention('public.reflex_deliveries', '30 days', 'finding out what a sender sent');
+select private.set_retention('private.reflex_delivery_keys', '24 hours', 'senders repeat a delivery for hours');
+
 create function private.reflexes_purge(max_rows integer default 10000) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -179,13 +182,13 @@ declare
 begin
   delete from private.reflex_delivery_keys as k
   where (k.reflex_id, k.key) in (
-    select o.reflex_id, o.key from private.reflex_delivery_keys as o where o.seen_at < kijko.now() - interval '24 hours'
+    select o.reflex_id, o.key from private.reflex_delivery_keys as o where o.seen_at < kijko.now() - private.retention_of('private.reflex_delivery_keys')
     order by o.seen_at limit max_rows for update skip locked
   );
   delete from public.reflex_deliveries as d
   where d.id = any (array(
     select o.id from public.reflex_deliveries as o
-    where o.created_at < kijko.now() - interval '30 days' and o.status <> 'received'
+    where o.created_at < kijko.now() - private.retention_of('public.reflex_deliveries') and o.status <> 'received'
     order by o.created_at limit max_rows for update skip locked
   ));
   get diagnostics purged = row_count;
@@ -218,7 +221,7 @@ begin
   return purged + more;
 end
 $$;
-comment on function private.reflexes_purge(integer) is 'Deletes deliveries after 30 days and beyond the last 1,000 of a reflex, clears payloads beyond 64 MiB of an organization, and forgets keys after 24 hours: at most max_rows of each. Returns how many deliveries it deleted.';
+comment on function private.reflexes_purge(integer) is 'Deletes deliveries after their retention and beyond the last 1,000 of a reflex, clears payloads beyond 64 MiB of an organization, and forgets keys after 24 hours: at most max_rows of each. Returns how many deliveries it deleted.';
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
 select cron.schedule('kijko-reflexes-purge', '*/10 * * * *', 'select private.reflexes_purge()');

@@ -242,6 +242,9 @@ $$;
 comment on function private.reflexes_ingest_github(uuid, text, jsonb, text, text, text) is 'Stores a verified delivery of a repository''s webhook and fires the reflexes that listen to it, unless it is a duplicate or beyond 600 a minute. While the project of the repository is archived nothing fires. Nullable: delivery_id, status, retry_after. Definer: the sidecar holds no table rights.';
 grant execute on function private.reflexes_ingest_github(uuid, text, jsonb, text, text, text) to kijko_sidecar;
 
+select private.set_retention('public.webhook_deliveries', '30 days', 'finding out what a repository sent');
+select private.set_retention('private.webhook_delivery_keys', '24 hours', 'senders repeat a delivery for hours');
+
 create function private.reflexes_purge_repositories(max_rows integer default 10000) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -253,13 +256,13 @@ declare
 begin
   delete from private.webhook_delivery_keys as k
   where (k.repository_id, k.key) in (
-    select o.repository_id, o.key from private.webhook_delivery_keys as o where o.seen_at < kijko.now() - interval '24 hours'
+    select o.repository_id, o.key from private.webhook_delivery_keys as o where o.seen_at < kijko.now() - private.retention_of('private.webhook_delivery_keys')
     order by o.seen_at limit max_rows for update skip locked
   );
   delete from public.webhook_deliveries as d
   where d.id = any (array(
     select o.id from public.webhook_deliveries as o
-    where o.created_at < kijko.now() - interval '30 days' and o.processed_at is not null
+    where o.created_at < kijko.now() - private.retention_of('public.webhook_deliveries') and o.processed_at is not null
     order by o.created_at limit max_rows for update skip locked
   ));
   get diagnostics purged = row_count;

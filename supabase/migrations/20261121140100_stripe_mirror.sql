@@ -42,7 +42,8 @@ comment on column public.stripe_customers.created_at is 'When it was created in 
 comment on column public.stripe_customers.as_of is 'Time of the event that the row reflects.';
 select private.describe_data('public.stripe_customers', '{
   "metadata_org_id, currency, delinquent, deleted, livemode, event_id, as_of": "customer in Stripe that pays",
-  "email, name": {"subject": "person", "purpose": "customer in Stripe that pays", "export": "organization", "erasure": "organization"}
+  "email": {"subject": "person", "purpose": "customer in Stripe that pays", "export": "organization", "erasure": "person"},
+  "name": "who pays, as invoices name them"
 }');
 
 create table public.stripe_checkouts (

@@ -347,6 +347,7 @@ grant execute on function private.stripe_backlog() to kijko_sidecar;
 -- cron.schedule replaces an entry of the same name.
 select cron.schedule('kijko-stripe-retry', '* * * * *', 'select private.stripe_retry_events()');
 select cron.schedule('kijko-stripe-grace', '* * * * *', 'select private.stripe_expire_grace()');
+select private.set_retention('private.stripe_events', null, 'evidence of payments', kept_by => '30 days for events that nothing follows from; the others as long as Stripe''s objects are mirrored, without name and address after an erasure');
 select cron.schedule(
   'kijko-stripe-purge', '27 3 * * *',
   $$delete from private.stripe_events where status = 'ignored' and received_at < now() - interval '30 days'$$

@@ -169,9 +169,9 @@ comment on column private.mail_messages.created_at is 'When it was made; the Dat
 comment on column private.mail_messages.expires_at is 'Not sent after that.';
 comment on column private.mail_messages.finished_at is 'When it was sent, given up or kept.';
 select private.describe_data('private.mail_messages', '{
-  "recipient": {"subject": "person", "purpose": "whom the mail goes to", "export": "none", "erasure": "retention"},
+  "recipient": {"subject": "person", "purpose": "whom the mail goes to", "export": "person", "erasure": "person"},
   "sealed_data": {"subject": "secret", "purpose": "links and codes of the mail", "export": "none", "erasure": "retention"},
-  "template, locale, dedupe_key": {"purpose": "what the mail says", "export": "none", "erasure": "retention"},
+  "template, locale, dedupe_key": {"purpose": "what the mail says", "export": "person", "erasure": "retention"},
   "status, job_id, attempts, unanswered, smtp_code, error_code, expires_at, finished_at": {"purpose": "how sending went", "export": "none", "erasure": "retention"}
 }');
 alter table private.mail_messages enable row level security;

@@ -178,6 +178,8 @@ end
 $$;
 comment on function private.mail_send_kept(uuid) is 'Queues one kept mail. Returns the status it has now: kept if mails are not delivered, or its data is gone; null if there is no such mail. Nullable: result.';
 
+select private.set_retention('private.mail_messages', null, 'finding out why a mail did not arrive', kept_by => 'private.mail_settings.retention');
+
 create function private.mail_purge(max_rows integer default 100000) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$

@@ -117,6 +117,8 @@ end
 $$;
 comment on function private.notifications_mail_digests(integer) is 'Sends the digests that are due, those that wait longest first, and returns how many. One that is refused is tried again after ten minutes, for three days.';
 
+select private.set_retention('public.notifications', '90 days', 'readers come back after a holiday');
+
 create function private.notifications_purge(max_kept integer default 1000, max_rows integer default 100000) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -127,7 +129,7 @@ declare
 begin
   delete from public.notifications as n
   where n.id in (
-    select o.id from public.notifications as o where o.created_at < kijko.now() - interval '90 days' order by o.created_at limit max_rows for update skip locked
+    select o.id from public.notifications as o where o.created_at < kijko.now() - private.retention_of('public.notifications') order by o.created_at limit max_rows for update skip locked
   );
   get diagnostics purged = row_count;
   delete from public.notifications as n
@@ -151,7 +153,7 @@ begin
   return purged + more;
 end
 $$;
-comment on function private.notifications_purge(integer, integer) is 'Deletes notifications after 90 days, and beyond the newest max_kept of each user and organization and the newest 100 announcements; at most max_rows of each in one transaction.';
+comment on function private.notifications_purge(integer, integer) is 'Deletes notifications after their retention, and beyond the newest max_kept of each user and organization and the newest 100 announcements; at most max_rows of each in one transaction.';
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
 select cron.schedule('kijko-notifications-digests', '* * * * *', 'select private.notifications_mail_digests()');

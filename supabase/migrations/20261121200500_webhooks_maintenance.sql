@@ -126,6 +126,9 @@ comment on function private.webhooks_disable_failing() is 'Disables endpoints to
 -- Retention
 -- ----------------------------------------------------------------------------
 
+select private.set_retention('public.webhook_messages', '30 days', 'sending again what a receiver has lost');
+select private.set_retention('private.webhook_backlog', null, 'events that could not be made at once', kept_by => 'a day: then they are given up');
+
 create function private.webhooks_purge(max_rows integer default 5000) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -137,7 +140,7 @@ declare
 begin
   delete from public.webhook_messages as m
   where m.id = any (array(
-    select o.id from public.webhook_messages as o where o.created_at < kijko.now() - interval '30 days'
+    select o.id from public.webhook_messages as o where o.created_at < kijko.now() - private.retention_of('public.webhook_messages')
     order by o.created_at limit max_rows for update skip locked
   ));
   get diagnostics purged = row_count;
@@ -159,7 +162,7 @@ begin
   return purged + more;
 end
 $$;
-comment on function private.webhooks_purge(integer) is 'Deletes messages with their deliveries after 30 days, and those beyond the newest 10,000 or 64 MiB of an organization whose deliveries have ended: at most max_rows of each. Returns how many.';
+comment on function private.webhooks_purge(integer) is 'Deletes messages with their deliveries after their retention, and those beyond the newest 10,000 or 64 MiB of an organization whose deliveries have ended: at most max_rows of each. Returns how many.';
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
 select cron.schedule('kijko-webhooks-backlog', '* * * * *', 'select private.webhooks_drain()');

@@ -70,6 +70,9 @@ end
 $$;
 comment on function private.connections_location(text, jsonb) is 'The target with the fields in its query.';
 
+select private.set_retention('private.connection_flows', null, 'a consent at a provider that is under way', kept_by => 'private.connections_lifetime()');
+select private.set_retention('private.connection_tokens', null, 'lets the product act by the account', kept_by => 'the connection; once that is removed, the revocation at the provider, at most some seventeen hours');
+
 create function private.connections_prune() returns void
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$

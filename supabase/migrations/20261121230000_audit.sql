@@ -48,6 +48,8 @@ create index audit_log_created_by_idx on public.audit_log (created_by) where cre
 create index audit_log_subject_user_id_idx on public.audit_log (subject_user_id) where subject_user_id is not null and personal_salt is not null;
 create index audit_log_personal_email_idx on public.audit_log (coalesce(personal -> 'after' ->> 'email', personal -> 'before' ->> 'email'))
   where personal is not null;
+-- People whom an entry names beside its subject, such as who asked for an approval.
+create index audit_log_personal_idx on public.audit_log using gin (jsonb_path_query_array(personal, '$.*.*')) where personal is not null;
 
 comment on table public.audit_log is 'What was done to access, money, secrets and evidence of an organization: one row for each change. Append-only for every role. Rows are deleted when the time is over that the plan keeps them, and with their organization.';
 comment on column public.audit_log.id is 'Identity of the entry.';

@@ -2,7 +2,10 @@
 -- Audit: what is recorded.
 -- ============================================================================
 
-select private.audit_table('public.organizations', 'organization', '{name,slug,personal_for,mfa_required,sso_required}', org_column => 'id');
+-- Somebody's own organization has their name.
+select private.audit_table(
+  'public.organizations', 'organization', '{personal_for,mfa_required,sso_required}', personal => '{name,slug}', subject => 'personal_for', org_column => 'id'
+);
 select private.audit_table('public.memberships', 'member', '{user_id,role,custom_role_id,is_break_glass}', subject => 'user_id');
 select private.audit_table('public.custom_roles', 'role', '{name,description,base_role,permissions}');
 select private.audit_table(

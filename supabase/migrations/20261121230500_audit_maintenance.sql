@@ -67,6 +67,9 @@ begin
         union
         select o.id from public.audit_log as o
         where o.personal is not null and coalesce(o.personal -> 'after' ->> 'email', o.personal -> 'before' ->> 'email') = person.email
+        union
+        select o.id from public.audit_log as o
+        where o.personal is not null and jsonb_path_query_array(o.personal, '$.*.*') ? person.user_id::text
         limit max_rows
       ))
       returning e.org_id
@@ -201,6 +204,10 @@ begin
 end
 $$;
 comment on procedure private.audit_purge_all() is 'Called by pg_cron each hour: deletes entries whose retention is over, and the logs of organizations that are gone.';
+
+select private.set_retention('public.audit_log', null, 'evidence of access, money and secrets', kept_by => 'the plan of the organization: private.audit_retention, and for the platform private.audit_settings');
+select private.set_retention('private.audit_seals', null, 'keeps the chain whole', kept_by => 'its entries of audit_log');
+select private.set_retention('private.audit_erasures', null, 'finds what is to be erased', kept_by => 'the job that erases: some minutes');
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
 select cron.schedule('kijko-audit-erase', '* * * * *', 'select private.audit_erase()');

@@ -183,6 +183,8 @@ begin
   elsif new.version is distinct from old.version then
     -- The service asks the policies before a signed upload, when there may be no row yet that one for update would refuse.
     perform kijko.fail('conflict', 'versions of files are not overwritten', 'Upload it under a new name.');
+  elsif new.metadata is not distinct from old.metadata then
+    return null; -- an erasure forgets who wrote it
   else
     perform private.projects_require_open(private.storage_segment_id(new.name, 2));
     update public.project_file_versions as v

@@ -61,7 +61,7 @@ comment on column public.llm_budgets.created_at is 'When it was created.';
 comment on column public.llm_budgets.updated_at is 'Last change; set by trigger.';
 select private.make_tenant_table('public.llm_budgets', resource => 'llm', max_rows => 100, catalogue => '{
   "name, scope, project_id, skill_id, key_id, model, period, unit, amount, on_exceeded, enabled": "limits what calls of models may use",
-  "member_id": "limits what calls of a member may use"
+  "member_id": {"subject": "person", "purpose": "limits what calls of a member may use", "export": "organization"}
 }');
 
 create function private.llm_guard_budget() returns trigger

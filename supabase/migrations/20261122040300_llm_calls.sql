@@ -94,7 +94,7 @@ select private.describe_data('public.llm_calls', '{
   "status, estimated, attempts, first_token_ms, total_ms, http_status, finish_reason, error_code, finished_at": "how it went",
   "input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, images, cost_microusd, held_tokens, held_microusd": "what it used",
   "project_id, skill_id, key_id, execution_id, prompt_id, prompt_version, trace_id, request_id": "where the call came from",
-  "member_id": "who called the model"
+  "member_id": {"subject": "person", "purpose": "who called the model", "export": "organization"}
 }');
 
 alter table public.llm_calls enable row level security;
@@ -176,7 +176,7 @@ comment on column public.llm_call_contents.created_by is 'User who called; null 
 comment on column public.llm_call_contents.created_at is 'When it was stored.';
 select private.describe_data('public.llm_call_contents', '{
   "called_at, project_id, delete_after": "which call it was, and until when its content is kept",
-  "prompt, answer": "what was asked and answered"
+  "prompt, answer": {"purpose": "what was asked and answered", "erasure": "person"}
 }');
 alter table public.llm_call_contents enable row level security;
 grant select, delete on public.llm_call_contents to authenticated, service_role;

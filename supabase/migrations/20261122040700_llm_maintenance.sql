@@ -65,6 +65,10 @@ $$;
 comment on function private.llm_settle_abandoned(integer) is 'Settles calls that were sent and that no sidecar has settled, at all that they held, and returns how many. Definer: callable by the operator without table rights.';
 grant execute on function private.llm_settle_abandoned(integer) to service_role;
 
+select private.set_retention('private.llm_budget_subjects', '7 days', 'reading the use of an hour or week that is over');
+select private.set_retention('public.llm_calls', '25 months', 'comparing the cost of two years');
+select private.set_retention('public.llm_call_contents', null, 'looking at what a model was asked', kept_by => 'llm_settings.content_days of the organization');
+
 create function private.llm_purge(max_rows integer default 5000) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -75,7 +79,7 @@ begin
   delete from private.llm_budget_subjects as s
   where s.subject = any (array(
     -- Calls of that hour or week may still be open for a while, and its use can be read for a week.
-    select o.subject from private.llm_budget_subjects as o where o.ends_at < kijko.now() - interval '7 days'
+    select o.subject from private.llm_budget_subjects as o where o.ends_at < kijko.now() - private.retention_of('private.llm_budget_subjects')
     order by o.ends_at limit max_rows for update skip locked
   ));
   get diagnostics subjects = row_count;
@@ -90,7 +94,7 @@ $$;
 comment on function private.llm_purge(integer) is 'Deletes recorded prompts and answers whose time is over, and counters of hours and weeks that are; returns how many. Definer: callable by the operator without table rights.';
 grant execute on function private.llm_purge(integer) to service_role;
 
-create function private.llm_drop_partitions(older_than interval default '25 months') returns integer
+create function private.llm_drop_partitions(older_than interval default private.retention_of('public.llm_calls')) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 -- Calls do not wait long for it; the next night tries again.
 set lock_timeout = '5s'

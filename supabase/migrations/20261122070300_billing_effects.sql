@@ -7,7 +7,7 @@ create table private.billing_effects (
   id uuid primary key default gen_random_uuid(),
   kind text not null check (kind in (
     'seats', 'cancel', 'meter_event', 'meter_check', 'invoice_item', 'invoice_item_check',
-    'customer', 'tax_id', 'tax_id_removal', 'tax_rate', 'tax', 'session_expiry', 'trial_end', 'duplicate', 'credit_note', 'vat_credit', 'vat_credit_check', 'invoice', 'comparison'
+    'customer', 'customer_erasure', 'tax_id', 'tax_id_removal', 'tax_rate', 'tax', 'session_expiry', 'trial_end', 'duplicate', 'credit_note', 'vat_credit', 'vat_credit_check', 'invoice', 'comparison'
   )),
   subject text not null check (octet_length(subject) <= 300),
   -- Without a foreign key: an organization that is deleted still cancels.
@@ -259,6 +259,8 @@ comment on function private.billing_cancel_deleted() is 'Trigger: an organizatio
 create trigger organizations_cancel_subscriptions before delete on public.organizations
   for each row execute function private.billing_cancel_deleted();
 
+select private.set_retention('private.billing_effects', '90 days', 'finding out what Stripe was asked for');
+
 create function private.billing_purge(max_rows integer default 10000) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -268,7 +270,7 @@ begin
   delete from private.billing_effects as e
   where e.id in (
     select old.id from private.billing_effects as old
-    where old.created_at < clock_timestamp() - interval '90 days' and old.state <> 'open'
+    where old.created_at < clock_timestamp() - private.retention_of('private.billing_effects') and old.state <> 'open'
       -- They say what is credited already.
       and not (old.kind = 'vat_credit' and exists (
         select from private.vat_credits as c where c.id::text = split_part(old.subject, ':', 1) and c.settled_at is null
@@ -279,4 +281,4 @@ begin
   return n;
 end
 $$;
-comment on function private.billing_purge(integer) is 'Deletes effects of more than 90 days ago that have ended, at most max_rows, and returns how many. Those of a credit of VAT that is not settled stay.';
+comment on function private.billing_purge(integer) is 'Deletes effects that have ended and are older than their retention, at most max_rows, and returns how many. Those of a credit of VAT that is not settled stay.';

@@ -50,6 +50,7 @@ select private.describe_data('private.billing_reports', '{
     {"purpose": "what was billed of use", "export": "none", "erasure": "retention"}
 }', 'organization');
 alter table private.billing_reports enable row level security;
+select private.set_retention('private.billing_reports', null, 'evidence of what an invoice bills, without a person', kept_by => 'the invoices, seven years');
 
 -- ----------------------------------------------------------------------------
 -- Who may use more than the plan includes

@@ -215,6 +215,8 @@ end
 $$;
 comment on function private.billing_refund_duplicates(integer) is 'Pays back what was paid for subscriptions that were cancelled as a second one, by credit notes. Returns how many.';
 
+select private.set_retention('private.billing_sessions', '90 days', 'finding out what a checkout led to');
+
 create function private.billing_purge_sessions(max_rows integer default 10000) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -224,10 +226,10 @@ begin
   delete from private.billing_sessions as s
   where (s.id, s.livemode) in (
     select o.id, o.livemode from private.billing_sessions as o
-    where o.created_at < clock_timestamp() - interval '90 days' and o.state <> 'open' order by o.created_at limit max_rows
+    where o.created_at < clock_timestamp() - private.retention_of('private.billing_sessions') and o.state <> 'open' order by o.created_at limit max_rows
   );
   get diagnostics n = row_count;
   return n;
 end
 $$;
-comment on function private.billing_purge_sessions(integer) is 'Deletes checkouts of more than 90 days ago, at most max_rows, and returns how many.';
+comment on function private.billing_purge_sessions(integer) is 'Deletes checkouts that are older than their retention, at most max_rows, and returns how many.';

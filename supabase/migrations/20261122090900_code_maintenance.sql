@@ -2,6 +2,10 @@
 -- Code: what is deleted.
 -- ============================================================================
 
+select private.set_retention('private.code_blobs', '1 day', 'a branch that comes back is not parsed again');
+select private.set_retention('public.indexing_jobs', '30 days', 'finding out why indexing failed');
+select private.set_retention('private.code_edges', '90 days', 'how code was connected before');
+
 create function private.code_purge(max_rows integer default 10000) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -15,7 +19,7 @@ begin
   delete from private.code_blobs as b
   where (b.organization, b.id) in (
     select o.organization, o.id from private.code_blobs as o
-    where o.used_at < now() - interval '1 day'
+    where o.used_at < now() - private.retention_of('private.code_blobs')
       and not exists (select 1 from private.code_tree_entries as t where t.organization = o.organization and t.blob_id = o.id)
       and not exists (select 1 from private.code_staged_entries as e where e.organization = o.organization and e.oid = o.oid)
     limit max_rows for update skip locked
@@ -23,7 +27,7 @@ begin
   get diagnostics purged = row_count;
   delete from public.indexing_jobs as j
   where j.id = any (array(
-    select o.id from public.indexing_jobs as o where o.finished_at < kijko.now() - interval '30 days' order by o.finished_at limit max_rows
+    select o.id from public.indexing_jobs as o where o.finished_at < kijko.now() - private.retention_of('public.indexing_jobs') order by o.finished_at limit max_rows
   )) or j.id = any (array(
     select o.id
     from public.repositories as r
@@ -39,12 +43,12 @@ begin
   get diagnostics more = row_count;
   purged := purged + more;
   delete from private.code_edges as e
-  where e.ctid = any (array(select o.ctid from private.code_edges as o where o.closed_at < kijko.now() - interval '90 days' limit max_rows));
+  where e.ctid = any (array(select o.ctid from private.code_edges as o where o.closed_at < kijko.now() - private.retention_of('private.code_edges') limit max_rows));
   get diagnostics more = row_count;
   return purged + more;
 end
 $$;
-comment on function private.code_purge(integer) is 'Deletes blobs that no branch has had for a day, indexing jobs that ended 30 days ago or before the last 200 of their repository, and edges that were closed 90 days ago. Returns how many rows it deleted.';
+comment on function private.code_purge(integer) is 'Deletes what is older than private.data_retention says: blobs that no branch has, indexing jobs (and those before the last 200 of their repository), and closed edges. Returns how many rows it deleted.';
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
 select cron.schedule('kijko-code-purge', '23 * * * *', 'select private.code_purge()');

@@ -53,8 +53,11 @@ comment on column private.topic_embedding_calls.topic_id is 'Topic that it is fo
 comment on column private.topic_embedding_calls.member is 'Member who asked for it.';
 comment on column private.topic_embedding_calls.created_at is 'When it began, by the real clock.';
 select private.describe_data('private.topic_embedding_calls', '{
-  "call_id, organization, topic_id, member, created_at": {"purpose": "records what embeddings cost", "export": "none", "erasure": "retention"}
+  "call_id, organization, topic_id, created_at": {"purpose": "records what embeddings cost", "export": "none", "erasure": "retention"},
+  "member": {"subject": "person", "purpose": "who asked for embeddings", "export": "none"}
 }');
+select private.set_retention('private.topic_embedding_calls', '7 days', 'records what a call cost once that is known');
+select private.tie_to_person('private.topic_embedding_calls', 'member', 'clear', 'the record does not wait for the user');
 alter table private.topic_embedding_calls enable row level security;
 
 create function private.topics_attach_vector() returns boolean
@@ -195,7 +198,7 @@ begin
     recorded := recorded + 1;
   end loop;
   -- Of an organization that is gone.
-  delete from private.topic_embedding_calls as k where k.created_at < now() - interval '7 days';
+  delete from private.topic_embedding_calls as k where k.created_at < now() - private.retention_of('private.topic_embedding_calls');
   return recorded;
 end
 $$;

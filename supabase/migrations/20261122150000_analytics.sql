@@ -57,6 +57,7 @@ select private.describe_data('public.events', '{
   "type, name, properties, context, group_id": "what the organization''s users did in its product",
   "person_id, user_id, anonymous_id": {"subject": "person", "purpose": "who of the organization''s users did it", "export": "organization", "erasure": "retention"},
   "message_id": "keeps a message that is sent again from being counted again",
+  "created_by": {"subject": "person", "purpose": "which member sent it", "export": "organization", "erasure": "retention"},
   "timestamp, original_timestamp, sent_at": "when it happened"
 }');
 
@@ -106,7 +107,10 @@ $$;
 comment on function private.analytics_make_partitions(integer) is 'Makes the partitions of events for today and the next days, and returns how many. Definer: pg_cron and operators own no table.';
 select private.analytics_make_partitions();
 
-create function private.analytics_drop_partitions(older_than interval default '400 days') returns integer
+select private.set_retention('public.events', '400 days', 'comparing a year with the one before');
+select private.tie_to_person('public.events', 'created_by', 'keep', 'events are dropped by the day, and are too many to change; mostly keys send them');
+
+create function private.analytics_drop_partitions(older_than interval default private.retention_of('public.events')) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 set lock_timeout = '5s'
 as $$
@@ -193,6 +197,9 @@ select private.describe_data('public.quarantined_events', '{
   "code, problem": "tells the organization what is wrong with what it sends",
   "message": {"subject": "person", "purpose": "shows what was wrong", "export": "none", "erasure": "retention"}
 }');
+select private.set_retention('public.quarantined_events', '7 days', 'finding out what is wrong with what is sent');
+select private.tie_to_person('public.quarantined_events', 'created_by', 'clear', 'intake does not wait for the user');
+select private.tie_to_person('public.event_intake', 'created_by', 'clear', 'intake does not wait for the user');
 alter table public.quarantined_events enable row level security;
 grant select, delete on public.quarantined_events to authenticated, service_role;
 create policy quarantined_events_select on public.quarantined_events for select to authenticated
@@ -214,4 +221,5 @@ comment on column private.analytics_messages.received_at is 'When it arrived.';
 select private.describe_data('private.analytics_messages', '{
   "organization, message, received_at": {"purpose": "keeps a message that is sent again from being counted again", "export": "none", "erasure": "retention"}
 }');
+select private.set_retention('private.analytics_messages', '25 hours', 'a message that is sent again is stored once');
 alter table private.analytics_messages enable row level security;

@@ -30,6 +30,8 @@ select private.describe_data('public.persons', '{
   "user_id, traits": {"subject": "person", "purpose": "who the organization''s users are", "export": "organization", "erasure": "retention"},
   "last_seen_at": "when they were there"
 }');
+select private.set_retention('public.persons', '402 days', 'as long as events name them');
+select private.tie_to_person('public.persons', 'created_by', 'clear', 'intake does not wait for the user');
 alter table public.persons enable row level security;
 grant select on public.persons to authenticated, service_role;
 create policy persons_select on public.persons for select to authenticated
@@ -52,6 +54,7 @@ select private.describe_data('private.analytics_identities', '{
   "organization, kind": {"purpose": "finds the person of an event", "export": "none"},
   "external_id, person_id": {"subject": "person", "purpose": "finds the person of an event", "export": "none", "erasure": "retention"}
 }');
+select private.set_retention('private.analytics_identities', null, 'finds the person of an event', kept_by => 'the person: deleted with them');
 alter table private.analytics_identities enable row level security;
 
 create table private.analytics_merges (

@@ -24,6 +24,7 @@ comment on column private.analytics_answers.answered_at is 'When it was made.';
 select private.describe_data('private.analytics_answers', '{
   "organization, permission, query, revision, covers_until, answer, answered_at": {"purpose": "answers a query that is asked again", "export": "none", "erasure": "retention"}
 }');
+select private.set_retention('private.analytics_answers', '1 day', 'the same question is answered once');
 alter table private.analytics_answers enable row level security;
 
 create function private.analytics_revision(org uuid) returns bigint

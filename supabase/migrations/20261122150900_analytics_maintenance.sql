@@ -12,20 +12,20 @@ begin
   -- A message is remembered for a day, and for an hour more.
   delete from private.analytics_messages as m
   where (m.organization, m.message) in (
-    select o.organization, o.message from private.analytics_messages as o where o.received_at < clock_timestamp() - interval '25 hours'
+    select o.organization, o.message from private.analytics_messages as o where o.received_at < clock_timestamp() - private.retention_of('private.analytics_messages')
     limit max_rows for update skip locked
   );
   get diagnostics deleted = row_count;
   purged := purged + deleted;
   delete from public.quarantined_events as q
   where q.id = any (array(
-    select o.id from public.quarantined_events as o where o.created_at < kijko.now() - interval '7 days' order by o.created_at limit max_rows for update skip locked
+    select o.id from public.quarantined_events as o where o.created_at < kijko.now() - private.retention_of('public.quarantined_events') order by o.created_at limit max_rows for update skip locked
   ));
   get diagnostics deleted = row_count;
   purged := purged + deleted;
   delete from private.analytics_answers as a
   where (a.organization, a.permission, a.query) in (
-    select o.organization, o.permission, o.query from private.analytics_answers as o where o.answered_at < kijko.now() - interval '1 day'
+    select o.organization, o.permission, o.query from private.analytics_answers as o where o.answered_at < kijko.now() - private.retention_of('private.analytics_answers')
     order by o.answered_at limit max_rows for update skip locked
   );
   get diagnostics deleted = row_count;
@@ -45,7 +45,7 @@ begin
   with gone as (
     delete from public.persons as p
     where p.id = any (array(
-      select o.id from public.persons as o where o.last_seen_at < kijko.now() - interval '402 days' limit max_rows for update skip locked
+      select o.id from public.persons as o where o.last_seen_at < kijko.now() - private.retention_of('public.persons') limit max_rows for update skip locked
     ))
     returning p.org_id, p.id
   ), forgotten as (

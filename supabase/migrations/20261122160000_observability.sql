@@ -43,7 +43,7 @@ comment on column public.api_usage.created_at is 'When it ended.';
 select private.describe_data('public.api_usage', '{
   "request_id, method, route, status, duration_ms, response_bytes, sampled": "how the API answered, and how fast",
   "caller, key_id": "by what it was called",
-  "member_id": "who called it",
+  "member_id, created_by": {"subject": "person", "purpose": "who called it", "export": "organization", "erasure": "retention"},
   "cost_microusd": "what it cost"
 }');
 alter table public.api_usage enable row level security;
@@ -91,7 +91,13 @@ $$;
 comment on function private.observability_make_partitions(integer) is 'Makes the partitions of api_usage for today and the next days, and returns how many. Definer: pg_cron and operators own no table.';
 select private.observability_make_partitions();
 
-create function private.observability_drop_partitions(keep_days integer default 30) returns integer
+select private.set_retention('public.api_usage', '30 days', 'finding out why a request failed');
+select private.tie_to_person('public.api_usage', 'member_id', 'keep', 'requests are dropped by the day, and are too many to change');
+select private.tie_to_person('public.api_usage', 'created_by', 'keep', 'requests are dropped by the day, and are too many to change');
+
+create function private.observability_drop_partitions(
+  keep_days integer default ceil(extract(epoch from private.retention_of('public.api_usage')) / 86400)::integer
+) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 set lock_timeout = '5s'
 as $$

@@ -7,6 +7,7 @@ import { CODE_FUNCTIONS } from './cases_code.mjs';
 import { CONTENT_FUNCTIONS, CONTENT_RELATIONS } from './cases_content.mjs';
 import { FILE_FUNCTIONS } from './cases_files.mjs';
 import { LLM_FUNCTIONS, LLM_RELATIONS } from './cases_llm.mjs';
+import { PRIVACY_FUNCTIONS } from './cases_privacy.mjs';
 import { PROMPT_FUNCTIONS } from './cases_prompts.mjs';
 import { request } from './people.mjs';
 
@@ -207,6 +208,7 @@ export const FUNCTIONS = {
   ...FILE_FUNCTIONS,
   ...CONTENT_FUNCTIONS,
   ...LLM_FUNCTIONS,
+  ...PRIVACY_FUNCTIONS,
   ...PROMPT_FUNCTIONS,
   ...CODE_FUNCTIONS,
   'accept_invitation(token)': { call: (w) => ({ token: w.token }) },
@@ -312,12 +314,10 @@ export const FUNCTIONS = {
   'complete_connection(code)': { call: () => ({ code: 'none' }) },
   'list_connection_providers()': { call: () => ({}) },
   'delete_secret(name)': { call: () => ({ name: 'MATRIX' }) },
-  'list_sessions()': { call: () => ({}) },
   'end_session(session_id)': {
     call: (w, caller) => ({ session_id: (w.people[CALLERS[caller]?.person] ?? w.people.colleague).spare }),
     'call:other': (w) => ({ session_id: w.people.colleague.spare }),
   },
-  'delete_account()': { call: () => ({}) },
   'list_notifications(after_cursor,limit,before_id,include_archived)': { call: () => ({}) },
   'unread_count()': { call: () => ({}) },
   'mark_seen(ids)': { call: (w) => ({ ids: [w.notification] }), 'call:private': (w) => ({ ids: [w.secretNotification] }) },

@@ -1,6 +1,7 @@
 // Backups from outside: what a backup is, where it can be restored, and what is refused before anything is touched.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -31,6 +32,7 @@ const switchWal = () =>
 
 describe('backups', () => {
   let user;
+  let erased;
   let elsewhere;
   let bucket;
   const objects = path.join(place.backups, 'objects');
@@ -38,6 +40,7 @@ describe('backups', () => {
   const gone = blob('abcdef00-0000-4000-8000-000000000003');
   before(async () => {
     user = await newUser();
+    erased = await newUser({ display_name: 'Somebody to erase' });
     bucket = await Bucket.make();
     await bucket.put('before', 'before the backup');
     await placeObject(gone);
@@ -120,13 +123,24 @@ describe('backups', () => {
     await bucket.put('deleted', 'soon');
     await bucket.delete('deleted');
     await switchWal();
-    const wal = await settled();
+    await settled();
     assert.ok(fs.existsSync(path.join(objects, blob(await bucket.version('after')))), 'objects are archived before WAL');
     const secrets = path.join(
       place.secrets,
       place.secretFiles().find((name) => name.endsWith('.tar')),
     );
-    const { code, stderr } = await elsewhere.kijko(['restore', '--from', place.backups, '--secrets', secrets, '--database', 'other']);
+    const restore = ['restore', '--from', place.backups, '--secrets', secrets, '--database', 'other'];
+    // As if somebody had been erased after the archive ended, and a crash had torn the line before.
+    const journal = path.join(place.folder, 'journal');
+    const entry = { id: randomUUID(), user_id: erased.user.id, at: new Date().toISOString() };
+    fs.writeFileSync(journal, `{"id":\n${JSON.stringify(entry)}\n`);
+    const info = path.join(place.backups, 'base', place.names()[0], 'info');
+    const known = fs.readFileSync(info, 'utf8');
+    fs.writeFileSync(info, known.replace(/^erasures=.*$/m, 'erasures=1000000'));
+    const short = await elsewhere.kijko([...restore, '--erasures', journal]);
+    fs.writeFileSync(info, known);
+    assert.deepEqual([short.code, /journal of erasures/.test(short.stderr)], [1, true], short.stderr);
+    const { code, stderr } = await elsewhere.kijko([...restore, '--erasures', journal]);
     assert.equal(code, 0, stderr);
     const there = await elsewhere.variables();
     assert.match(there.DB_URL, /\/other$/);
@@ -144,6 +158,9 @@ describe('backups', () => {
         (await c.query('select display_name, current_database() as name from public.profiles where id = $1', [user.user.id])).rows,
     );
     assert.deepEqual(row, { display_name: 'after the backup', name: 'other' });
+    assert.deepEqual(await tablesWith(there.ADMIN_DB_URL, erased.email), [], 'nobody comes back');
+    assert.ok((await tablesWith(process.env.ADMIN_DB_URL, erased.email)).includes('auth.users'));
+    await asPostgres((client) => client.query('delete from auth.users where id = $1', [erased.user.id]));
     const auth = (url) => contents(url, ['auth']);
     assert.deepEqual(differing(await auth(process.env.ADMIN_DB_URL), await auth(there.ADMIN_DB_URL)), []);
     const login = await fetch(`${there.API_URL}/auth/v1/token?grant_type=password`, {
@@ -154,6 +171,8 @@ describe('backups', () => {
     assert.equal(login.status, 200);
     const jobs = await session(there.ADMIN_DB_URL, async (c) => (await c.query('select distinct database from cron.job')).rows);
     assert.deepEqual(jobs, [{ database: 'other' }], 'the schedules are of the new database');
+    await switchWal();
+    const wal = await settled();
     await session(there.ADMIN_DB_URL, (c) => c.query('select pg_switch_wal()'));
     assert.deepEqual(await settled(), wal, 'the copy does not write into the archive that it came from');
   });
@@ -263,6 +282,19 @@ describe('backups', () => {
     await succeeds(['backup', 'status']);
   });
 });
+
+/** The tables in which a word is, but for the log's list of people to erase: a schedule works through it. */
+const tablesWith = (url, word) =>
+  session(url, async (c) => {
+    const { rows } = await c.query(
+      `select c.oid::regclass::text as name from pg_class as c
+       where c.relkind in ('r', 'm') and c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)' and c.oid::regclass::text <> 'private.audit_erasures'`,
+    );
+    const found = [];
+    for (const { name } of rows)
+      if ((await c.query(`select from ${name} as t where strpos(t::text, $1) > 0 limit 1`, [word])).rowCount > 0) found.push(name);
+    return found;
+  });
 
 /** A file in the folder of the objects, of its user. */
 async function placeObject(name) {

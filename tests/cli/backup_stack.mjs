@@ -18,7 +18,12 @@ export class Place {
 
   names = () => fs.readdirSync(path.join(this.backups, 'base')).sort();
   wal = () => fs.readdirSync(path.join(this.backups, 'wal')).sort();
-  secretFiles = () => fs.readdirSync(this.secrets).sort();
+  // The copy of the journal of erasures is beside them.
+  secretFiles = () =>
+    fs
+      .readdirSync(this.secrets)
+      .filter((name) => name !== 'erasures')
+      .sort();
   remove = () => fs.rmSync(this.folder, { recursive: true, force: true });
 }
 

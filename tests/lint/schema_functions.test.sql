@@ -72,17 +72,17 @@ select results_eq(
     'begin_connection(text,text[],text,uuid)',
     'blog_feed(text,text,text)',
     'can(uuid,text)',
-    'cancel_execution(uuid)',
+    'cancel_erasure(uuid)', 'cancel_execution(uuid)',
     'cancel_executions(uuid[])',
     'cancel_indexing(uuid)',
     'cancel_ingestion(uuid)', 'cancel_social_post(uuid)', 'check_prompt(text,text,integer)',
     'check_skill(uuid,text,jsonb)',
     'check_vat_number()',
-    'code_candidates(jsonb,text[],text,uuid,text,integer,text)',
+    'claim_export(text)', 'code_candidates(jsonb,text[],text,uuid,text,integer,text)',
     'code_overview(uuid,text)',
     'compare_post_revisions(uuid,integer,integer)',
     'compare_prompt_versions(text,integer,integer,timestamp with time zone,timestamp with time zone)',
-    'complete_connection(text)', 'confirm_social_post(uuid,text)',
+    'complete_connection(text)', 'confirm_erasure(uuid,text)', 'confirm_social_post(uuid,text)',
     'content_cost_report(text,timestamp with time zone,timestamp with time zone,integer)',
     'create_api_key(text,jsonb,text,integer,bigint,timestamp with time zone,bigint,text[])',
     'create_organization(text)',
@@ -118,12 +118,12 @@ select results_eq(
     'leave_organization(uuid)',
     'list_code_files(uuid,text,text,text,integer)',
     'list_connection_providers()',
-    'list_file_symbols(uuid,text,text)',
+    'list_consents()', 'list_file_symbols(uuid,text,text)',
     'list_issuers()',
     'list_llm_models()',
     'list_notification_preferences()',
     'list_notifications(text,integer,uuid,boolean)',
-    'list_prompts(text,text,text,text,text,integer,integer,timestamp with time zone,timestamp with time zone,boolean)',
+    'list_privacy_requests()', 'list_prompts(text,text,text,text,text,integer,integer,timestamp with time zone,timestamp with time zone,boolean)',
     'list_sessions()',
     'list_topics(text,text,integer,integer)',
     'list_webhook_attempts(uuid)',
@@ -133,7 +133,7 @@ select results_eq(
     'mark_read(uuid[],boolean)',
     'mark_seen(uuid[])',
     'notify(text,text,text,text,jsonb,uuid,text)',
-    'org_id()',
+    'open_export(uuid)', 'org_id()',
     'org_ids()',
     'permissions()',
     'post_seo(uuid)',
@@ -189,13 +189,13 @@ select results_eq(
     'published_posts(text,text,text,timestamp with time zone,integer)',
     'push_prompt(text,jsonb,text,text,jsonb,text,jsonb,text,text[],text,integer)',
     'read_code_file(uuid,text,text,integer,integer)',
-    'recover_webhooks(uuid,timestamp with time zone)',
+    'record_consent(text,text,boolean)', 'recover_webhooks(uuid,timestamp with time zone)',
     'redeliver_reflex_delivery(uuid)',
     'redeliver_webhook(uuid,uuid)',
     'reflex_stats(uuid,timestamp with time zone,timestamp with time zone)',
     'reject_change(uuid,text)',
     'remove_issuer(uuid)',
-    'resend_invitation(uuid)', 'resend_social_post(uuid)', 'restore_post_revision(uuid,integer,integer)',
+    'request_erasure(uuid,uuid)', 'request_export(uuid,uuid)', 'resend_invitation(uuid)', 'resend_social_post(uuid)', 'restore_post_revision(uuid,integer,integer)',
     'restore_project(uuid)',
     'restore_project_file(uuid,integer)',
     'restore_skill_version(uuid,integer)',
@@ -303,7 +303,7 @@ select results_eq(
     'private.notifications_emit_thresholds(integer)',
     'private.observability_log_position(text)', 'private.observability_record_requests(text,bigint,bigint,jsonb)',
     'private.observability_retained_wal()',
-    'private.prompts_end_check(text,uuid,integer)',
+    'private.privacy_backlog()', 'private.privacy_export_piece(text,uuid,integer,integer)', 'private.privacy_finish_export(text,uuid,integer,bigint,text)', 'private.privacy_finish_journal(text,uuid,integer,text)', 'private.privacy_object_ticket(text,uuid,integer,uuid)', 'private.privacy_read_export(uuid)', 'private.privacy_start_export(text,uuid,integer)', 'private.privacy_start_journal(text,uuid,integer)', 'private.privacy_store_ticket(text,uuid,integer)', 'private.prompts_end_check(text,uuid,integer)',
     'private.prompts_record_check(uuid,jsonb)',
     'private.prompts_start_check(uuid)',
     'private.reflexes_finish(text,uuid,integer,jsonb)',
@@ -361,10 +361,10 @@ select is(
 );
 
 -- Whoever seals stores the text in a column that private.seal_column() knows, or a change of the key loses it. Tickets of
--- authorize_billing(), authorize_function(), blog_start_image(), llm_reserve_call() and files_ticket() last for minutes at most and are stored nowhere.
+-- authorize_billing(), authorize_function(), blog_start_image(), llm_reserve_call(), files_ticket() and privacy_ticket() last for minutes at most and are stored nowhere.
 select is_empty(
   $$select p.oid::regprocedure from pg_proc as p
-    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_billing', 'authorize_function', 'blog_start_image', 'connections_seal', 'llm_reserve_call', 'set_llm_provider_key', 'files_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
+    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_billing', 'authorize_function', 'blog_start_image', 'connections_seal', 'llm_reserve_call', 'set_llm_provider_key', 'files_ticket', 'privacy_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
   'every function that seals is listed here, once its column is registered'
 );
 -- An empty search_path finds temporary types before those of Postgres.

@@ -21,6 +21,12 @@ create table private.offender (id int, word text check (word ~ '^[a-z]{1,40}$'))
 create unique index offending_key on public.offender (other);
 create index offending_function on private.offender (kijko.http_origin(word));
 insert into private.data_catalogue values ('public.offender', 'missing', 'platform', 'none', 'none', 'none'), ('public.offender', 'words', 'secret', 'none', 'none', 'none');
+insert into private.data_catalogue values ('public.offender', 'other', 'organization', 'none', 'none', 'retention');
+insert into private.data_retention (table_name, keeps, reason) values ('private.offender', '1 day', 'none');
+create table private.person_offender (user_id uuid, member_id uuid);
+insert into private.data_catalogue values ('private.person_offender', 'user_id', 'person', 'none', 'none', 'none');
+insert into private.data_subjects (table_name, column_name, is_about, erasure, reason)
+values ('private.offender', 'missing', true, 'delete', 'none'), ('private.person_offender', 'user_id', true, 'delete', 'none');
 create table private.sealed_offender (sealed kijko.sealed);
 insert into private.sealed_columns values ('private.offender', 'word', 'word');
 grant select on private.offender to authenticated;

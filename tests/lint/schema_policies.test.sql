@@ -88,7 +88,7 @@ create view pg_temp.offences as
   -- The exceptions are about membership itself, not about what a member may read, or are asked beside a permission.
   select 'function that reads by membership and checks no permission', f.name
   from pg_temp.functions as f
-  where (f.prosrc ~ '\morg_ids\(\)' and f.proname not in ('audit_require_org', 'list_notifications', 'storage_list_roots', 'set_active_organization', 'explain_limit', 'entitled', 'projects_hidden_ids', 'projects_unwritable_ids', 'projects_is_visible', 'projects_is_managed', 'skills_is_visible'))
+  where (f.prosrc ~ '\morg_ids\(\)' and f.proname not in ('audit_require_org', 'privacy_authorize', 'list_notifications', 'storage_list_roots', 'set_active_organization', 'explain_limit', 'entitled', 'projects_hidden_ids', 'projects_unwritable_ids', 'projects_is_visible', 'projects_is_managed', 'skills_is_visible'))
     or (f.prosrc ~ '\mtenancy_require_org\(\)' and f.prosrc !~ '\m(can|tenancy_may_grant_role)\(')
   union all
   select 'policy column leads no index', p.name || '.' || m.col[1]

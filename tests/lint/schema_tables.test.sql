@@ -95,6 +95,10 @@ create view pg_temp.offences as
     select to_regclass(d.table_name), d.table_name from private.data_catalogue as d
     union
     select to_regclass('realtime.messages'), 'realtime.messages'
+    union
+    select c.oid, c.oid::regclass::text from pg_class as c
+    where c.relnamespace = any (array[to_regnamespace('auth'), to_regnamespace('auth_api'), to_regnamespace('storage'), to_regnamespace('storage_service'), to_regnamespace('kijko')]::oid[])
+      and c.relkind in ('r', 'p') and not c.relispartition
   ) as t (oid, name)
   join pg_attribute as a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
   where not exists (select 1 from private.data_catalogue as d where d.table_name = t.name and d.column_name = a.attname)
@@ -105,6 +109,40 @@ create view pg_temp.offences as
     select 1 from pg_attribute as a
     where a.attrelid = to_regclass(d.table_name) and a.attname = d.column_name and not a.attisdropped
   )
+  union all
+  -- What a retention time erases has one, and something deletes it then.
+  select 'erased by a retention time, and has none: call private.set_retention()', d.table_name
+  from private.data_catalogue as d
+  where d.erasure = 'retention' and not exists (select 1 from private.data_retention as r where r.table_name = d.table_name)
+  group by d.table_name
+  union all
+  select 'retention time that no function reads: use private.retention_of()', r.table_name
+  from private.data_retention as r
+  where r.keeps is not null and not exists (
+    select 1 from pg_temp.functions as f where strpos(f.prosrc || pg_get_function_arguments(f.oid), format('retention_of(''%s''', r.table_name)) > 0
+  )
+  union all
+  -- How a row is tied to a person: an export finds it by that, and an erasure.
+  select 'column of a person that nothing ties: a foreign key, or private.tie_to_person()', t.name || '.' || a.attname
+  from pg_temp.tables as t
+  join pg_attribute as a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+  where (
+      (a.atttypid = 'uuid'::regtype and a.attname ~ '(^|_)(user_id|member_id|reader_id|author_id|owner_id)$|_by$|^personal_for$')
+      or (a.atttypid = 'text'::regtype and a.attname ~ '(^|_)(email|recipient)$')
+    )
+    and not exists (select 1 from private.data_subject_columns as s where s.table_name = t.name and s.column_name = a.attname)
+  union all
+  select 'tie to a person without its column', s.table_name || '.' || s.column_name
+  from private.data_subjects as s
+  where not exists (
+    select 1 from pg_attribute as a where a.attrelid = to_regclass(s.table_name) and a.attname = s.column_name and not a.attisdropped
+  )
+  union all
+  -- A row that is deleted, or a column that is emptied with the person; both lists must say so.
+  select 'tie to a person that the data catalogue contradicts', s.table_name || '.' || s.column_name
+  from private.data_subject_columns as s
+  join private.data_catalogue as d on d.table_name = s.table_name and d.column_name = s.column_name
+  where (s.erasure <> 'keep') <> (d.erasure = 'person')
   union all
   -- A secret is sealed, or only its hash is kept.
   select 'secret that is neither sealed nor a hash', d.table_name || '.' || d.column_name
@@ -192,6 +230,11 @@ select is_empty(
       ('foreign key between tenant tables without org_id'),
       ('column without a line in the data catalogue'),
       ('line of the data catalogue without its column'),
+      ('erased by a retention time, and has none: call private.set_retention()'),
+      ('retention time that no function reads: use private.retention_of()'),
+      ('column of a person that nothing ties: a foreign key, or private.tie_to_person()'),
+      ('tie to a person without its column'),
+      ('tie to a person that the data catalogue contradicts'),
       ('secret that is neither sealed nor a hash'),
       ('sealed column that is not registered'),
       ('registered sealed column that is not there'),

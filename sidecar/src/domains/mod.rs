@@ -22,6 +22,7 @@ pub mod llm;
 pub mod mail;
 pub mod notifications;
 pub mod observability;
+pub mod privacy;
 pub mod prompts;
 pub mod reflexes;
 pub mod skills;

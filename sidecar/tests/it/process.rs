@@ -49,10 +49,13 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
 }
 
 /// Every setting with a value that it cannot have.
-const BAD_SETTINGS: [(&str, &str); 79] = [
+const BAD_SETTINGS: [(&str, &str); 82] = [
     ("DATABASE_URL", "mysql://nobody@nowhere/db"),
     ("KIJKO_SIDECAR_BIND", "here"),
     ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1"),
+    ("KIJKO_ERASURE_JOURNAL", "journal"),
+    ("KIJKO_EXPORT_DIR", "exports"),
+    ("KIJKO_EXPORT_MAX_BYTES", "much"),
     ("KIJKO_SLOW_REQUEST_MS", "0"),
     ("KIJKO_REQUEST_TIMEOUT_SECONDS", "-1"),
     ("KIJKO_MAX_BODY_BYTES", "1 MiB"),

@@ -1,0 +1,88 @@
+// What the tests of privacy share: a person with a row in every table, in an organization of their own and in one of others; and what
+// is left of them anywhere.
+import { randomUUID } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { query, sql, transaction } from '../access/db.mjs';
+import { fill, newIds } from '../access/rows.mjs';
+import { newUser } from './support.mjs';
+
+/** A person whose name, address and device are nobody else's, and a colleague. */
+export async function someone() {
+  const marker = `marker${randomUUID().replaceAll('-', '')}`;
+  const person = await newUser({ display_name: `Name ${marker}` });
+  const colleague = await newUser();
+  const world = { marker, person, colleague, shared: { org: randomUUID(), ...newIds() }, own: { org: randomUUID(), ...newIds() } };
+  const { id, email } = person.user;
+  await transaction([
+    sql`set local role postgres`,
+    organization(world.shared.org, { [colleague.user.id]: 'owner', [id]: 'admin' }),
+    organization(world.own.org, { [id]: 'owner' }),
+    fill(world.shared, { owner: id, colleague: colleague.user.id, invitee: email }),
+    sql`drop table pg_temp.queued`,
+    fill(world.own, { owner: id, colleague: id, invitee: `guest-${marker}@example.com` }),
+    sql`drop table pg_temp.queued`,
+    sql`insert into private.mail_messages (org_id, recipient, template, locale, status, expires_at, finished_at)
+      values (${world.shared.org}, ${email}, 'invitation', 'en', 'kept', now(), now())`,
+    sql`update public.stripe_customers set email = ${email}, name = case id when ${world.own.stripe_customers} then ${`Name ${marker}`} else 'Company' end
+      where id in (${world.own.stripe_customers}, ${world.shared.stripe_customers})`,
+    sql`insert into private.stripe_events (id, type, created, livemode, object_id, object_type, rank, payload, status, attempts, applied_at)
+      values (${`evt_${marker}`}, 'customer.updated', now(), false, ${world.own.stripe_customers}, 'customer', 1,
+        ${{ data: { object: { id: world.own.stripe_customers, email, name: `Name ${marker}` } } }}, 'applied', 1, now())`,
+    sql`update auth.sessions set user_agent = ${`agent ${marker}`}, ip = '198.51.100.77' where user_id = ${id}`,
+  ]);
+  return world;
+}
+
+const organization = (org, members) => [
+  sql`insert into public.organizations (id, name, slug) values (${org}, 'Privacy', 'privacy-' || ${org}::text)`,
+  sql`update public.subscriptions set plan = 'ENTERPRISE' where org_id = ${org}`,
+  sql`insert into public.memberships (org_id, user_id, role)
+    select ${org}, m.user_id, m.role from unnest(${Object.keys(members)}::uuid[], ${Object.values(members)}::text[]) as m (user_id, role)`,
+];
+
+export const forget = (world) =>
+  query('delete from public.organizations where id = any ($1)', [[world.shared.org, world.own.org]]).then(() =>
+    query('delete from auth.users where id = any ($1)', [[world.person.user.id, world.colleague.user.id]]),
+  );
+
+/** Columns of all tables in which the id or one of the names is, how often a name is, and what the data catalogue says of them. */
+export async function columnsWith(id, names) {
+  const named = names.map((word) => word.replace(/[^\w@.-]/g, '.')).join('|');
+  const pattern = `${id}|${named}`;
+  const tables = await query(
+    `select c.oid::regclass::text as name, coalesce(pn.nspname || '.' || p.relname, n.nspname || '.' || c.relname) as described
+     from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
+     left join pg_inherits as i on i.inhrelid = c.oid left join pg_class as p on p.oid = i.inhparent
+     left join pg_namespace as pn on pn.oid = p.relnamespace
+     where c.relkind = 'r' and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_(toast|temp)'`,
+  );
+  const found = [];
+  for (const { name, described } of tables) {
+    const rows = await query(
+      `select e.key as column, count(*)::integer as rows, (count(*) filter (where e.value ~* $2))::integer as named from ${name} as t cross join lateral jsonb_each_text(to_jsonb(t)) as e
+       where t::text ~* $1 and e.value ~* $1 group by e.key`,
+      [pattern, named],
+    );
+    for (const row of rows) {
+      const [line] = await query('select subject, erasure from private.data_catalogue where table_name = $1 and column_name = $2', [
+        described,
+        row.column,
+      ]);
+      found.push({ place: `${described}.${row.column}`, rows: row.rows, named: row.named, erasure: line?.erasure });
+    }
+  }
+  return found;
+}
+
+/** Files below a folder in which one of the words is. */
+export async function filesWith(folder, words) {
+  const found = [];
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => [])) {
+    if (!entry.isFile()) continue;
+    const path = join(entry.parentPath ?? entry.path, entry.name);
+    const bytes = await readFile(path).catch(() => Buffer.alloc(0));
+    if (words.some((word) => bytes.includes(word))) found.push(path);
+  }
+  return found;
+}
