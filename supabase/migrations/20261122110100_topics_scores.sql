@@ -85,25 +85,34 @@ create function private.topics_meaning(topic public.topics) returns table (sourc
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+  newest_model text;
+  dimensions integer;
 begin
+  select e.model, cardinality(e.embedding) into newest_model, dimensions from public.source_embeddings as e
+  join public.research_sources as o on o.org_id = e.org_id and o.id = e.source_id
+  where e.org_id = topic.org_id and o.topic_id = topic.id order by e.updated_at desc, e.id limit 1;
   return query
   with vectors as materialized (
     select s.id, s.host, e.embedding
     from public.research_sources as s
     join public.source_embeddings as e on e.org_id = s.org_id and e.source_id = s.id
     where s.org_id = topic.org_id and s.topic_id = topic.id
-      -- Of one model: the newest one. And no more than compare in a moment.
-      and e.model = (
-        select n.model from public.source_embeddings as n
-        join public.research_sources as o on o.org_id = n.org_id and o.id = n.source_id
-        where n.org_id = topic.org_id and o.topic_id = topic.id order by n.updated_at desc, n.id limit 1
-      )
-    order by s.created_at desc, s.id limit 200
+      -- Of one model: the newest one. And no more than compare in a moment, each with each.
+      and e.model = newest_model and cardinality(e.embedding) = dimensions
+    order by s.created_at desc, s.id
+    limit least(200, floor(sqrt(2.0 * private.topics_comparable_numbers() / dimensions)))
+  ),
+  pairs as materialized (
+    select v.id, v.host, o.id as other_id, o.host as other_host, private.topics_similarity(v.embedding, o.embedding) as similarity
+    from vectors as v join vectors as o on o.id > v.id and o.host <> v.host
   ),
   nearest as (
-    select v.id, o.host, max(private.topics_similarity(v.embedding, o.embedding)) as similarity
-    from vectors as v join vectors as o on o.host <> v.host and cardinality(o.embedding) = cardinality(v.embedding)
-    group by v.id, o.host
+    select b.id, max(b.similarity) as similarity
+    from (
+      select p.id, p.other_host as host, p.similarity from pairs as p union all select p.other_id, p.host, p.similarity from pairs as p
+    ) as b
+    group by b.id, b.host
   )
   select n.id, round(least(greatest(avg(n.similarity), 0), 1)::numeric, 4) from nearest as n group by n.id;
 end

@@ -73,12 +73,15 @@ begin
     when place is null then '(select sum(t.x * t.y) from unnest(a, b) as t (x, y))'
     else format('1 - (a::%1$I.vector operator(%1$I.<=>) b::%1$I.vector)', place)
   end;
+  execute 'create or replace function private.topics_comparable_numbers() returns bigint
+    language sql immutable parallel safe set search_path = pg_catalog, pg_temp return ' || case when place is null then 2000000 else 1000000000 end;
   return place is not null;
 end
 $$;
 comment on function private.topics_attach_vector() is 'Has pgvector compare embeddings, if it is installed; false when it is not, and SQL does. Called again after its installation. Only for postgres and the superuser.';
 select private.topics_attach_vector();
 comment on function private.topics_similarity(real[], real[]) is 'How much two vectors of length 1 point the same way: their cosine. Null for null. Nullable: result.';
+comment on function private.topics_comparable_numbers() is 'How many numbers of vectors are compared for one answer, so that it comes within a second.';
 
 create function private.topics_embedding_text(source public.research_sources) returns text
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -162,7 +165,7 @@ begin
       select o.source_id, o.embedding from public.source_embeddings as o
       where o.org_id = own.org_id and o.model = own.model and o.source_id <> own.source_id
         and cardinality(o.embedding) = cardinality(own.embedding)
-      order by o.created_at desc limit 20000
+      order by o.created_at desc limit least(20000, private.topics_comparable_numbers() / cardinality(own.embedding))
     ) as e
     order by 2 desc, 1 limit similar_sources.n
   ) as f
@@ -170,7 +173,7 @@ begin
   order by f.similarity desc, s.id;
 end
 $$;
-comment on function public.similar_sources(uuid, integer) is 'The sources of the organization that mean most nearly the same as this one, of all its topics, by the vectors of one model: the newest 20,000 are compared. None before embed_topic(). Requires content:read. Definer: row level security would check each vector.';
+comment on function public.similar_sources(uuid, integer) is 'The sources of the organization that mean most nearly the same as this one, of all its topics, by the vectors of one model: the newest 20,000 are compared, without pgvector those of 2,000,000 numbers. None before embed_topic(). Requires content:read. Definer: row level security would check each vector.';
 grant execute on function public.similar_sources(uuid, integer) to authenticated;
 
 -- ----------------------------------------------------------------------------

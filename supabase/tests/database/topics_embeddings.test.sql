@@ -79,6 +79,15 @@ select is((select string_agg(s.id || ' ' || round(s.similarity::numeric, 2), ', 
 select is((select count(*) from public.similar_sources(:'a', 1)), 1::bigint, 'as many as asked');
 select is((select count(*) from public.source_embeddings), 3::bigint, 'a viewer sees the vectors');
 select throws_ok('delete from public.source_embeddings', '42501', null, 'and writes none');
+select tests.act_as_superuser();
+savepoint all_numbers;
+create or replace function private.topics_comparable_numbers() returns bigint language sql immutable return 12;
+select is((select count(*) from public.topics as t, private.topics_meaning(t) where t.id = :'topic'), 2::bigint, 'as many sources are scored by it as have so many numbers, each with each');
+create or replace function private.topics_comparable_numbers() returns bigint language sql immutable return 5;
+select tests.act_as('vic', tests.org('ada'));
+select is((select count(*) from public.similar_sources(:'a')), 1::bigint, 'and as many are looked through');
+select tests.act_as_superuser();
+rollback to all_numbers;
 
 -- ---- what changes, and what cannot be
 select tests.act_as('mem', tests.org('ada'));
