@@ -88,6 +88,21 @@ alter table public.blog_posts
   add constraint blog_posts_hero_image_fkey foreign key (org_id, id, hero_image_id) references public.images (org_id, blog_post_id, id);
 create index blog_posts_hero_image_idx on public.blog_posts (org_id, id, hero_image_id);
 
+-- A slow upload must not end after its image: nothing would delete the object then. The lock has the image wait with that, too.
+create function private.blog_check_object() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform 1 from public.images as i
+  where i.id = private.storage_segment_id(new.name, 2) and new.name = i.org_id || '/' || i.id and i.status <> 'failed' for share;
+  if not found then
+    perform kijko.fail('conflict', 'its image is gone or has failed');
+  end if;
+  return null;
+end
+$$;
+comment on function private.blog_check_object() is 'Trigger: the bucket blog-images takes objects of images only that are there and have not failed. Definer: the storage service has no rights on images.';
+
 create function private.blog_attach_bucket() returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -97,6 +112,8 @@ begin
   end if;
   -- Public, because readers of posts are strangers. A path ends in the random id of its image. Nobody writes it but the sidecar.
   insert into storage.buckets (id, name, public) values ('blog-images', 'blog-images', true) on conflict do nothing;
+  create or replace trigger kijko_blog_images_written after insert or update on storage.objects
+    for each row when (new.bucket_id = 'blog-images') execute function private.blog_check_object();
   if not exists (select from pg_policy as p where p.polrelid = 'storage.objects'::regclass and p.polname = 'blog_images_select') then
     create policy blog_images_select on storage.objects for select to authenticated using (
       bucket_id = 'blog-images' and private.storage_segment_id(name, 1) = any (array(select private.org_ids_with('content:read')))
@@ -106,7 +123,7 @@ begin
   return true;
 end
 $$;
-comment on function private.blog_attach_bucket() is 'Makes the bucket blog-images and its policy; false when there is no storage yet, as on Supabase before its Storage has run. Only for postgres and the superuser.';
+comment on function private.blog_attach_bucket() is 'Makes the bucket blog-images, its trigger and its policy; false when there is no storage yet, as on Supabase before its Storage has run. Only for postgres and the superuser.';
 select private.blog_attach_bucket();
 
 create function private.blog_image_url(image public.images) returns text

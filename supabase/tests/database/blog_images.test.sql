@@ -146,8 +146,10 @@ select tests.start() is not null as started \gset
 select is(tests.finish(tests.facts()), true, 'an image without its bytes');
 select tests.settle();
 select is((select (i.status, i.error_code)::text from public.images as i where i.id = :'lost'), '(failed,empty_answer)', 'is none');
+select tests.refuses(format('select tests.store(%L)', :'lost'), 'conflict', 'whose bytes are not taken any more');
 select tests.act_as('mem', tests.org('ada'));
 select lives_ok(format('select public.delete_image(%L)', :'lost'), 'and is deleted once its cost is known');
+select tests.refuses(format('select tests.store(%L)', :'lost'), 'conflict', 'nor then');
 select status as asked from public.generate_image(:'third', 3, 'a bird', 'openai/nobody') \gset
 select tests.act_as_superuser();
 select is(tests.start() ->> 'refused', 'model_not_priced', 'a model without a price is refused');
