@@ -53,7 +53,8 @@ as $$
 $$;
 comment on function private.analytics_has_rollups(uuid, private.analytics_series) is 'Whether rollups have what a series asks for.';
 
--- Both forms have the columns at, value, events and result. $1 are the values that are told apart, if values is top.
+-- Both forms have the columns at, value, events and result. $1 are the values that are told apart, if values is top. For all of them
+-- there is no result: it would take a sketch for each value and hour, only to see which values are the most frequent.
 create function private.analytics_series_sql(org uuid, series private.analytics_series, from_rollups boolean, "values" text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -63,12 +64,12 @@ as $$
       where r.organization = %L and r.name = %L and r.property = %L and r.hour >= %L and r.hour < %L$f$,
       (series.range).step, (series.range).zone,
       case "values" when 'none' then '''''' when 'all' then 'r.value' else 'case when r.value = any ($1) then r.value else ''(other)'' end' end,
-      case series.measure
+      case when "values" = 'all' then 'null::double precision' else case series.measure
         when 'count' then 'sum(r.events)::double precision'
         when 'persons' then 'kijko.hll_cardinality(kijko.hll_union_agg(r.persons))::double precision'
         when 'sum' then 'sum(r.total)' when 'average' then 'sum(r.total) / nullif(sum(r.numbers), 0)'
         when 'min' then 'min(r.minimum)' else 'max(r.maximum)'
-      end,
+      end end,
       org, series.event, coalesce(series.breakdown, series.property, ''), (series.range).starts_at, (series.range).ends_at
     )
     else format(
@@ -82,13 +83,13 @@ as $$
           series.breakdown
         )
       end,
-      case series.measure
+      case when "values" = 'all' then 'null::double precision' else case series.measure
         when 'count' then 'count(*)::double precision'
         when 'persons' then 'count(distinct coalesce(m.into_person_id, e.person_id))::double precision'
         else format(
           '%s(%s)', case series.measure when 'average' then 'avg' else series.measure end, private.analytics_number_sql(series.property)
         )
-      end,
+      end end,
       private.analytics_source(org, series.range), series.event, series.condition
     )
   end

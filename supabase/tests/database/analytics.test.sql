@@ -1,7 +1,7 @@
 -- Product events: who sends and reads them, what track() makes of messages, persons and merges.
 begin;
 \ir 000_helpers.sql
-select plan(55);
+select plan(57);
 
 create function tests.message(name text, who text, id text, more jsonb default '{}') returns jsonb language sql as $$
   select jsonb_strip_nulls(jsonb_build_object('type', 'track', 'event', name, 'userId', who, 'messageId', id)) || more
@@ -133,6 +133,12 @@ select is(tests.ask('{"filters": [{"property": "total", "op": "gt", "value": 4}]
 select is(tests.ask('{"filters": [{"property": "plan", "op": "in", "value": ["pro", "$value''; drop table x; --"]}]}') #> '{series,0,total}', '1', 'and values are literals');
 select is(tests.ask('{"time_zone": "Asia/Kolkata"}') -> 'source', '"events"', 'a zone of half hours reads events');
 select is(jsonb_array_length(tests.ask('{"interval": "hour"}') #> '{series,0,points}'), 25, 'every interval has a point');
+select tests.act_as_superuser();
+select matches(
+  private.analytics_series_sql(tests.org('ada'), private.analytics_read_series('{"event": "Ordered", "measure": "persons", "breakdown": "plan", "from": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"}'), r, 'all'),
+  'null::double precision as result', 'the most frequent values are found without counting persons' || case when r then ', from rollups' else '' end
+) from unnest('{t,f}'::boolean[]) as r;
+select tests.act_as('vic', tests.org('ada'));
 select tests.refuses(format('select tests.ask(%L)', q.query), 'invalid_input', 'refused: ' || q.query)
 from (values ('{"more": 1}'), ('{"measure": "median"}'), ('{"time_zone": "Mars"}'), ('{"filters": [{"property": "a", "op": "like", "value": "%"}]}'), ('{"from": "2000-01-01T00:00:00Z"}')) as q (query);
 
