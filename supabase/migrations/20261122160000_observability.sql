@@ -182,23 +182,34 @@ begin
     id, org_id, request_id, method, route, status, duration_ms, response_bytes, caller, member_id, key_id, cost_microusd, sampled, created_by,
     created_at
   )
-  select l.id, coalesce(o.id, kijko.platform_org_id()), l.request_id, l.method, l.route, l.status, l.duration_ms, l.response_bytes,
-    coalesce(a.kind, 'unknown'), a.user_id, a.api_key_id, private.observability_call_costs(o.id, l.id), l.sampled, a.user_id,
-    to_timestamp(l.ended_at) + (kijko.now() - now())
-  from jsonb_to_recordset(requests) as l (
-    id uuid, request_id text, method text, route text, status integer, duration_ms numeric, response_bytes bigint, sampled integer,
-    ended_at double precision
-  )
-  left join kijko.request_actors(array(select private.as_uuid(r.value ->> 'id') from jsonb_array_elements(requests) as r)) as a on a.request = l.id
-  -- An organization can be deleted before its last requests are read.
-  left join public.organizations as o on o.id = a.org_id
+  select k.id, coalesce(k.org_id, kijko.platform_org_id()), k.request_id, k.method, k.route, k.status, k.duration_ms, k.response_bytes,
+    coalesce(k.kind, 'unknown'), k.user_id, k.api_key_id, private.observability_call_costs(k.org_id, k.id),
+    least(k.sampled * least(k.every, k.count - k.place), 10000), k.user_id, to_timestamp(k.ended_at) + (kijko.now() - now())
+  from (
+    -- Anybody can send requests that are refused: ten rows of a batch stand for all of nobody's.
+    select g.*, (case when g.is_nobodys then ceil(g.count / 10.0) else 1 end)::integer as every
+    from (
+      select l.*, o.id as org_id, a.kind, a.user_id, a.api_key_id, n.is_nobodys,
+        count(*) over (partition by n.is_nobodys) as count, row_number() over (partition by n.is_nobodys order by l.id) - 1 as place
+      from jsonb_to_recordset(requests) as l (
+        id uuid, request_id text, method text, route text, status integer, duration_ms numeric, response_bytes bigint, sampled integer,
+        ended_at double precision
+      )
+      left join kijko.request_actors(array(select private.as_uuid(r.value ->> 'id') from jsonb_array_elements(requests) as r)) as a on a.request = l.id
+      -- An organization can be deleted before its last requests are read.
+      left join public.organizations as o on o.id = a.org_id
+      -- 0: the client has hung up.
+      cross join lateral (select a.kind is null and (l.status = 0 or l.status between 400 and 499) as is_nobodys) as n
+    ) as g
+  ) as k
+  where k.place % k.every = 0
   on conflict do nothing;
   update private.observability_log_positions as p set position = until, read_at = clock_timestamp()
   where p.file = observability_record_requests.file;
   return until;
 end
 $$;
-comment on function private.observability_record_requests(text, bigint, bigint, jsonb) is 'Records requests that stand in a file of the proxy''s log from one position to another, with their callers, and returns how far the file has been read. Records nothing if another position was reached before: each line counts once. Definer: the sidecar has no rights on the tables.';
+comment on function private.observability_record_requests(text, bigint, bigint, jsonb) is 'Records requests that stand in a file of the proxy''s log from one position to another, with their callers, and returns how far the file has been read. Of those that were refused before their caller was known, at most ten rows stand for all. Records nothing if another position was reached before: each line counts once. Definer: the sidecar has no rights on the tables.';
 grant execute on function private.observability_record_requests(text, bigint, bigint, jsonb) to kijko_sidecar;
 
 create function private.observability_settle_costs() returns integer

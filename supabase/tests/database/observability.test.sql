@@ -66,6 +66,17 @@ select is(
 );
 select is((select count(*) from private.api_usage_default), 0::bigint, 'there is a day for each');
 
+select is(tests.record(0, 1, (
+  select jsonb_agg(tests.line(gen_random_uuid(), '{"route": "/rest/v1/flood", "status": 401}'))
+    || jsonb_agg(tests.line(gen_random_uuid(), '{"route": "/rest/v1/flood", "status": 500}')) from generate_series(1, 95)
+), 'flood'), 1::bigint, 'a flood that is refused');
+select is(
+  (select jsonb_object_agg(f.status, f.figures) from (
+    select u.status, jsonb_build_array(count(*), sum(u.sampled)) as figures from public.api_usage as u where u.route = '/rest/v1/flood' group by 1
+  ) as f),
+  '{"401": [10, 95], "500": [95, 95]}', 'takes ten rows, which stand for all; our failures keep theirs'
+);
+
 -- A client cannot take the caller of another request: its own request id is not the proxy's.
 select tests.act_as('bob');
 select set_config('request.headers', (current_setting('request.headers')::jsonb || jsonb_build_object('x-request-id', :'nobody'))::text, true), set_config('request.method', 'GET', true);
