@@ -1,6 +1,6 @@
 // The worker and the whole server are killed while requests are stored and sent: each that was committed arrives.
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { after, test } from 'node:test';
@@ -61,10 +61,12 @@ function isAlive(pid) {
 
 async function killServer() {
   const pid = Number(readFileSync(`${process.env.KIJKO_TEST_DATA}/postmaster.pid`, 'utf8').split('\n')[0]);
-  const children = execFileSync('pgrep', ['-P', `${pid}`])
-    .toString()
+  // None in the moment in which the server starts them anew, since a worker was killed; pgrep then fails.
+  const children = spawnSync('pgrep', ['-P', `${pid}`])
+    .stdout.toString()
     .trim()
     .split('\n')
+    .filter(Boolean)
     .map(Number);
   for (const victim of [pid, ...children])
     try {
@@ -78,11 +80,14 @@ test('every committed request arrives, whatever is killed', async () => {
   const committed = [];
   let stopped = false;
   const writers = Array.from({ length: WRITERS }, () => writer(committed, () => stopped));
-  for (let round = 0; round < ROUNDS; round += 1) {
-    await sleep(200 + Math.random() * 200);
-    await (round % 4 === 3 ? killServer() : killWorker());
+  try {
+    for (let round = 0; round < ROUNDS; round += 1) {
+      await sleep(200 + Math.random() * 200);
+      await (round % 4 === 3 ? killServer() : killWorker());
+    }
+  } finally {
+    stopped = true;
   }
-  stopped = true;
   await Promise.all(writers);
   assert.ok(committed.length > ROUNDS * 10, `${committed.length} requests`);
   const client = await session();
