@@ -173,6 +173,8 @@ SQL
 # The access matrix has the API roll each request back. Killed, it leaves that setting, which is stronger than rest.conf.
 have_requests_commit() {
   admin_psql -c 'alter role authenticator reset pgrst.db_tx_end' || fail "the API may still roll its requests back"
+  # By its configuration alone PostgREST does not forget a setting of the database.
+  signal_services USR1 rest
   signal_services USR2 rest
 }
 
