@@ -11,6 +11,13 @@ use serde_json::{Map, Value, json};
 const MAX_NUMBER_LENGTH: usize = 100;
 const MAX_EXPONENT: u32 = 300;
 
+/// Of a batch, as track() has it.
+const MAX_MESSAGES: usize = 2_500;
+
+/// Of what a batch says for all, once each message has it: its sender is not known yet, so memory is not theirs to take.
+const MAX_SHARED: usize = 16 << 20;
+const MAX_TIME_LENGTH: usize = 40;
+
 /// Which messages a method takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Kind {
@@ -76,6 +83,14 @@ pub(super) fn read(
             let Some(Value::Array(mut events)) = sent.remove("batch") else {
                 return Err(malformed("batch: an array of messages"));
             };
+            if events.len() > MAX_MESSAGES {
+                return Err(malformed(format!("batch: at most {MAX_MESSAGES} messages")));
+            }
+            if sent.get("context").map_or(0, weight) * events.len() > MAX_SHARED {
+                return Err(malformed(
+                    "context: too large for each message of the batch",
+                ));
+            }
             for event in &mut events {
                 complete(event, &sent);
             }
@@ -106,9 +121,23 @@ fn complete(event: &mut Value, batch: &Map<String, Value>) {
             }
         }
     }
-    if let Some(sent_at) = batch.get("sentAt") {
-        event.entry("sentAt").or_insert_with(|| sent_at.clone());
+    if let Some(Value::String(at)) = batch.get("sentAt")
+        && at.len() <= MAX_TIME_LENGTH
+    {
+        event.entry("sentAt").or_insert_with(|| json!(at));
     }
+}
+
+/// About the memory that a copy takes.
+fn weight(value: &Value) -> usize {
+    let content = match value {
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(weight).sum(),
+        Value::Object(members) => members.iter().map(|(k, v)| k.len() + weight(v)).sum(),
+        Value::Null | Value::Bool(_) => 0,
+        Value::Number(number) => number.to_string().len(),
+    };
+    64 + content
 }
 
 fn unpack(body: &[u8], max_bytes: usize) -> Result<Vec<u8>, Fault> {
@@ -186,6 +215,30 @@ mod tests {
                 json!(7)
             ]
         );
+    }
+
+    #[test]
+    fn a_batch_is_bounded_before_its_messages_get_what_it_says() {
+        let batch = |messages: usize, shared: &str| {
+            let messages = vec!["{}"; messages].join(",");
+            let body = format!(r#"{{"batch": [{messages}], {shared}}}"#);
+            read(Kind::Batch, body.as_bytes(), false, 0).map(|it| it.events)
+        };
+        assert!(batch(2_500, r#""context": {"locale": "nl"}"#).is_ok());
+        assert!(matches!(
+            batch(2_501, r#""a": 1"#),
+            Err(Fault::Malformed(_))
+        ));
+        let large = format!(r#""context": {{"a": "{}"}}"#, "x".repeat(10_000));
+        let many = format!(r#""context": {{"a": [{}0]}}"#, "0,".repeat(200));
+        for shared in [large, many] {
+            assert!(batch(100, &shared).is_ok());
+            assert!(matches!(batch(2_000, &shared), Err(Fault::Malformed(_))));
+        }
+        for sent_at in [r#"{"a": 1}"#.to_owned(), format!(r#""{}""#, "x".repeat(41))] {
+            let read = batch(1, &format!(r#""sentAt": {sent_at}"#)).unwrap();
+            assert_eq!(read, [json!({})]);
+        }
     }
 
     #[test]
