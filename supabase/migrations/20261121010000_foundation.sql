@@ -110,6 +110,23 @@ comment on function private.slugify(text) is 'Part of a URL from a name: lower c
 -- The trigger that fills a slug runs as the role that inserts an organization.
 grant execute on function private.slugify(text) to service_role;
 
+-- A text of JSON can be thousands of times as large as its jsonb: 1e131071 takes ten bytes. So no text is made before its numbers were
+-- looked at, and none of what cannot be small enough: a member of an array takes at most six times as much as its text.
+create function private.json_fits(given jsonb, max_bytes integer) returns boolean
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if pg_column_size(given) > 6 * max_bytes or exists (
+    select 1 from jsonb_path_query(given, 'strict $.** ? (@.type() == "number")') as n (value)
+    where abs(n.value::numeric) >= 1e400 or scale(n.value::numeric) > 400
+  ) then
+    return false;
+  end if;
+  return pg_column_size(given) <= max_bytes / 64 or octet_length(given::text) <= max_bytes;
+end
+$$;
+comment on function private.json_fits(jsonb, integer) is 'Whether the text of a value has at most so many bytes, and no number has more than 400 digits before or behind its point. Costs little, whatever the value.';
+
 -- ----------------------------------------------------------------------------
 -- Rates
 -- ----------------------------------------------------------------------------

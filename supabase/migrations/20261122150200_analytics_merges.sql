@@ -21,7 +21,7 @@ begin
   end if;
   update public.persons as p
   set created_at = least(p.created_at, gone.created_at), last_seen_at = greatest(p.last_seen_at, gone.last_seen_at),
-    traits = case when octet_length((gone.traits || p.traits)::text) <= 65536 then gone.traits || p.traits else p.traits end
+    traits = case when private.json_fits(gone.traits || p.traits, 65536) then gone.traits || p.traits else p.traits end
   where p.org_id = org and p.id = into_person;
   update private.analytics_identities as i set person_id = into_person where i.organization = org and i.person_id = merged;
   update private.analytics_merges as m set into_person_id = into_person where m.organization = org and m.into_person_id = merged;
@@ -148,25 +148,31 @@ comment on function private.analytics_lock_persons(uuid) is 'One transaction at 
 create function private.analytics_set_traits(org uuid, messages private.analytics_message[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
-declare
-  identified record;
 begin
   if not exists (select 1 from unnest(messages) as m where m.type = 'identify' and m.properties <> '{}') then
     return;
   end if;
   perform private.analytics_lock_persons(org);
-  for identified in
-    select i.person_id, m.properties
-    from unnest(messages) as m
-    join private.analytics_identities as i
-      on i.organization = org and i.kind = case when m.user_id is null then 'anonymous' else 'user' end
-      and i.external_id = coalesce(m.user_id, m.anonymous_id)
-    where m.type = 'identify' and m.properties <> '{}'
-    order by m.happened_at, m.place
-  loop
-    update public.persons as p set traits = p.traits || identified.properties
-    where p.org_id = org and p.id = identified.person_id and octet_length((p.traits || identified.properties)::text) <= 65536;
-  end loop;
+  -- One update of a person, whatever the number of messages: each writes all of the traits.
+  update public.persons as p set traits = p.traits || f.traits
+  from (
+    select l.person_id, jsonb_object_agg(l.key, l.value) as traits
+    from (
+      select distinct on (i.person_id, t.key) i.person_id, t.key, t.value
+      from unnest(messages) as m
+      cross join lateral (
+        select k.person_id from private.analytics_identities as k
+        where k.organization = org and k.kind = case when m.user_id is null then 'anonymous' else 'user' end
+          and k.external_id = coalesce(m.user_id, m.anonymous_id)
+        limit 1
+      ) as i
+      cross join lateral jsonb_each(m.properties) as t (key, value)
+      where m.type = 'identify'
+      order by i.person_id, t.key, m.happened_at desc, m.place desc
+    ) as l
+    group by l.person_id
+  ) as f
+  where p.org_id = org and p.id = f.person_id and p.traits || f.traits <> p.traits and private.json_fits(p.traits || f.traits, 65536);
 end
 $$;
-comment on function private.analytics_set_traits(uuid, private.analytics_message[]) is 'Keeps what identify messages say about persons. Traits beyond 64 KiB are left out.';
+comment on function private.analytics_set_traits(uuid, private.analytics_message[]) is 'Keeps what identify messages say about persons. What a call says about one person is left out if the traits would have more than 64 KiB.';

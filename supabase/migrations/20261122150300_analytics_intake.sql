@@ -53,7 +53,7 @@ as $$
       from (
         -- Functions with a search_path are not inlined, and these would be called thousands of times for a batch.
         select
-          m.place, m.message, m.message ->> 'type' as type,
+          m.place, m.message, m.is_large, m.message ->> 'type' as type,
           case when jsonb_typeof(m.message -> 'event') = 'string' then m.message ->> 'event' end as event,
           case when jsonb_typeof(m.message -> 'userId') in ('string', 'number') then nullif(m.message ->> 'userId', '') end as user_id,
           case when jsonb_typeof(m.message -> 'anonymousId') in ('string', 'number') then nullif(m.message ->> 'anonymousId', '') end as anonymous_id,
@@ -62,14 +62,23 @@ as $$
           case when jsonb_typeof(m.message -> 'messageId') in ('string', 'number') then nullif(m.message ->> 'messageId', '') end as given_message_id,
           coalesce(m.message -> case when m.message ->> 'type' in ('identify', 'group') then 'traits' else 'properties' end, '{}') as properties,
           coalesce(m.message ->> 'originalTimestamp', m.message ->> 'timestamp') as given_timestamp, m.message ->> 'sentAt' as given_sent_at
-        from jsonb_array_elements(messages) with ordinality as m (message, place)
+        -- One that is too large is not read at all. "offset 0" keeps the planner from asking again for each column.
+        from (
+          select s.place, s.is_large, case when not s.is_large then s.message end as message
+          from (
+            select e.place, e.message, not private.json_fits(e.message, 32768) as is_large
+            from jsonb_array_elements(messages) with ordinality as e (message, place)
+            offset 0
+          ) as s
+          offset 0
+        ) as m
       ) as g
     ) as t
   ) as r
   cross join lateral (
     select case
-      when jsonb_typeof(r.message) <> 'object' then '["invalid_type", "a message is an object"]'::jsonb
-      when pg_column_size(r.message) > 16384 and octet_length(r.message::text) > 32768 then '["too_large", "a message has at most 32 KiB"]'
+      when r.is_large then '["too_large", "a message has at most 32 KiB, and a number 400 digits"]'::jsonb
+      when jsonb_typeof(r.message) <> 'object' then '["invalid_type", "a message is an object"]'
       when r.type is null or r.type not in ('track', 'page', 'screen', 'identify', 'group', 'alias')
         then '["invalid_type", "type: track, page, screen, identify, group or alias"]'
       when r.type = 'track' and (r.event is null or char_length(r.event) not between 1 and 200)
@@ -220,6 +229,11 @@ begin
       );
     end if;
     accepted := private.analytics_consume(org, unseen);
+    if accepted < unseen then
+      -- A message that is dropped is no duplicate when it is sent again.
+      delete from private.analytics_messages as k using unnest(messages[accepted + 1 : unseen]) as m
+      where k.organization = org and k.message = m.message;
+    end if;
     if accepted > 0 then
       perform private.analytics_store(org, messages[1 : accepted], received, may_join);
     end if;
@@ -237,14 +251,41 @@ end
 $$;
 comment on function private.analytics_track(uuid, jsonb, boolean) is 'Takes messages of an organization in. The caller has checked the permission.';
 
+-- Anybody can copy the key of a page, and requests alone would let one spend a month's events within minutes.
+create function private.analytics_limit_page(sent jsonb) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  number constant integer := case when jsonb_typeof(sent) = 'array' then jsonb_array_length(sent) else 0 end;
+  verdict kijko.verdict;
+begin
+  if number > 100 then
+    perform kijko.fail('invalid_input', 'events: at most 100 messages with a publishable key');
+  end if;
+  if number > 0 then
+    verdict := kijko.rate_limit(
+      format('analytics:page:%s:%s', kijko.api_key_id(), kijko.client_network()), 1000, '1 minute', 1000, number
+    );
+    if verdict.allowed is not true then
+      perform private.refuse_rate(verdict.retry_after, '1000 messages a minute of a network with a publishable key');
+    end if;
+  end if;
+end
+$$;
+comment on function private.analytics_limit_page(jsonb) is 'Fails if a publishable key sends more than 100 messages at once, or 1,000 a minute from one network.';
+
 create function public.track(events jsonb) returns jsonb
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   org constant uuid := private.tenancy_require_org_with('events:ingest');
+  is_public constant boolean := (kijko.actor()).kind = 'publishable_key';
 begin
-  return private.analytics_track(org, track.events, (kijko.actor()).kind <> 'publishable_key');
+  if is_public then
+    perform private.analytics_limit_page(track.events);
+  end if;
+  return private.analytics_track(org, track.events, not is_public);
 end
 $$;
-comment on function public.track(jsonb) is 'Takes product events of the request''s organization in: an array of at most 2,500 messages in the form of Segment''s API (type, event, userId, anonymousId, properties, traits, context, messageId, timestamp, sentAt). Returns {accepted, duplicates, dropped, quarantined}. A message id is stored once within a day. Messages that cannot be used are in quarantined_events; what the plan does not include is dropped. Requires events:ingest. A publishable key does not join two signed-in users. Definer: only the domain writes events.';
+comment on function public.track(jsonb) is 'Takes product events of the request''s organization in: an array of at most 2,500 messages in the form of Segment''s API (type, event, userId, anonymousId, properties, traits, context, messageId, timestamp, sentAt). Returns {accepted, duplicates, dropped, quarantined}. A message id is stored once within a day. Messages that cannot be used are in quarantined_events; what the plan does not include is dropped. Requires events:ingest. A publishable key sends at most 100 messages in a call and 1,000 a minute from one network, and does not join two signed-in users. Definer: only the domain writes events.';
 grant execute on function public.track(jsonb) to authenticated;

@@ -122,7 +122,7 @@ create function private.analytics_check_keys(given jsonb, known text[], what tex
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if jsonb_typeof(given) is distinct from 'object' or octet_length(given::text) > 16384
+  if jsonb_typeof(given) is distinct from 'object' or not private.json_fits(given, 16384)
     or exists (select 1 from jsonb_object_keys(given) as k (name) where not k.name = any (known))
   then
     perform kijko.fail('invalid_input', format('%s: an object with %s', what, array_to_string(known, ', ')));
