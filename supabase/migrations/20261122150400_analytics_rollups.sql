@@ -64,13 +64,15 @@ alter table private.analytics_rollups enable row level security;
 
 create table private.analytics_revisions (
   organization uuid primary key references public.organizations (id) on delete cascade,
-  revision bigint not null default 1
+  revision bigint not null default 1,
+  rolled_at timestamptz
 );
 comment on table private.analytics_revisions is 'Grows whenever an hour that is over is summed up anew: cached answers of before are not used any more.';
 comment on column private.analytics_revisions.organization is 'The organization.';
 comment on column private.analytics_revisions.revision is 'Its revision.';
+comment on column private.analytics_revisions.rolled_at is 'When its hours were last summed up, by the real clock: whoever waits longest is next.';
 select private.describe_data('private.analytics_revisions', '{
-  "organization, revision": {"purpose": "keeps cached answers true", "export": "none"}
+  "organization, revision, rolled_at": {"purpose": "keeps cached answers true, and takes organizations in turn", "export": "none"}
 }');
 alter table private.analytics_revisions enable row level security;
 
@@ -170,12 +172,35 @@ begin
   if not pg_try_advisory_xact_lock(hashtextextended('analytics_rollups', 0)) then
     return 0;
   end if;
-  select c.organization into org from private.analytics_changes as c order by c.id limit 1;
+  -- In turn, so that nobody waits behind the hours of another. The organizations are found by the index, whatever the number of rows.
+  with recursive waiting as (
+    (select c.organization from private.analytics_changes as c order by c.organization limit 1)
+    union all
+    select (select c.organization from private.analytics_changes as c where c.organization > w.organization order by c.organization limit 1)
+    from waiting as w where w.organization is not null
+  )
+  select w.organization into org
+  from waiting as w left join private.analytics_revisions as r on r.organization = w.organization
+  where w.organization is not null order by r.rolled_at nulls first limit 1;
   if org is null then
     return 0;
   end if;
+  insert into private.analytics_revisions (organization, revision, rolled_at)
+  select o.id, 0, clock_timestamp() from public.organizations as o where o.id = org for key share
+  on conflict (organization) do update set rolled_at = excluded.rolled_at;
   with due as (
-    select c.name, c.hour from private.analytics_changes as c where c.organization = org group by c.name, c.hour order by min(c.id) limit max_hours
+    select w.name, w.hour
+    from (
+      select o.name, o.hour, row_number() over (order by o.id) as place, sum(coalesce(r.events, 0)) over (order by o.id) as events
+      from (
+        select c.name, c.hour, min(c.id) as id from private.analytics_changes as c
+        where c.organization = org group by c.name, c.hour order by min(c.id) limit max_hours
+      ) as o
+      left join private.analytics_rollups as r
+        on r.organization = org and r.name = o.name and r.property = '' and r.hour = o.hour and r.value = ''
+    ) as w
+    -- Hours that are known to have many events are summed up a few at a time.
+    where w.place = 1 or w.events <= 200000
   ), taken as (
     delete from private.analytics_changes as c using due as d where c.organization = org and c.name = d.name and c.hour = d.hour
     returning c.name, c.hour
@@ -205,13 +230,27 @@ create function private.analytics_property_changed() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if tg_op = 'UPDATE' and (old.event_name, old.property, old.kind) = (new.event_name, new.property, new.kind) then
+    return null;
+  end if;
+  if tg_op <> 'DELETE' then
+    -- Each change sums up all hours of the name.
+    perform private.limit_rate('event_properties:' || new.org_id, 200, '1 hour', '%s changes of event properties an hour for an organization');
+    if (
+      select count(*) from public.event_properties as p where p.org_id = new.org_id and p.event_name = new.event_name and p.kind = new.kind
+    ) > 10 then
+      perform kijko.fail('quota_exceeded', 'event_properties: an event has at most 10 dimensions and 10 measures');
+    end if;
+  end if;
   if tg_op <> 'INSERT' then
     delete from private.analytics_rollups as r where r.organization = old.org_id and r.name = old.event_name and r.property = old.property;
   end if;
   if tg_op <> 'DELETE' then
     insert into private.analytics_changes (organization, name, hour)
     select r.organization, r.name, r.hour from private.analytics_rollups as r
-    where r.organization = new.org_id and r.name = new.event_name and r.property = '';
+    where r.organization = new.org_id and r.name = new.event_name and r.property = '' and not exists (
+      select 1 from private.analytics_changes as c where c.organization = r.organization and c.name = r.name and c.hour = r.hour
+    );
   end if;
   return null;
 end

@@ -1,7 +1,7 @@
 -- Product events: who sends and reads them, what track() makes of messages, persons and merges.
 begin;
 \ir 000_helpers.sql
-select plan(57);
+select plan(79);
 
 create function tests.message(name text, who text, id text, more jsonb default '{}') returns jsonb language sql as $$
   select jsonb_strip_nulls(jsonb_build_object('type', 'track', 'event', name, 'userId', who, 'messageId', id)) || more
@@ -71,17 +71,25 @@ select is(
   ]'), '{"accepted": 0, "duplicates": 0, "dropped": 0, "quarantined": 10}', 'what cannot be used is quarantined'
 );
 select is(tests.send(tests.message('x', 'u', 'large', jsonb_build_object('properties', jsonb_build_object('a', repeat('x', 40000))))) ->> 'quarantined', '1', 'what is too large, too');
+-- Numbers that take ten bytes and would be 131 KB of text, and what is no object.
+select is(
+  public.track(jsonb_build_array(
+    tests.message('x', 'u', 'n1', '{"properties": {"a": [{"b": 1e131071}]}}'), tests.message('x', 'u', 'n2', '{"context": {"a": 1e-16383}}'),
+    tests.message('x', 'u', 'n3', '{"userId": 1e131071}'), 1e131071, repeat('x', 40000), (select jsonb_agg(0) from generate_series(1, 40000))
+  )), '{"accepted": 0, "duplicates": 0, "dropped": 0, "quarantined": 6}', 'numbers and texts beyond measure are too large, too'
+);
+select is(tests.send(tests.message('Number', 'u1', 'n4', '{"properties": {"a": 1.5e300, "b": -2e-300}}')) ->> 'accepted', '1', 'numbers of a client are not');
 select tests.refuses($$select public.track('{}')$$, 'invalid_input', 'no array');
 select tests.refuses($$select public.track((select jsonb_agg(n) from generate_series(1, 2501) as n))$$, 'invalid_input', 'too many');
 select tests.act_as('vic', tests.org('ada'));
 select results_eq(
   'select code from public.quarantined_events order by code',
-  array['invalid_properties', 'invalid_time', 'invalid_time', 'invalid_type', 'invalid_type', 'missing_event', 'missing_group_id', 'missing_identity', 'missing_identity', 'missing_previous_id', 'too_large'],
+  array['invalid_properties', 'invalid_time', 'invalid_time', 'invalid_type', 'invalid_type', 'missing_event', 'missing_group_id', 'missing_identity', 'missing_identity', 'missing_previous_id', 'too_large', 'too_large', 'too_large', 'too_large', 'too_large', 'too_large', 'too_large'],
   'members see why'
 );
-select is((select message from public.quarantined_events where code = 'too_large'), null, 'a large one is not kept');
-select is((select (sum(accepted), sum(duplicates), sum(dropped), sum(quarantined))::text from public.event_intake), '(2,2,0,11)', 'and how many');
-select is(tests.used(tests.org('ada'), 'events'), 2::bigint, 'accepted events are metered, others are not');
+select is((select count(message) from public.quarantined_events where code = 'too_large'), 0::bigint, 'a large one is not kept');
+select is((select (sum(accepted), sum(duplicates), sum(dropped), sum(quarantined))::text from public.event_intake), '(3,2,0,17)', 'and how many');
+select is(tests.used(tests.org('ada'), 'events'), 3::bigint, 'accepted events are metered, others are not');
 
 -- ---- clocks
 select tests.act_as_key(:'sender', tests.org('ada'));
@@ -110,7 +118,27 @@ select is(
   public.analytics_funnel(jsonb_build_object('steps', '[{"event": "Viewed"}]'::jsonb, 'breakdown', 'none', 'from', kijko.now() - interval '1 day', 'until', kijko.now() + interval '1 second')) #> '{funnels,0,steps,0,persons}',
   '1', 'merges count for the past'
 );
+select tests.act_as_key(:'sender', tests.org('ada'));
+-- One update of a person for a call, and none that changes nothing.
+select tests.send(
+  tests.message(null, 'u1', 't2', '{"type": "identify", "traits": {"seat": 2, "at": 2}}'), tests.message(null, 'u1', 't3', '{"type": "identify", "traits": {"seat": 3}}'),
+  tests.message(null, 'u1', 't1', jsonb_build_object('type', 'identify', 'traits', '{"seat": 1, "name": "U"}'::jsonb, 'timestamp', kijko.now() - interval '1 hour'))
+);
+select tests.act_as('ada');
+select is((select traits from public.persons where user_id = 'u1'), '{"at": 2, "name": "U", "seat": 3}', 'the last trait counts, by time and then by place');
+select tests.send(tests.message(null, 'u1', 't5', jsonb_build_object('type', 'identify', 'traits', jsonb_build_object('a', repeat('x', 30000))))),
+  tests.send(tests.message(null, 'u1', 't6', jsonb_build_object('type', 'identify', 'traits', jsonb_build_object('b', repeat('x', 30000)))));
+select is((select octet_length(traits::text) > 60000 from public.persons where user_id = 'u1'), true, 'traits up to 64 KiB');
+select (select p.ctid::text from public.persons as p where user_id = 'u1') as place \gset
+select tests.send(tests.message(null, 'u1', 't7', jsonb_build_object('type', 'identify', 'traits', jsonb_build_object('c', repeat('x', 9000))))),
+  tests.send(tests.message(null, 'u1', 't8', '{"type": "identify", "traits": {"seat": 3}}'));
+select is((select p.ctid::text from public.persons as p where user_id = 'u1'), :'place', 'what is more, or nothing new, writes nothing');
 select tests.act_as_key(:'page', tests.org('ada'));
+select tests.refuses($$select public.track((select jsonb_agg(n) from generate_series(1, 101) as n))$$, 'invalid_input', 'a page sends at most 100');
+select is(public.track((select jsonb_agg(n) from generate_series(1, 100) as n)) ->> 'quarantined', '100', 'which are taken')
+from generate_series(1, 9);
+select is(public.track((select jsonb_agg(n) from generate_series(1, 99) as n)) ->> 'quarantined', '99', 'up to 1,000 a minute');
+select tests.refuses($$select public.track((select jsonb_agg(n) from generate_series(1, 100) as n))$$, 'rate_limited', 'no more');
 select tests.send('{"type": "alias", "userId": "u1", "previousId": "u2", "messageId": "p5"}');
 select tests.act_as('ada');
 select is((select count(*) from public.persons where user_id in ('u1', 'u2')), 2::bigint, 'a publishable key joins no two users');
@@ -121,6 +149,27 @@ select is((select count(*) from public.persons where user_id in ('u1', 'u2')), 1
 select tests.act_as_superuser();
 select tests.roll();
 select is_empty(format('select 1 from private.analytics_changes where organization = %L', tests.org('ada')), 'changed hours are summed up');
+select tests.act_as('mem', tests.org('ada'));
+update public.event_properties set kind = kind;
+update public.event_properties set kind = 'measure' where property = 'plan';
+update public.event_properties set kind = 'dimension' where property = 'plan';
+select tests.refuses(
+  $$insert into public.event_properties (event_name, property, kind) select 'Ordered', 'p' || n, 'dimension' from generate_series(1, 10) as n$$,
+  'quota_exceeded', 'an event has at most 10 dimensions'
+);
+select tests.act_as_superuser();
+select is(
+  (select count(*) from private.analytics_changes where organization = tests.org('ada')),
+  (select count(*) from private.analytics_rollups where organization = tests.org('ada') and name = 'Ordered' and property = ''),
+  'an hour waits once, however often its properties change'
+);
+insert into private.analytics_changes (organization, name, hour)
+select o.org, 'None', date_trunc('hour', kijko.now(), 'UTC') - n * interval '1 hour' from (values (tests.org('ada')), (tests.org('bob'))) as o (org), generate_series(1, 3) as n order by 1, n;
+select private.analytics_roll_changes(1);
+select is((select count(*) from private.analytics_changes where organization = tests.org('bob')), 2::bigint, 'who was never served is next');
+select private.analytics_roll_changes(1);
+select is((select count(*) from private.analytics_changes where organization = tests.org('bob')), 2::bigint, 'and then another is');
+select tests.roll();
 select tests.act_as('vic', tests.org('ada'));
 select is(tests.ask('{}') - 'series' || jsonb_build_object('total', tests.ask('{}') #> '{series,0,total}'), '{"source": "rollups", "cached": false, "total": 2}', 'a count, from rollups');
 select is(tests.ask('{}') -> 'cached', 'true', 'asked again, from the cache');
@@ -171,6 +220,10 @@ select kijko.try_consume(tests.org('ada'), 'events', 100000 - tests.used(tests.o
 select tests.act_as_key(:'sender', tests.org('ada'));
 select is(tests.send(tests.message('Over', 'u9', 'o1'), tests.message('Over', 'u9', 'o2')), '{"accepted": 1, "duplicates": 0, "dropped": 1, "quarantined": 0}', 'what is over the limit is dropped');
 select is(tests.send(tests.message('Over', 'u9', 'o3')), '{"accepted": 0, "duplicates": 0, "dropped": 1, "quarantined": 0}', 'all of it, later');
+select tests.act_as_superuser();
+update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
+select tests.act_as_key(:'sender', tests.org('ada'));
+select is(tests.send(tests.message('Over', 'u9', 'o1'), tests.message('Over', 'u9', 'o2')), '{"accepted": 1, "duplicates": 1, "dropped": 0, "quarantined": 0}', 'what was dropped is no duplicate when the plan grows');
 
 select * from finish();
 rollback;
