@@ -32,6 +32,7 @@ async fn collector() -> (Tracer, Exporting, Spans) {
     let routes = Router::new().route("/", post(take));
     tokio::spawn(axum::serve(listener, routes).into_future());
     let config = TracesConfig {
+        ratio: 1.0,
         endpoint: endpoint.parse().unwrap(),
         headers: HeaderMap::new(),
         timeout: Duration::from_secs(10),
