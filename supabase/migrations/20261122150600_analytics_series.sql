@@ -98,6 +98,8 @@ comment on function private.analytics_series_sql(uuid, private.analytics_series,
 
 create function private.analytics_answer_series(org uuid, series private.analytics_series) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
+-- Compiling a query over many partitions takes longer than running it.
+set jit = off
 as $$
 declare
   from_rollups constant boolean := private.analytics_has_rollups(org, series);

@@ -59,6 +59,8 @@ comment on function private.analytics_funnel_sql(uuid, jsonb, private.analytics_
 
 create function private.analytics_answer_funnel(org uuid, query jsonb, range private.analytics_range) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
+-- Compiling a query over many partitions takes longer than running it.
+set jit = off
 as $$
 declare
   found jsonb;
@@ -166,6 +168,8 @@ comment on function private.analytics_retention_sql(uuid, jsonb, private.analyti
 
 create function private.analytics_answer_retention(org uuid, query jsonb, range private.analytics_range) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
+-- Compiling a query over many partitions takes longer than running it.
+set jit = off
 as $$
 declare
   cohorts jsonb;

@@ -23,7 +23,7 @@ const WRITABLE = {
   event_properties: {
     row: () => ({ event_name: 'First', property: 'colour', kind: 'dimension' }),
     change: { kind: 'measure' },
-    keys: ['org_id,id', 'org_id,event_name,property'],
+    keys: ['org_id,event_name,property'],
   },
   dashboards: { row: () => ({ name: 'First' }), change: { description: 'Second' }, keys: ['org_id,id', 'org_id,name'] },
   analytics_queries: {
