@@ -130,6 +130,7 @@ mod tests {
             "blog_image",
             "blog_render",
             "connection_refresh",
+            "document_ingestion",
             "execution",
             "execution.anthropic",
             "execution.echo",

@@ -102,7 +102,7 @@ test('the cases are about relations and functions that exist', () => {
 
 // What answers only in the transaction that made it; attempts, which only the outbox's worker makes; whom only a token of an issuer
 // names; entries, which are sealed a minute later; a code, with which a browser comes back from a provider; VIES, which is not asked;
-// and a feed, which is there for everyone once the blog has an address.
+// a feed, which is there for everyone once the blog has an address; and what people have asked for about their data, or agreed to.
 const LATER = [
   'secret(key)',
   'signing_secret(reflex)',
@@ -113,6 +113,12 @@ const LATER = [
   'complete_connection(code)',
   'check_vat_number()',
   'blog_feed(org_slug,format,post_locale)',
+  'cancel_erasure(request_id)',
+  'claim_export(token)',
+  'confirm_erasure(request_id,code)',
+  'list_consents()',
+  'list_privacy_requests()',
+  'open_export(request_id)',
 ];
 
 // Otherwise a refusal could be about the input. Rows never move and never change their author, and no project is anybody's abroad.

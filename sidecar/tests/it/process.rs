@@ -49,7 +49,7 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
 }
 
 /// Every setting with a value that it cannot have.
-const BAD_SETTINGS: [(&str, &str); 82] = [
+const BAD_SETTINGS: [(&str, &str); 83] = [
     ("DATABASE_URL", "mysql://nobody@nowhere/db"),
     ("KIJKO_SIDECAR_BIND", "here"),
     ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1"),
@@ -68,6 +68,7 @@ const BAD_SETTINGS: [(&str, &str); 82] = [
     ("KIJKO_QUEUE_AGE_WARN_SECONDS", "none"),
     ("KIJKO_DB_POOL_SIZE", "0"),
     ("KIJKO_DB_TIMEOUT_SECONDS", "0"),
+    ("KIJKO_ACCESS_LOG", "access.log"),
     ("KIJKO_REQUEST_SAMPLE", "0"),
     ("KIJKO_DISK_FOLDERS", "data"),
     ("KIJKO_CERTIFICATE_ADDRESS", "host"),

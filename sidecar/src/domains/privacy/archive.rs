@@ -79,6 +79,8 @@ impl Archive {
         let mut file = described(bucket, name);
         file.insert("bytes".to_owned(), json!(bytes));
         file.insert("missing".to_owned(), json!(why));
+        // The entry before it comes before it in the manifest, too.
+        self.end();
         self.files.push(Value::Object(file));
     }
 
