@@ -1,6 +1,6 @@
 // A block of shell is read: its syntax, and that each command of ./kijko, script, test area, benchmark and path of the API in it
 // exists. One that is marked `run` runs then, from the root of the checkout against the test's stack.
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { read, root } from './markdown.mjs';
@@ -23,10 +23,10 @@ export const commands = new Set(
     .flatMap((line) => line.match(/^ {2}([a-z]+)/)?.[1] ?? []),
 );
 const areas = new Set(
-  read('scripts/tests.sh')
-    .match(/TEST_AREAS=\(([^)]*)\)/)[1]
-    .split(' '),
+  [...read('scripts/tests.sh').matchAll(/^(?:TEST|NAMED)_AREAS=\(([^)]*)\)/gm)].flatMap(([, names]) => names.split(' ')),
 );
+/** What a command writes, and the repository has not. */
+const isIgnored = (path) => spawnSync('git', ['check-ignore', path, `${path}/any`], { cwd: root }).status === 0;
 export const benchmarks = new Set(readdirSync(join(root, 'tests/bench')).flatMap((name) => name.match(/^(\w+)\.mjs$/)?.[1] ?? []));
 const routes = [...read('deploy/Caddyfile').matchAll(/^\t@\w+ path (.*)$/gm)].flatMap(([, paths]) => paths.split(' '));
 
@@ -50,7 +50,7 @@ export function readShell({ file, line, code }, { functions }) {
   }
   for (const [path] of code.matchAll(/(?<![\w/.$-])(?:deploy|scripts|sql|kijko_ext|tests|supabase)\/[\w./-]+/g)) {
     // Scripts of a release are made by the commands that name them.
-    if (!existsSync(join(root, path)) && !/kijko--\d/.test(path)) fault(`there is no ${path}`);
+    if (!existsSync(join(root, path)) && !isIgnored(path) && !/kijko--\d/.test(path)) fault(`there is no ${path}`);
   }
   for (const [, path] of code.matchAll(/\$\{?(?:API|API_URL)\}?(\/[\w./-]+)/g)) {
     if (!isRoute(path)) fault(`nothing serves ${path}`);
