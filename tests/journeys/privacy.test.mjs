@@ -10,7 +10,7 @@ import { columnsWith, filesWith, forget, someone } from './privacy_support.mjs';
 import { unzip } from './privacy_zip.mjs';
 import { api, env, http, signIn, sql } from './support.mjs';
 
-const home = process.env.KIJKO_HOME ?? process.env.TEST_HOME ?? join(import.meta.dirname, '../../.kijko');
+const home = process.env.TEST_HOME ?? process.env.KIJKO_HOME ?? join(import.meta.dirname, '../../.kijko');
 const statusOf = async (id) => (await query('select status from private.privacy_requests where id = $1', [id]))[0]?.status;
 // As pg_cron does, by the owner of the domain.
 const tick = () => sql('call private.privacy_tick()');
