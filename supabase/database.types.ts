@@ -839,13 +839,6 @@ export type Database = {
         };
         Relationships: [
           {
-            foreignKeyName: 'blog_posts_hero_image_fkey';
-            columns: ['org_id', 'id', 'hero_image_id'];
-            isOneToOne: false;
-            referencedRelation: 'images';
-            referencedColumns: ['org_id', 'blog_post_id', 'id'];
-          },
-          {
             foreignKeyName: 'blog_posts_org_id_fkey';
             columns: ['org_id'];
             isOneToOne: false;

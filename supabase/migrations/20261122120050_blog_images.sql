@@ -82,11 +82,8 @@ select private.make_tenant_table('public.images', resource => 'content', writabl
   "alt_text, storage_path, content_type, width, height, bytes, content_hash": "what readers are shown",
   "cost_microusd, cost_usd": "what it cost"
 }');
--- An image that a post shows is not deleted before the post.
-alter table public.blog_posts
-  -- squawk-ignore adding-foreign-key-constraint, constraint-missing-not-valid
-  add constraint blog_posts_hero_image_fkey foreign key (org_id, id, hero_image_id) references public.images (org_id, blog_post_id, id);
-create index blog_posts_hero_image_idx on public.blog_posts (org_id, id, hero_image_id);
+-- The hero image of a post has no foreign key: images have one to posts, and a second would make embedding ambiguous. Who sets it
+-- asks blog_require_hero(), and delete_image() refuses an image that its post shows; both hold the post.
 
 -- A slow upload must not end after its image: nothing would delete the object then. The lock has the image wait with that, too.
 create function private.blog_check_object() returns trigger
