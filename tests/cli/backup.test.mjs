@@ -134,7 +134,7 @@ describe('backups', () => {
     const journal = path.join(place.folder, 'journal');
     const entry = { id: randomUUID(), user_id: erased.user.id, at: new Date().toISOString() };
     fs.writeFileSync(journal, `{"id":\n${JSON.stringify(entry)}\n`);
-    const info = path.join(place.backups, 'base', place.names()[0], 'info');
+    const info = path.join(place.backups, 'base', place.names().at(-1), 'info');
     const known = fs.readFileSync(info, 'utf8');
     fs.writeFileSync(info, known.replace(/^erasures=.*$/m, 'erasures=1000000'));
     const short = await elsewhere.kijko([...restore, '--erasures', journal]);
