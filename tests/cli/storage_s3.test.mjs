@@ -173,7 +173,7 @@ describe('storage in S3', () => {
       assert.ok(!fileOf(pid, 'cmdline').includes(SECRET), `an argument of ${pid}`);
     assert.ok(fileOf(pidOf('storage'), 'environ').includes(SECRET), 'the environment can be read');
     for (const name of ['sidecar', 'realtime', 'rest', 'login', 'caddy']) assert.ok(!fileOf(pidOf(name), 'environ').includes(SECRET), name);
-    for (const name of fs.readdirSync(path.join(home, 'log')))
+    for (const name of fs.readdirSync(path.join(home, 'log'), { recursive: true }).filter((file) => file.endsWith('.log')))
       assert.ok(!fs.readFileSync(path.join(home, 'log', name), 'utf8').includes(SECRET), name);
   });
 });

@@ -29,7 +29,7 @@ export const leaks = (text) =>
 
 /** Every log of a folder, rotated ones too. */
 export function scan(directory) {
-  const names = fs.readdirSync(directory).filter((name) => /\.log(\.1)?$/.test(name));
+  const names = fs.readdirSync(directory, { recursive: true }).filter((name) => /\.log(\.1)?$/.test(name));
   const found = names.flatMap((name) =>
     leaks(fs.readFileSync(path.join(directory, name), 'utf8')).map(({ line, what }) => `${name}:${line}: ${what}`),
   );
