@@ -289,7 +289,7 @@ describe('the value of a secret', () => {
       });
     }
     assert.match(written(), /secrets_value/);
-    for (const name of fs.readdirSync(path.join(home, 'log'))) {
+    for (const name of fs.readdirSync(path.join(home, 'log'), { recursive: true }).filter((file) => file.endsWith('.log'))) {
       assert.ok(!fs.readFileSync(path.join(home, 'log', name), 'utf8').includes(value), name);
     }
   });
