@@ -2,7 +2,7 @@
 # shellcheck shell=bash disable=SC2034
 
 ROOT=${KIJKO_ROOT:-/opt/kijko}
-for part in ui config postgres key_file signing_keys seal_keys archive platform cluster services stack upgrade backup backup_objects restore resume keys secrets; do
+for part in ui config postgres key_file signing_keys seal_keys archive platform cluster services stack upgrade backup backup_objects erasures restore resume keys secrets; do
   # shellcheck source=/dev/null
   . "$ROOT/scripts/$part.sh"
 done

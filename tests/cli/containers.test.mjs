@@ -207,7 +207,7 @@ describe('docker-compose.yml', () => {
     assert.equal(services.storage.user, user);
     assert.match(
       dockerfile('sidecar.Dockerfile'),
-      new RegExp(`^RUN install -d -o ${user.replace(':', ' -g ')} .*/var/lib/kijko-storage$`, 'm'),
+      new RegExp(`^RUN install -d -o ${user.replace(':', ' -g ')} .* /var/lib/kijko-storage( |$)`, 'm'),
     );
   });
 

@@ -19,7 +19,8 @@ const PAGE = '<!doctype html><title>Kijko</title>';
 const part = http.createServer((request, response) => {
   response.setHeader('Server', 'a-part/1.2.3');
   if (request.url.includes('page')) response.setHeader('Content-Security-Policy', "default-src 'self'");
-  response.end(`part ${request.url}`);
+  // After the body: else it answers before the proxy knows how long that is.
+  request.resume().on('end', () => response.end(`part ${request.url}`));
 });
 part.on('upgrade', (_, socket) => socket.end('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n'));
 
