@@ -153,6 +153,9 @@ test('columns of views declared never null have no null, whatever happens to a j
     await session.query(`select private.jobs_complete('w', $1)`, [JSON.stringify([jobs[0]])]);
     await session.query(`select private.jobs_fail('w', $1, 'x', 'y', true)`, [jobs[1].id]);
     await session.query(`select private.jobs_cancel($1)`, [jobs[2].id]);
+    await session.query(`select kijko.record_usage($1, 'code_searches', 1, now() - n * interval '1 day') from generate_series(0, 8) as n`, [
+      org,
+    ]);
     const { rows: views } = await session.query(`
       select c.relname as name, obj_description(c.oid, 'pg_class') as comment from pg_class as c
       where c.relnamespace = 'public'::regnamespace and c.relkind = 'v'`);
