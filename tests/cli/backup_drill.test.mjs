@@ -15,6 +15,9 @@ import { asPostgres, asSuperuser, kijko, pidOf } from './stack.mjs';
 
 const vendor = new Vendor();
 const mails = new MailServer({ allowInsecureAuth: true });
+/** The mails of this drill: another test's person may be told of an erasure meanwhile. */
+const arrived = () =>
+  mails.arrived.filter(({ text }) => Object.values(messages).some((id) => header(text, 'Message-ID') === `<${id}@kijko.test>`));
 const place = new Place();
 let environment;
 
@@ -119,15 +122,16 @@ describe('a point in time restore', () => {
     await bucket.put('later', 'later 1');
     await bucket.delete('deleted');
     calls = vendor.calls.length;
-    assert.equal(mails.arrived.length, 2);
+    assert.equal(arrived().length, 2);
   });
 
   it('brings back exactly what there was', async () => {
     const said = await run(['restore', '--at', moment.at, '--replace']);
     assert.match(said, /paused/);
     const restored = await contents(process.env.ADMIN_DB_URL);
-    // The sidecar reports some time after it has started which vendors it has keys for, and records requests from their log.
-    const later = /^private\.(model_providers|api_usage_\w+|observability_log_positions)$|^public\.api_usage$/;
+    // The sidecar reports some time after it has started which vendors it has keys for, and records requests from their log. A
+    // restore erases what waits for that.
+    const later = /^private\.(model_providers|api_usage_\w+|observability_log_positions|audit_erasures)$|^public\.api_usage$/;
     const different = differing(moment.held, restored).filter((name) => !later.test(name));
     assert.deepEqual(different, ['private.job_queue_pause'], 'the pause itself');
     const { libraries } = await asSuperuser(
@@ -154,7 +158,7 @@ describe('a point in time restore', () => {
     await sleep(3000); // A worker would have polled by now: it does so every second, and was notified.
     assert.equal(await status(work.whilePaused), 'queued');
     assert.equal(vendor.calls.length, calls);
-    assert.equal(mails.arrived.length, 2);
+    assert.equal(arrived().length, 2);
   });
 
   it('after resume repeats no effect, and does what was never done once', async () => {
@@ -177,8 +181,8 @@ describe('a point in time restore', () => {
       ['Answer 4', 'Answer 6'],
     );
     assert.equal((await stateOf(work.done)).job.attempt, 1);
-    assert.equal(mails.arrived.length, 2, 'no mail is sent a second time');
-    const ids = mails.arrived.map(({ text }) => header(text, 'Message-ID'));
+    assert.equal(arrived().length, 2, 'no mail is sent a second time');
+    const ids = arrived().map(({ text }) => header(text, 'Message-ID'));
     assert.deepEqual(
       ids,
       [messages.done, messages.queued].map((id) => `<${id}@kijko.test>`),
