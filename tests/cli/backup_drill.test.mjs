@@ -15,9 +15,6 @@ import { asPostgres, asSuperuser, kijko, pidOf } from './stack.mjs';
 
 const vendor = new Vendor();
 const mails = new MailServer({ allowInsecureAuth: true });
-/** The mails of this drill: another test's person may be told of an erasure meanwhile. */
-const arrived = () =>
-  mails.arrived.filter(({ text }) => Object.values(messages).some((id) => header(text, 'Message-ID') === `<${id}@kijko.test>`));
 const place = new Place();
 let environment;
 
@@ -50,6 +47,9 @@ describe('a point in time restore', () => {
   let bucket;
   const work = {};
   const messages = {};
+  /** The mails of this drill: another test's person may be told of an erasure meanwhile. */
+  const arrived = () =>
+    mails.arrived.filter(({ text }) => Object.values(messages).some((id) => header(text, 'Message-ID') === `<${id}@kijko.test>`));
   const event = harmless();
 
   before(async () => {
