@@ -60,7 +60,7 @@ run_areas() {
   fi
   # Here, so that the two do not build at once: a stack that comes up again, which tests of a crash wait for, would wait for cargo's lock.
   start_test_stack test
-  [[ " ${row[*]} " != *" sidecar "* ]] || cargo test --release --no-run "${SIDECAR_PACKAGES[@]}"
+  [[ " ${row[*]} " != *" sidecar "* ]] || (cd "$ROOT" && cargo test --release --no-run "${SIDECAR_PACKAGES[@]}")
   run_other_row "${other[@]}" > "$TEST_LOGS/other" 2>&1 &
   OTHER_ROW=$!
   run_row "${row[@]}"
