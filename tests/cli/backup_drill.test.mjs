@@ -130,8 +130,9 @@ describe('a point in time restore', () => {
     assert.match(said, /paused/);
     const restored = await contents(process.env.ADMIN_DB_URL);
     // The sidecar reports some time after it has started which vendors it has keys for, and records requests from their log. A
-    // restore erases what waits for that.
-    const later = /^private\.(model_providers|api_usage_\w+|observability_log_positions|audit_erasures)$|^public\.api_usage$/;
+    // restore erases again who is in the journal, with proofs, and what waits for that.
+    const later =
+      /^private\.(model_providers|api_usage_\w+|observability_log_positions|audit_erasures|privacy_(requests|proofs))$|^public\.api_usage$/;
     const different = differing(moment.held, restored).filter((name) => !later.test(name));
     assert.deepEqual(different, ['private.job_queue_pause'], 'the pause itself');
     const { libraries } = await asSuperuser(
