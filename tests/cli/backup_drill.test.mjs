@@ -43,10 +43,8 @@ const endErasures = () =>
   until('erasures to end', () =>
     asPostgres(async (client) => {
       await client.query('call private.privacy_tick()');
-      await client.query('select private.audit_erase(100000)');
-      const { rows } = await client.query(`
-        select (select erasures from private.privacy_backlog()) + (select count(*) from private.audit_erasures) as open`);
-      return Number(rows[0].open) === 0;
+      const { rows } = await client.query('select private.audit_erase(100000) as erased, erasures from private.privacy_backlog()');
+      return Number(rows[0].erased) === 0 && Number(rows[0].erasures) === 0;
     }),
   );
 
