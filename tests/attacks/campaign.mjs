@@ -240,7 +240,8 @@ export class Campaign {
   async unchanged(stage, part = (rows) => rows) {
     const { fixture, judge } = this;
     const [then, now] = [fixture.rows, await rowsOf(fixture.world.org, fixture.ids)];
-    for (const { table, gone, fresh } of changes(part(then), part(now), ignored)) {
+    const kept = (table, row) => ignored(table, row, fixture.victims);
+    for (const { table, gone, fresh } of changes(part(then), part(now), kept)) {
       judge.report('changed', stage, table, JSON.stringify({ gone: gone.slice(0, 2), fresh: fresh.slice(0, 2) }).slice(0, 1500));
     }
     fixture.rows = now;

@@ -24,8 +24,8 @@ const DERIVED = [
   'private.notification_differences',
 ];
 
-/** A row without the columns that may change; null for one that may come and go. */
-export function ignored(table, row) {
+/** A row without the columns that may change; null for one that may come and go. `victims` are the ids of users. */
+export function ignored(table, row, victims) {
   if (DERIVED.includes(table)) return null;
   // Requests, which the sidecar takes out of their log a while later: those of colleagues are of the same organization.
   if (/^(public|private)\.api_usage(_\d|$)/.test(table) || table === 'private.observability_log_positions') return null;
@@ -36,7 +36,7 @@ export function ignored(table, row) {
   // Colleagues may make organizations, which are theirs.
   if (table === 'public.organizations' && row.created_by !== null && !row.name.includes('kanary')) return null;
   // Everybody says for themselves what they agree to: record_consent() takes no user.
-  if (table === 'private.consents') return null;
+  if (table === 'private.consents' && !victims.includes(row.user_id)) return null;
   // Anybody may invite anybody into another organization, and the platform tells them so.
   if (table === 'realtime.messages' && row.payload?.type === 'invitation.received') return null;
   const columns = CHANGING[table];

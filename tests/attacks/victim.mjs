@@ -153,11 +153,11 @@ export function canaries(rows, ids, others) {
 /** The tokens of some rows. */
 export const tokensOfRows = (rows) => new Set(tokensIn(rows).keys());
 
-/** What has changed of the victim's rows: { table, gone: […], fresh: […] }. `ignored(table, row)` gives the row without what may change. */
-export function changes(before, after, ignored) {
+/** What has changed of the victim's rows: { table, gone: […], fresh: […] }. `kept(table, row)` gives the row without what may change. */
+export function changes(before, after, kept) {
   const texts = (rows, table) =>
     (rows[table] ?? [])
-      .map((row) => ignored(table, row))
+      .map((row) => kept(table, row))
       .filter(Boolean)
       .map((row) => JSON.stringify(row))
       .sort();
