@@ -5,12 +5,12 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { disconnect, query } from '../access/db.mjs';
+import { HOME } from '../service.mjs';
 import { until } from '../until.mjs';
 import { columnsWith, filesWith, forget, someone } from './privacy_support.mjs';
 import { unzip } from './privacy_zip.mjs';
 import { api, env, http, signIn, sql } from './support.mjs';
 
-const home = process.env.TEST_HOME ?? process.env.KIJKO_HOME ?? join(import.meta.dirname, '../../.kijko');
 const statusOf = async (id) => (await query('select status from private.privacy_requests where id = $1', [id]))[0]?.status;
 // As pg_cron does, by the owner of the domain.
 const tick = () => sql('call private.privacy_tick()');
@@ -145,7 +145,7 @@ describe('a person who has used every domain', () => {
     assert.equal(await statusOf(erasure), 'confirmed', 'it waits');
     await query('update private.privacy_requests set due_at = kijko.now() where id = $1', [erasure]);
     await becomes(erasure, 'done');
-    const journal = (await readFile(join(home, 'erasures/journal'), 'utf8'))
+    const journal = (await readFile(join(HOME, 'erasures/journal'), 'utf8'))
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line));
@@ -194,9 +194,9 @@ describe('a person who has used every domain', () => {
     );
     // Bytes wait for a restore to an earlier moment, in the queue of deletions.
     const waiting = (await query('select version::text from storage_service.deletions')).map(({ version }) => version);
-    const files = await filesWith(join(home, 'storage'), [`file own ${world.marker}`, world.person.email]);
+    const files = await filesWith(join(HOME, 'storage'), [`file own ${world.marker}`, world.person.email]);
     for (const file of files) assert.ok(waiting.includes(file.split('/').at(-1)), file);
-    assert.deepEqual(await filesWith(join(home, 'log'), [world.person.email, world.marker]), [], 'logs');
+    assert.deepEqual(await filesWith(join(HOME, 'log'), [world.person.email, world.marker]), [], 'logs');
   });
 
   test('the chain of the audit log is whole', async () => {
