@@ -1,6 +1,6 @@
 //! Configuration comes from the environment only and is checked at start. All problems are reported at once.
 
-use std::{fmt, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{fmt, fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::service::Service;
 
@@ -52,6 +52,15 @@ impl<'a> Reader<'a> {
         (self.lookup)(name)
             .map(|value| value.trim().to_owned())
             .filter(|value| !value.is_empty())
+    }
+
+    /// The absolute path of a file or folder.
+    pub fn path(&mut self, name: &str) -> Option<PathBuf> {
+        let path = PathBuf::from(self.text(name)?);
+        if !path.is_absolute() {
+            self.problem(name, "must be an absolute path");
+        }
+        Some(path)
     }
 
     /// Notes what is wrong with a variable. The text must not repeat its value.

@@ -14,7 +14,7 @@ mod metrics;
 mod reader;
 mod store;
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use kijko_core::{Context, Domain, Setup, config::Reader};
 use machine::{MachineConfig, MachineSeries};
@@ -23,10 +23,7 @@ use reader::RequestLog;
 
 /// Reads `KIJKO_ACCESS_LOG`, `KIJKO_REQUEST_SAMPLE`, and what of the machine is shown.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
-    let path = env.text("KIJKO_ACCESS_LOG").map(PathBuf::from);
-    if path.as_ref().is_some_and(|path| !path.is_absolute()) {
-        env.problem("KIJKO_ACCESS_LOG", "must be an absolute path");
-    }
+    let path = env.path("KIJKO_ACCESS_LOG");
     let sample = env.number("KIJKO_REQUEST_SAMPLE", 1, 1..=10_000) as u32;
     let machine = MachineConfig::read(env);
     Box::new(move |context: &Context| {

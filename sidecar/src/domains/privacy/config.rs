@@ -22,8 +22,8 @@ pub(super) struct PrivacyConfig {
 
 impl PrivacyConfig {
     pub(super) fn read(env: &mut Reader<'_>) -> Self {
-        let journal = path(env, "KIJKO_ERASURE_JOURNAL");
-        let folder = path(env, "KIJKO_EXPORT_DIR");
+        let journal = env.path("KIJKO_ERASURE_JOURNAL");
+        let folder = env.path("KIJKO_EXPORT_DIR");
         Self {
             storage: InputFiles::url(env),
             rest: Api::url(env),
@@ -32,12 +32,4 @@ impl PrivacyConfig {
             max_bytes: env.number("KIJKO_EXPORT_MAX_BYTES", 40 << 20, 0..=1 << 40),
         }
     }
-}
-
-fn path(env: &mut Reader<'_>, name: &'static str) -> Option<PathBuf> {
-    let path = PathBuf::from(env.text(name)?);
-    if !path.is_absolute() {
-        env.problem(name, "must be an absolute path");
-    }
-    Some(path)
 }
