@@ -76,9 +76,13 @@ install_extension() {
 }
 
 # Together, so that what they share is compiled once. The indexer only where it is wanted: its parsers take minutes. Tests start
-# indexers of their own, on stacks that have none (KIJKO_BUILD_INDEXER).
+# indexers of their own, on stacks that have none (KIJKO_BUILD_INDEXER), and then test these packages: with fewer of them here
+# some of what they share would have other features, and be compiled twice.
+ALL_PACKAGES=()
+for package in core flags sidecar realtime storage grammars indexer; do ALL_PACKAGES+=(--package "kijko-$package"); done
+
 build_programs() {
   local packages=(--package kijko-sidecar --package kijko-realtime --package kijko-storage)
-  if has_service indexer || [ "${KIJKO_BUILD_INDEXER:-}" = 1 ]; then packages+=(--package kijko-indexer); fi
+  if has_service indexer || [ "${KIJKO_BUILD_INDEXER:-}" = 1 ]; then packages=("${ALL_PACKAGES[@]}"); fi
   (cd "$ROOT" && cargo build --release "${packages[@]}")
 }

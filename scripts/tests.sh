@@ -39,9 +39,41 @@ command_test() {
   mkdir -p "$TEST_LOGS"
   trap 'stop_tests' EXIT
   trap 'exit 130' INT TERM
+  watch_time
   run_areas "${areas[@]}"
   print_counts "${areas[@]}" || echo counts >> "$TEST_LOGS/failed"
   [ ! -s "$TEST_LOGS/failed" ] || fail "failed: $(paste -sd ' ' "$TEST_LOGS/failed") (logs: $TEST_LOGS)"
+}
+
+# KIJKO_TEST_SECONDS: where runs are cut off after a time, nobody would see what they waited for. Before that the run says so, and fails.
+WATCH=''
+watch_time() {
+  [ -n "${KIJKO_TEST_SECONDS:-}" ] || return 0
+  (
+    trap - EXIT
+    # No child that would outlive this one.
+    read -r -t "$KIJKO_TEST_SECONDS" <> <(:) || true
+    print_state
+    kill_below "$$"
+    kill "$$"
+  ) &
+  WATCH=$!
+}
+
+print_state() {
+  local log
+  printf '\n===== not done after %s s\n' "$SECONDS"
+  for log in "$TEST_LOGS"/* "$KIJKO_HOME"/*/beside.log; do
+    [ ! -s "$log" ] || { printf -- '-- %s\n' "$log" && tail -n 12 "$log" | cut -c 1-160; }
+  done
+  ps -eo pid,etimes,pcpu,args --sort=-etimes | awk '/node .*--test|test\.mjs|\/kijko |cargo |rustc /' | cut -c 1-160
+}
+
+kill_below() {
+  local child
+  for child in $(pgrep -P "$1"); do
+    [ "$child" = "$BASHPID" ] || { kill_below "$child" && kill "$child" 2> /dev/null || true; }
+  done
 }
 
 # lint and ext alone, since they compile what all use; then the others in two rows. The names of those that fail go to TEST_LOGS/failed.
@@ -52,7 +84,11 @@ run_areas() {
     elif [[ " ${BESIDE_AREAS[*]} " = *" $area "* ]]; then other+=("$area")
     else row+=("$area"); fi
   done
-  run_row "${first[@]}"
+  for area in "${first[@]}"; do
+    if [ "$area" = ext ] && [ "$(("${#row[@]}" + "${#other[@]}"))" -gt 0 ]; then build_beside "${row[*]}"; fi
+    run_row "$area"
+  done
+  await_builds
   # One row is easier to follow, and needs one stack.
   if [ "${#row[@]}" = 0 ] || [ "${#other[@]}" = 0 ]; then
     run_row "${row[@]}" "${other[@]}"
@@ -60,7 +96,7 @@ run_areas() {
   fi
   # Here, so that the two do not build at once: a stack that comes up again, which tests of a crash wait for, would wait for cargo's lock.
   start_test_stack test
-  [[ " ${row[*]} " != *" sidecar "* ]] || (cd "$ROOT" && cargo test --release --no-run "${SIDECAR_PACKAGES[@]}")
+  [[ " ${row[*]} " != *" sidecar "* ]] || build_sidecar_tests
   run_other_row "${other[@]}" > "$TEST_LOGS/other" 2>&1 &
   OTHER_ROW=$!
   run_row "${row[@]}"
@@ -68,6 +104,26 @@ run_areas() {
   OTHER_ROW=''
   cat "$TEST_LOGS/other"
 }
+
+# Beside ext, which waits more than it computes: what the stacks need, and the sidecar's tests. The extension first, since ext needs it.
+BUILDS=''
+build_beside() {
+  if is_prebuilt; then return 0; fi
+  step "the extension (minutes the first time)" "the compiler's message above says what is wrong" build_extension
+  {
+    build_programs
+    [[ " $1 " != *" sidecar "* ]] || build_sidecar_tests
+  } > "$TEST_LOGS/builds" 2>&1 &
+  BUILDS=$!
+}
+
+# What failed is built again by who needs it, and says so there.
+await_builds() {
+  [ -z "$BUILDS" ] || wait "$BUILDS" || cat "$TEST_LOGS/builds"
+  BUILDS=''
+}
+
+build_sidecar_tests() { (cd "$ROOT" && cargo test --release --no-run "${ALL_PACKAGES[@]}"); }
 
 run_row() {
   local area
@@ -90,6 +146,8 @@ run_other_row() {
 OTHER_ROW=''
 stop_tests() {
   local status=$?
+  [ -z "$WATCH" ] || kill "$WATCH" 2> /dev/null || true
+  [ -z "$BUILDS" ] || kill "$BUILDS" 2> /dev/null || true
   if [ -n "$OTHER_ROW" ]; then
     kill "$OTHER_ROW" 2> /dev/null || true
     wait "$OTHER_ROW" || true
@@ -111,7 +169,7 @@ prepare_machine() {
 run_area() {
   local area=$1 started=$SECONDS
   AREA_STATUS=0
-  printf '\n===== %s\n' "$area"
+  printf '\n===== %s, after %s s\n' "$area" "$SECONDS"
   case $area in
     db | pgtap | sidecar | journeys | crash | cli | pg_upgrade | kubernetes | failover) start_test_stack "$TEST_STACK_NAME" ;;
     # On a stack of their own, which no other area uses: they plant leaks.
@@ -219,7 +277,7 @@ test_lint() {
   node tests/lint/released.mjs
   node tests/lint/reports.mjs
   node tests/lint/alerts.mjs
-  node --test --test-reporter=tap tests/lint/*.test.mjs tests/mutation/*.test.mjs
+  run_node_tests 2 tests/lint/*.test.mjs tests/mutation/*.test.mjs
   cargo fmt --all --check
   check_dependencies
   node_modules/.bin/biome ci --colors=off
@@ -262,11 +320,11 @@ test_db() {
   test_pgtap
   echo "-- races between sessions"
   # One file at a time: some tick the clock of all habits.
-  node --test --test-concurrency=1 --test-reporter=tap tests/database-race/*.test.mjs
+  run_node_tests 1 tests/database-race/*.test.mjs
   # Generated files are compared on the system's own major version of Postgres only.
   if is_prebuilt; then return 0; fi
   echo "-- generated types: exact, and usable under --strict"
-  node --test --test-reporter=tap tests/types/*.test.mjs
+  run_node_tests 2 tests/types/*.test.mjs
   echo "-- generated files are up to date"
   generate_types | diff - supabase/database.types.ts || fail "supabase/database.types.ts is out of date: run './kijko types'"
   node scripts/sql-reference.mjs --check docs/reference/sql.md
@@ -283,13 +341,10 @@ second_push_changes_nothing() {
   push_migrations 2>&1 | tee /dev/stderr | grep -q 'up to date'
 }
 
-SIDECAR_PACKAGES=()
-for package in core flags sidecar realtime storage grammars indexer; do SIDECAR_PACKAGES+=(--package "kijko-$package"); done
-
 # The worker's own role for what it does, the superuser for what the tests arrange.
 test_sidecar() {
   KIJKO_TEST_DATABASE_URL="$(TEST_SECRET=SIDECAR test_role_url kijko_sidecar)" KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL \
-    cargo test --release --no-fail-fast "${SIDECAR_PACKAGES[@]}"
+    cargo test --release --no-fail-fast "${ALL_PACKAGES[@]}"
 }
 
 test_role_url() {
@@ -301,16 +356,16 @@ test_role_url() {
 test_journeys() {
   local files=(tests/journeys/*.test.mjs tests/reports/*.test.mjs tests/docs/*.test.mjs) file broken=no
   local shared=() realtime=() clocks=() alone=()
-  # The longest file, which works by SQL. Node.js takes files by their names, and at the end it would be alone.
+  # A long file, which works by SQL. Node.js takes files by their names, and at the end it would be alone.
   beside 1 tests/journeys/stripe_orders.test.mjs
   # Beside no other journey: it lifts the rate of unauthenticated requests, which journeys test, and has the API roll back.
-  node --test --test-concurrency=1 --test-reporter=tap tests/access/*.test.mjs || broken=yes
+  run_node_tests 1 tests/access/*.test.mjs || broken=yes
   for file in "${files[@]}"; do
     if [ "$file" = tests/journeys/stripe_orders.test.mjs ]; then
       continue
-    elif [[ $file =~ /(auth_settings_|requests_connection_) ]]; then
+    elif [[ $file =~ /(auth_lockout|auth_settings_|requests_connection_) ]]; then
       alone+=("$file")
-    elif grep -qE 'realtime_support|realtime_page' "$file"; then
+    elif [[ $file =~ /realtime[_.] ]]; then
       realtime+=("$file")
     elif [[ $file =~ /(jobs_workers\.|billing|code_indexer) ]] || grep -qE 'tickAt\(|mailSidecar\(' "$file"; then
       clocks+=("$file")
@@ -321,16 +376,16 @@ test_journeys() {
   # Several files at a time: they wait for the server more than they compute, and each has tenants of its own.
   # All files call from one address, and together they send more bad webhooks in a minute than one address may.
   set_failed_requests 100000
-  node --test --test-concurrency=3 --test-reporter=tap "${shared[@]}" || broken=yes
+  run_node_tests 3 "${shared[@]}" || broken=yes
   await_beside || broken=yes
   # Two rows, which leave each other alone. The first changes the policies of realtime and kills its service. The second runs
   # the jobs and sends the mails of all, adds a table of its own for a while, or ticks a clock that has moved, which runs every
   # habit that is due by then.
   beside 1 "${realtime[@]}"
-  node --test --test-concurrency=1 --test-reporter=tap "${clocks[@]}" || broken=yes
+  run_node_tests 1 "${clocks[@]}" || broken=yes
   await_beside || broken=yes
-  # These change the settings of login or take all connections, which concerns everybody.
-  node --test --test-concurrency=1 --test-reporter=tap "${alone[@]}" || broken=yes
+  # These change the settings of login, take all places for passwords or all connections, which concerns everybody.
+  run_node_tests 1 "${alone[@]}" || broken=yes
   set_failed_requests 60
   # What the whole run has logged.
   node tests/journeys/log_secrets.mjs "$TEST_HOME/log" || broken=yes
@@ -345,26 +400,26 @@ set_failed_requests() {
 # Throwaway clusters run the instance's copy of Postgres: its user can enter that folder, and perhaps not the checkout.
 test_crash() {
   export KIJKO_TEST_PG_PREFIX=$TEST_HOME/pgsql
-  node --test --test-concurrency=2 --test-reporter=tap tests/crash/*.test.mjs
+  run_node_tests 2 tests/crash/*.test.mjs
 }
 
 test_pg_upgrade() {
-  node --test --test-reporter=tap tests/majors/*.test.mjs
+  run_node_tests 2 tests/majors/*.test.mjs
 }
 
 test_kubernetes() {
-  node --test --test-reporter=tap tests/kubernetes/*.test.mjs
+  run_node_tests 2 tests/kubernetes/*.test.mjs
 }
 
 # As root: its two machines are network namespaces.
 test_failover() {
   [ "$(id -u)" = 0 ] || fail "the area failover needs root, for network namespaces"
-  node --test --test-reporter=tap tests/failover/*.test.mjs
+  run_node_tests 2 tests/failover/*.test.mjs
 }
 
 # One file at a time: a planted leak is open to all. KIJKO_ATTACKS=full sends all attacks, by default a sample.
 test_attacks() {
-  node --test --test-concurrency=1 --test-reporter=tap tests/attacks/*.test.mjs
+  run_node_tests 1 tests/attacks/*.test.mjs
 }
 
 test_cli() {
@@ -377,15 +432,21 @@ test_cli() {
   own=("${own[@]/#/tests/cli/}")
   beside 1 "${own[@]/%/.test.mjs}"
   # One file at a time: they stop and start the same stack.
-  node --test --test-concurrency=1 --test-reporter=tap "${files[@]}" || broken=yes
+  run_node_tests 1 "${files[@]}" || broken=yes
   await_beside || broken=yes
   [ "$broken" = no ]
+}
+
+# run_node_tests CONCURRENCY FILE…: how many files at a time. A file that hangs fails after twelve minutes, with its name. When its tests
+# are done a file ends, whatever it has left open: a socket that connects again and again would hold up the run for ever.
+run_node_tests() {
+  node --test --test-force-exit --test-timeout=720000 --test-concurrency="$1" --test-reporter=tap "${@:2}"
 }
 
 # beside CONCURRENCY FILE…: runs these in the background. await_beside prints what they said, and fails if a test failed.
 BESIDE=''
 beside() {
-  node --test --test-concurrency="$1" --test-reporter=tap "${@:2}" > "$TEST_HOME/beside.log" 2>&1 &
+  run_node_tests "$@" > "$TEST_HOME/beside.log" 2>&1 &
   BESIDE=$!
 }
 

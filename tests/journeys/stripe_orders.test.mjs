@@ -10,6 +10,8 @@ import { env } from './support.mjs';
 
 // Of each recording, as recorded and in one second: 3,000 orders in all, and more by the variable.
 const SHUFFLES = Number(process.env.KIJKO_STRIPE_SHUFFLES ?? 50);
+// Of six events all 720 orders; all 5,040 of seven take minutes.
+const SEVEN = process.env.KIJKO_STRIPE_SHUFFLES !== undefined;
 
 describe('the order of events does not matter', () => {
   let db;
@@ -71,7 +73,7 @@ describe('the order of events does not matter', () => {
   // As if all had happened within one second: nothing but the contents can tell the order.
   const inOneSecond = (events) => events.map((event) => ({ ...event, created: events.at(-1).created }));
 
-  function sevenEvents(orgId, tag) {
+  function fewEvents(orgId, tag) {
     const all = recorded('lifecycle', { orgId, tag });
     const isSubscription = (status) => (event) => event.data.object.object === 'subscription' && event.data.object.status === status;
     const picked = [
@@ -87,7 +89,7 @@ describe('the order of events does not matter', () => {
       picked,
       all.filter((event) => picked.includes(event)).sort((a, b) => picked.indexOf(a) - picked.indexOf(b)),
     );
-    return picked;
+    return SEVEN ? picked : picked.filter((_, n) => n !== 2);
   }
 
   async function everyOrder({ orgId, tag, events, on }) {
@@ -110,7 +112,7 @@ describe('the order of events does not matter', () => {
     return [...found];
   }
 
-  test('every order of seven events: sign-up, upgrade, failed payment, recovery, cancel', async (t) => {
+  test('every order of a few events: sign-up, upgrade, failed payment, recovery, cancel', async (t) => {
     await Promise.all(
       [
         ['as recorded', (events) => events, db],
@@ -118,8 +120,9 @@ describe('the order of events does not matter', () => {
       ].map(async ([what, moved, on]) => {
         const { orgId } = await newPerson();
         const tag = newTag();
-        const found = await everyOrder({ orgId, tag, events: moved(sevenEvents(orgId, tag)), on });
-        t.diagnostic(`${what}: 5040 orders, ${found.length} end`);
+        const events = moved(fewEvents(orgId, tag));
+        const found = await everyOrder({ orgId, tag, events, on });
+        t.diagnostic(`${what}: every order of ${events.length} events, ${found.length} end`);
         assert.equal(found.length, 1);
         assert.deepEqual(summary(JSON.parse(found[0])), {
           plan: 'FREE',

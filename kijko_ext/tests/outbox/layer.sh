@@ -13,7 +13,7 @@ CONF
   server -m fast restart
   run_psql -d postgres -c 'create extension kijko'
   KIJKO_TEST_SOCKETS=$RUN KIJKO_TEST_DATA=$DATA KIJKO_TEST_BIN=$BIN KIJKO_TEST_LOG=$RUN/server.log KIJKO_TEST_TLS=$RUN/tls \
-    node --test --test-concurrency=1 --test-reporter=tap \
+    node --test --test-force-exit --test-timeout=720000 --test-concurrency=1 --test-reporter=tap \
     "$TESTS"/outbox/{http2,outbox,hostile,drop,crash}.test.mjs # the last one leaves thousands of rows
 }
 
