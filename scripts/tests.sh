@@ -5,7 +5,9 @@
 TEST_AREAS=(lint ext db sidecar journeys crash cli attacks)
 # By name only. For other major versions: pgtap is a part of db, and pg_upgrade needs the programs of two: ./kijko test --pg MAJOR pgtap pg_upgrade
 # What takes minutes: kubernetes applies everything to a cluster as CloudNativePG makes it, failover kills and cuts off a primary.
-NAMED_AREAS=(pgtap pg_upgrade kubernetes failover)
+# fuzz sends requests made from the API's description. coverage_sql is pgTAP with each statement counted, coverage_rust compiles everything
+# again.
+NAMED_AREAS=(pgtap pg_upgrade kubernetes failover fuzz coverage_sql coverage_rust)
 # Beside db, sidecar and journeys, on stacks of their own: they mostly wait, for clusters that recover and parts that start.
 BESIDE_AREAS=(crash cli attacks)
 
@@ -18,7 +20,7 @@ command_test() {
   local asked=("$@") areas=() area
   [ "$#" -gt 0 ] || asked=("${TEST_AREAS[@]}")
   for area in "${asked[@]}"; do
-    [[ " ${TEST_AREAS[*]} ${NAMED_AREAS[*]} " = *" $area "* ]] || misuse "there is no test area '$area': ${TEST_AREAS[*]}"
+    [[ " ${TEST_AREAS[*]} ${NAMED_AREAS[*]} " = *" $area "* ]] || misuse "there is no test area '$area': ${TEST_AREAS[*]}; by name only: ${NAMED_AREAS[*]}"
   done
   # Always in this order, since they share a database: db needs an unused one.
   for area in "${TEST_AREAS[@]}" "${NAMED_AREAS[@]}"; do
@@ -26,14 +28,17 @@ command_test() {
   done
   [[ " ${areas[*]} " != *" journeys "* ]] || APT_PACKAGES+=("${JOURNEY_APT_PACKAGES[@]}")
   [[ " ${areas[*]} " != *" cli "* ]] || APT_PACKAGES+=("${CLI_APT_PACKAGES[@]}")
-  [[ " ${areas[*]} " != *" lint "* ]] || APT_PACKAGES+=("${LINT_APT_PACKAGES[@]}")
+  [[ ! " ${areas[*]} " =~ \ (lint|fuzz|coverage_rust)\  ]] || APT_PACKAGES+=("${LINT_APT_PACKAGES[@]}")
   [[ " ${areas[*]} " != *" failover "* ]] || APT_PACKAGES+=("${FAILOVER_APT_PACKAGES[@]}")
+  [[ " ${areas[*]} " != *" coverage_rust "* ]] || APT_PACKAGES+=("llvm-$(llvm_major)")
   prepare_machine
   # For all builds alike: with another set of packages cargo would compile again what they share.
   export KIJKO_BUILD_INDEXER=1
   [[ " ${areas[*]} " != *" lint "* ]] || install_cargo_deny
   [[ ! " ${areas[*]} " =~ \ (journeys|cli)\  ]] || install_python_tests
   [[ " ${areas[*]} " != *" cli "* ]] || { install_kubernetes_tools; export KUBECTL; }
+  [[ " ${areas[*]} " != *" fuzz "* ]] || install_schemathesis
+  [[ " ${areas[*]} " != *" coverage_rust "* ]] || install_cargo_llvm_cov
   TEST_LOGS=$KIJKO_HOME/test-log
   rm -rf "$TEST_LOGS"
   mkdir -p "$TEST_LOGS"
@@ -171,7 +176,7 @@ run_area() {
   AREA_STATUS=0
   printf '\n===== %s, after %s s\n' "$area" "$SECONDS"
   case $area in
-    db | pgtap | sidecar | journeys | crash | cli | pg_upgrade | kubernetes | failover) start_test_stack "$TEST_STACK_NAME" ;;
+    db | pgtap | sidecar | journeys | crash | cli | pg_upgrade | kubernetes | failover | fuzz | coverage_sql | coverage_rust) start_test_stack "$TEST_STACK_NAME" ;;
     # On a stack of their own, which no other area uses: they plant leaks.
     attacks)
       stop_test_stack || true
@@ -234,11 +239,18 @@ test_ext() {
 
 test_pgtap() {
   echo "-- pgTAP by domain, and lints of the schema"
-  # As the superuser: a role-play changes session_user, since claims count only for trusted logins.
+  prove_as_superuser supabase/tests/database/*.test.sql tests/lint/*.test.sql
+}
+
+# As the superuser: a role-play changes session_user, since claims count only for trusted logins.
+prove_as_superuser() {
   PGPASSWORD=$(sed -E 's|.*://[^:]+:([^@]+)@.*|\1|' <<< "$ADMIN_DB_URL") PGHOST=127.0.0.1 PGPORT=$((TEST_PORT + 1)) \
     PGUSER=supabase_admin PGDATABASE=postgres PGSSLMODE=disable \
-    pg_prove supabase/tests/database/*.test.sql tests/lint/*.test.sql
+    pg_prove "$@"
 }
+
+# Requests made from the API's description, against this stack: minutes, so by name only.
+test_fuzz() { node tests/fuzz/fuzz.mjs; }
 
 test_db() {
   second_push_changes_nothing

