@@ -123,6 +123,8 @@ init_home() {
   OBJECTS=${KIJKO_STORAGE_DIR:-$KIJKO_HOME/storage}
   # Packs that the indexer has fetched: a cache.
   REPOSITORIES=${KIJKO_INDEXER_DIR:-$KIJKO_HOME/repositories}
+  # The documentation as a site: ./kijko docs.
+  DOCS=$KIJKO_HOME/docs
   SECRETS=$KIJKO_HOME/secrets
   # Not in the folder of the data, so that a copy of the data alone reveals no secret.
   SIGNING_KEY_FILE=${KIJKO_SIGNING_KEY_FILE:-$SECRETS/signing.keys}

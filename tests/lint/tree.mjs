@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
-const SKIPPED = new Set(['.git', '.kijko', '.temp', 'node_modules', 'target']);
+const SKIPPED = new Set(['.git', '.kijko', '.temp', '.docusaurus', 'generated', 'node_modules', 'target']);
 // The settings of this checkout, which git ignores: they may name its paths.
 const SETTINGS = '.env';
 
