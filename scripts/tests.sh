@@ -5,9 +5,9 @@
 TEST_AREAS=(lint ext db sidecar journeys crash cli attacks)
 # By name only. For other major versions: pgtap is a part of db, and pg_upgrade needs the programs of two: ./kijko test --pg MAJOR pgtap pg_upgrade
 # What takes minutes: kubernetes applies everything to a cluster as CloudNativePG makes it, failover kills and cuts off a primary.
-# fuzz sends requests made from the API's description. coverage_sql is pgTAP with each statement counted, coverage_rust compiles everything
-# again.
-NAMED_AREAS=(pgtap pg_upgrade kubernetes failover fuzz coverage_sql coverage_rust)
+# site installs 500 MB of packages and builds the documentation, fuzz sends requests made from the API's description, coverage_sql is pgTAP
+# with each statement counted, coverage_rust compiles everything again: the workflow on GitHub runs these four beside the gate.
+NAMED_AREAS=(pgtap pg_upgrade kubernetes failover site fuzz coverage_sql coverage_rust)
 # Beside db, sidecar and journeys, on stacks of their own: they mostly wait, for clusters that recover and parts that start.
 BESIDE_AREAS=(crash cli attacks)
 
@@ -176,7 +176,7 @@ run_area() {
   AREA_STATUS=0
   printf '\n===== %s, after %s s\n' "$area" "$SECONDS"
   case $area in
-    db | pgtap | sidecar | journeys | crash | cli | pg_upgrade | kubernetes | failover | fuzz | coverage_sql | coverage_rust) start_test_stack "$TEST_STACK_NAME" ;;
+    db | pgtap | sidecar | journeys | crash | cli | pg_upgrade | kubernetes | failover | site | fuzz | coverage_sql | coverage_rust) start_test_stack "$TEST_STACK_NAME" ;;
     # On a stack of their own, which no other area uses: they plant leaks.
     attacks)
       stop_test_stack || true
@@ -248,9 +248,6 @@ prove_as_superuser() {
     PGUSER=supabase_admin PGDATABASE=postgres PGSSLMODE=disable \
     pg_prove "$@"
 }
-
-# Requests made from the API's description, against this stack: minutes, so by name only.
-test_fuzz() { node tests/fuzz/fuzz.mjs; }
 
 test_db() {
   second_push_changes_nothing
@@ -338,20 +335,6 @@ set_failed_requests() {
 test_crash() {
   export KIJKO_TEST_PG_PREFIX=$TEST_HOME/pgsql
   run_node_tests 2 tests/crash/*.test.mjs
-}
-
-test_pg_upgrade() {
-  run_node_tests 2 tests/majors/*.test.mjs
-}
-
-test_kubernetes() {
-  run_node_tests 2 tests/kubernetes/*.test.mjs
-}
-
-# As root: its two machines are network namespaces.
-test_failover() {
-  [ "$(id -u)" = 0 ] || fail "the area failover needs root, for network namespaces"
-  run_node_tests 2 tests/failover/*.test.mjs
 }
 
 # One file at a time: a planted leak is open to all. KIJKO_ATTACKS=full sends all attacks, by default a sample.

@@ -1,5 +1,5 @@
 -- The share of statements in the product's plpgsql functions that the database tests have run, by plpgsql_check's profiler. It needs
--- the library preloaded and the tests run before with plpgsql_check.profiler = on: scripts/coverage.sh does both. The floor is for the
+-- the library preloaded and the tests run before with plpgsql_check.profiler = on: scripts/named_areas.sh does both. The floor is for the
 -- domain. Journeys run the functions of login, realtime and storage.
 begin;
 \set ON_ERROR_STOP on

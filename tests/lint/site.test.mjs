@@ -5,7 +5,7 @@ import { apiPages } from '../../site/api_pages.mjs';
 import { withoutInlineScripts } from '../../site/build.mjs';
 import { isPage, slugOf } from '../../site/pages.mjs';
 import { sourceLinks } from '../../site/source_links.mjs';
-import { ROOT } from './tree.mjs';
+import { filesOf, ROOT, repeated } from './tree.mjs';
 
 test('pages have the address of their place', () => {
   assert.equal(slugOf('docs/README.md'), '/');
@@ -21,6 +21,14 @@ test('pages are those of docs and the few that they link', () => {
   for (const path of ['docs/README.md', 'docs/guides/skills.md', 'README.md', 'kijko_ext/README.md']) assert.ok(isPage(ROOT, path), path);
   for (const path of ['docs/none.md', 'supabase/README.md', 'docs/guides', 'docs/reference/skills.schema.json', 'tests/docs/lint.mjs'])
     assert.ok(!isPage(ROOT, path), path);
+});
+
+test('no two pages have one address', () => {
+  const slugs = filesOf(ROOT)
+    .filter((path) => path.endsWith('.md') && isPage(ROOT, path))
+    .map(slugOf);
+  assert.ok(slugs.length > 100, `${slugs.length} pages`);
+  assert.deepEqual(repeated(slugs), []);
 });
 
 /** The links of a paragraph of docs/guides/skills.md, after the plugin. */

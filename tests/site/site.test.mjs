@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { home, kijko, port } from './stack.mjs';
+import { home, kijko, port } from '../cli/stack.mjs';
 
 const base = `http://127.0.0.1:${port}`;
 const folder = path.join(home, 'docs');
@@ -59,7 +59,9 @@ describe('./kijko docs', () => {
   it('finds a word of a page by the index of its search', async () => {
     const [name] = fs.readdirSync(folder).filter((each) => /^search-index.*\.json$/.test(each));
     assert.ok(name);
-    const text = await (await get(`/docs/${name}`)).text();
-    for (const word of ['execute_skill', 'habits']) assert.ok(text.includes(word), word);
+    const index = await get(`/docs/${name}`);
+    assert.equal(index.status, 200);
+    const text = await index.text();
+    for (const word of ['execute_skill', 'habits']) assert.ok(text.includes(word), `${word} in ${text.length} bytes of ${name}`);
   });
 });

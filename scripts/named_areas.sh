@@ -1,10 +1,34 @@
-# How much of the code the tests run. Sourced by ./kijko.
+# Test areas that run by name only, since they take too long for the gate. Sourced by ./kijko.
 # shellcheck shell=bash
+
+test_pg_upgrade() {
+  run_node_tests 2 tests/majors/*.test.mjs
+}
+
+test_kubernetes() {
+  run_node_tests 2 tests/kubernetes/*.test.mjs
+}
+
+# As root: its two machines are network namespaces.
+test_failover() {
+  [ "$(id -u)" = 0 ] || fail "the area failover needs root, for network namespaces"
+  run_node_tests 2 tests/failover/*.test.mjs
+}
+
+# The documentation, built from this checkout and this stack. Lints check its pages and links without a build.
+test_site() {
+  run_node_tests 2 tests/site/*.test.mjs
+}
+
+# Requests made from the API's description, against this stack.
+test_fuzz() { node tests/fuzz/fuzz.mjs; }
+
+# ---- coverage: how much of the code the tests run
 
 COVERAGE_FLOOR=80
 LLVM_COV_VERSION=0.9.1
 # The packages whose tests are Rust. The extension's tests are of its SQL.
-COVERAGE_PACKAGES=(kijko-core kijko-guard kijko-sidecar kijko-realtime kijko-storage kijko-grammars kijko-indexer)
+COVERAGE_PACKAGES=("${SIDECAR_PACKAGES[@]}" --package kijko-guard)
 
 # Of the domain's plpgsql, by the database tests. plpgsql_check counts the statements in shared memory, so it must be there when the server
 # starts.
@@ -25,7 +49,7 @@ test_coverage_rust() {
   LLVM_COV=$(command -v "llvm-cov-$(llvm_major)") && LLVM_PROFDATA=$(command -v "llvm-profdata-$(llvm_major)") ||
     fail "llvm-cov of LLVM $(llvm_major), which made this Rust, is missing: install llvm-$(llvm_major)"
   KIJKO_TEST_DATABASE_URL="$(TEST_SECRET=SIDECAR test_role_url kijko_sidecar)" KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL \
-    PATH="$ROOT/target/tools/llvm-cov/bin:$PATH" cargo llvm-cov test "${COVERAGE_PACKAGES[@]/#/--package=}" --summary-only \
+    PATH="$ROOT/target/tools/llvm-cov/bin:$PATH" cargo llvm-cov test "${COVERAGE_PACKAGES[@]}" --summary-only \
     --fail-under-lines "$COVERAGE_FLOOR" --ignore-filename-regex '/tests?(/|\.rs$)'
 }
 
