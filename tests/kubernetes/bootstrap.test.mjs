@@ -7,6 +7,7 @@ import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { parseAllDocuments } from 'yaml';
 import { giveToServer, Image, root } from '../cli/image.mjs';
+import { binary } from '../service.mjs';
 
 const folder = path.join(process.env.TEST_HOME, 'kubernetes');
 const image = new Image(folder);
@@ -15,21 +16,16 @@ const [{ spec }] = parseAllDocuments(fs.readFileSync(path.join(root, 'deploy/kub
 const secret = (name) => fs.readFileSync(path.join(folder, 'secrets', name), 'utf8').trim();
 const openssl = (...args) => execFileSync('openssl', args, { cwd: folder, stdio: 'ignore' });
 
-/** An authority, and a certificate of the server for localhost. */
+/** An authority, and certificates by it: of the server for localhost, and of one client. docs/operations/encryption.md has the commands. */
 function makeCertificates() {
   const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-x509', '-days', '2'];
   openssl('req', ...ec, '-keyout', 'ca.key', '-out', 'ca.crt', '-subj', '/CN=authority');
-  const signed = [
-    '-CA',
-    'ca.crt',
-    '-CAkey',
-    'ca.key',
-    '-addext',
-    'subjectAltName=DNS:localhost',
-    '-addext',
-    'basicConstraints=critical,CA:FALSE',
-  ];
-  openssl('req', ...ec, '-keyout', 'server.key', '-out', 'server.crt', '-subj', '/CN=localhost', ...signed);
+  const signed = ['-CA', 'ca.crt', '-CAkey', 'ca.key', '-addext', 'basicConstraints=critical,CA:FALSE'];
+  const names = ['-addext', 'subjectAltName=DNS:localhost'];
+  openssl('req', ...ec, ...signed, ...names, '-keyout', 'server.key', '-out', 'server.crt', '-subj', '/CN=localhost');
+  for (const name of ['kijko_storage', 'kijko_indexer']) {
+    openssl('req', ...ec, ...signed, '-keyout', `${name}.key`, '-out', `${name}.crt`, '-subj', `/CN=${name}`);
+  }
 }
 
 /** postgresql.conf by the Cluster. */
@@ -45,6 +41,7 @@ function configuration(port) {
     ssl: 'on',
     ssl_cert_file: path.join(folder, 'server.crt'),
     ssl_key_file: path.join(folder, 'server.key'),
+    ssl_ca_file: path.join(folder, 'ca.crt'),
   };
   return Object.entries(parameters)
     .map(([name, value]) => `${name} = '${String(value).replaceAll("'", "''")}'\n`)
@@ -101,7 +98,13 @@ describe('a cluster as CloudNativePG makes it', () => {
     fs.appendFileSync(path.join(data, 'postgresql.conf'), configuration(port));
     fs.writeFileSync(
       path.join(data, 'pg_hba.conf'),
-      ['local all all peer', ...spec.postgresql.pg_hba, 'host all all all scram-sha-256', ''].join('\n'),
+      [
+        'local all all peer',
+        ...spec.postgresql.pg_hba,
+        'hostssl kijko kijko_storage all scram-sha-256 clientcert=verify-full',
+        'host all all all scram-sha-256',
+        '',
+      ].join('\n'),
     );
     await succeeds(image.program('pg_ctl', ['-D', data, '-w', '-s', '-l', path.join(folder, 'server.log'), 'start']));
     const { initdb } = spec.bootstrap;
@@ -167,6 +170,28 @@ describe('a cluster as CloudNativePG makes it', () => {
       ]);
     assert.equal(await succeeds(connect(`sslmode=verify-full&sslrootcert=${path.join(folder, 'ca.crt')}`)), '1');
     assert.notEqual((await connect('sslmode=disable')).code, 0);
+  });
+
+  it('asks a login for its own certificate, which psql and the services present', async () => {
+    const url = (certificate) => {
+      const own = certificate && `&sslcert=${folder}/${certificate}.crt&sslkey=${folder}/${certificate}.key`;
+      const tls = `sslmode=verify-full&sslrootcert=${folder}/ca.crt${own ?? ''}`;
+      return `postgres://kijko_storage:${secret('storage_password')}@localhost:${port}/kijko?${tls}`;
+    };
+    const psql = (certificate) => image.program('psql', ['-X', '-At', '-d', url(certificate), '-c', 'select 1']);
+    const objects = path.join(folder, 'objects');
+    fs.mkdirSync(objects, { recursive: true });
+    const service = (certificate) =>
+      image.execute([binary('storage'), ['check']], {
+        DATABASE_URL: url(certificate),
+        KIJKO_STORAGE_DIR: objects,
+        KIJKO_STORAGE_SIGNING_KEY: secret('storage_signing_key'),
+      });
+    for (const connect of [psql, service]) {
+      assert.notEqual((await connect()).code, 0);
+      assert.notEqual((await connect('kijko_indexer')).code, 0);
+      await succeeds(connect('kijko_storage'));
+    }
   });
 
   it('runs the worker of the extension and pg_cron in the database of the domain', async () => {

@@ -1,4 +1,4 @@
-//! `DATABASE_URL`, with libpq's `sslmode` and `sslrootcert`.
+//! `DATABASE_URL`, with libpq's `sslmode`, `sslrootcert`, `sslcert` and `sslkey`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -13,6 +13,8 @@ pub struct DatabaseConfig {
     pub postgres: tokio_postgres::Config,
     /// What TLS must prove.
     pub tls: Tls,
+    /// Who this service is to the server, where that asks for certificates.
+    pub identity: Option<Identity>,
     /// Connections in the pool; the listener holds one more.
     pub pool_size: usize,
     /// How long getting a connection, or one statement, may take.
@@ -30,6 +32,15 @@ pub enum Tls {
     Verified(Option<PathBuf>),
 }
 
+/// A certificate of this service: files of PEM, as libpq's `sslcert` and `sslkey`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, and those between it and the authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
 impl DatabaseConfig {
     /// Reads the settings; None when there is no usable address.
     pub fn read(env: &mut Reader<'_>) -> Option<Self> {
@@ -43,9 +54,10 @@ impl DatabaseConfig {
             return None;
         };
         match parse(&url) {
-            Ok((postgres, tls)) => Some(Self {
+            Ok((postgres, tls, identity)) => Some(Self {
                 postgres: with_defaults(postgres, timeout, env.service().name),
                 tls,
+                identity,
                 pool_size,
                 timeout,
             }),
@@ -57,18 +69,22 @@ impl DatabaseConfig {
     }
 }
 
-/// Splits off `sslmode` and `sslrootcert`, which the driver knows only in part. No message repeats the URL: it holds
-/// the password.
-fn parse(url: &str) -> Result<(tokio_postgres::Config, Tls), &'static str> {
+type Parsed = (tokio_postgres::Config, Tls, Option<Identity>);
+
+/// Splits off what is about TLS, which the driver knows only in part. No message repeats the URL: it holds the password.
+fn parse(url: &str) -> Result<Parsed, &'static str> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err("must be a URL: postgres://role:password@host:port/database");
     }
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
     let (mut mode, mut root, mut rest) = (None, None, Vec::new());
+    let (mut certificate, mut key) = (None, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
             Some(("sslmode", value)) => mode = Some(value),
             Some(("sslrootcert", value)) => root = Some(PathBuf::from(value)),
+            Some(("sslcert", value)) => certificate = Some(PathBuf::from(value)),
+            Some(("sslkey", value)) => key = Some(PathBuf::from(value)),
             _ => rest.push(pair),
         }
     }
@@ -85,7 +101,16 @@ fn parse(url: &str) -> Result<(tokio_postgres::Config, Tls), &'static str> {
     if postgres.get_hosts().is_empty() {
         return Err("names no host");
     }
-    Ok((postgres, tls))
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
+        (None, None) => None,
+        _ => return Err("needs sslcert and sslkey together"),
+    };
+    // libpq would sign in without the certificate, and the server's refusal would not say why.
+    if identity.is_some() && ssl == SslMode::Disable {
+        return Err("has a certificate that sslmode=disable does not use");
+    }
+    Ok((postgres, tls, identity))
 }
 
 fn tls_mode(mode: Option<&str>, root: Option<PathBuf>) -> Result<(SslMode, Tls), &'static str> {
@@ -131,7 +156,7 @@ mod tests {
     fn ssl_modes_mean_what_they_mean_in_libpq() {
         let of = |query: &str| {
             parse(&format!("postgres://u:p@h:1/d{query}"))
-                .map(|(config, tls)| (config.get_ssl_mode(), tls))
+                .map(|(config, tls, _)| (config.get_ssl_mode(), tls))
         };
         assert_eq!(of("").unwrap(), (SslMode::Prefer, Tls::Opportunistic));
         assert_eq!(
@@ -155,8 +180,40 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_has_a_key_and_tls() {
+        let of = |query: &str| {
+            parse(&format!("postgres://u:p@h:1/d{query}")).map(|(_, _, identity)| identity)
+        };
+        let both = of("?sslmode=verify-full&sslcert=/own.crt&sslkey=/own.key").unwrap();
+        assert_eq!(
+            both,
+            Some(Identity {
+                certificate: "/own.crt".into(),
+                key: "/own.key".into()
+            })
+        );
+        assert_eq!(of("?sslmode=require").unwrap(), None);
+        assert!(of("?sslcert=/own.crt").is_err() && of("?sslkey=/own.key").is_err());
+        assert!(of("?sslmode=disable&sslcert=/own.crt&sslkey=/own.key").is_err());
+    }
+
+    #[test]
+    fn several_hosts_are_tried_for_the_primary() {
+        let (config, ..) =
+            parse("postgres://u:p@a:1,b:2/d?target_session_attrs=read-write").unwrap();
+        assert_eq!(
+            (config.get_hosts().len(), config.get_ports()),
+            (2, &[1, 2][..])
+        );
+        assert_eq!(
+            config.get_target_session_attrs(),
+            tokio_postgres::config::TargetSessionAttrs::ReadWrite
+        );
+    }
+
+    #[test]
     fn other_parameters_reach_the_driver() {
-        let (config, _) =
+        let (config, ..) =
             parse("postgresql://u:p@h/d?sslmode=disable&application_name=mine&connect_timeout=3")
                 .unwrap();
         assert_eq!(config.get_application_name(), Some("mine"));

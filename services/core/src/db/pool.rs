@@ -56,7 +56,7 @@ impl fmt::Debug for Db {
 impl Db {
     /// Makes the pool. Nothing is connected yet: the database may come up after this process.
     pub fn new(config: &DatabaseConfig) -> Result<Self, DbError> {
-        let tls = connector(&config.tls)?;
+        let tls = connector(&config.tls, config.identity.as_ref())?;
         let manager = Manager::from_config(
             config.postgres.clone(),
             tls.clone(),

@@ -51,7 +51,7 @@ type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 pub(super) async fn connect(
     config: &DatabaseConfig,
 ) -> Result<(Client, Connection<Socket, TlsStream>), DbError> {
-    let tls = connector(&config.tls)?;
+    let tls = connector(&config.tls, config.identity.as_ref())?;
     within(config.timeout, async {
         Ok(config.postgres.connect(tls).await?)
     })

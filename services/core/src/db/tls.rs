@@ -6,26 +6,40 @@ use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{config::Tls, error::DbError};
+use super::{
+    config::{Identity, Tls},
+    error::DbError,
+};
 
 /// The TLS side of a connection; used only when `sslmode` asks for it.
-pub fn connector(tls: &Tls) -> Result<MakeRustlsConnect, DbError> {
+pub fn connector(tls: &Tls, identity: Option<&Identity>) -> Result<MakeRustlsConnect, DbError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| DbError::Tls(error.to_string()))?;
-    let config = match tls {
-        Tls::Verified(file) => builder
-            .with_root_certificates(roots(file.as_deref())?)
-            .with_no_client_auth(),
+    let builder = match tls {
+        Tls::Verified(file) => builder.with_root_certificates(roots(file.as_deref())?),
         Tls::Opportunistic | Tls::Encrypted => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-            .with_no_client_auth(),
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
+    };
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let (certificates, key) = own_certificate(identity)?;
+            builder
+                .with_client_auth_cert(certificates, key)
+                .map_err(|error| {
+                    DbError::Tls(format!(
+                        "sslcert {}: {error}",
+                        identity.certificate.display()
+                    ))
+                })?
+        }
     };
     Ok(MakeRustlsConnect::new(config))
 }
@@ -39,6 +53,19 @@ pub(crate) fn unverified() -> Result<ClientConfig, rustls::Error> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth())
+}
+
+type OwnCertificate = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// Read again for each pool and session: a new certificate takes effect at the next start.
+fn own_certificate(identity: &Identity) -> Result<OwnCertificate, DbError> {
+    let Identity { certificate, key } = identity;
+    let certificates = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| DbError::Tls(format!("sslcert {}: {error}", certificate.display())))?;
+    let key = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| DbError::Tls(format!("sslkey {}: {error}", key.display())))?;
+    Ok((certificates, key))
 }
 
 fn roots(file: Option<&std::path::Path>) -> Result<RootCertStore, DbError> {
@@ -124,12 +151,12 @@ mod tests {
 
     #[test]
     fn a_root_file_that_is_missing_or_empty_is_named() {
-        let missing = connector(&Tls::Verified(Some("/nonexistent/ca.pem".into())))
+        let missing = connector(&Tls::Verified(Some("/nonexistent/ca.pem".into())), None)
             .err()
             .unwrap()
             .to_string();
         assert!(missing.contains("/nonexistent/ca.pem"), "{missing}");
-        let empty = connector(&Tls::Verified(Some("/dev/null".into())))
+        let empty = connector(&Tls::Verified(Some("/dev/null".into())), None)
             .err()
             .unwrap()
             .to_string();
@@ -138,6 +165,25 @@ mod tests {
 
     #[test]
     fn the_modes_without_verification_need_no_roots() {
-        assert!(connector(&Tls::Opportunistic).is_ok() && connector(&Tls::Encrypted).is_ok());
+        assert!(
+            connector(&Tls::Opportunistic, None).is_ok()
+                && connector(&Tls::Encrypted, None).is_ok()
+        );
+    }
+
+    #[test]
+    fn a_certificate_or_key_that_is_missing_is_named() {
+        let refused = |certificate: &str, key: &str| {
+            let identity = Identity {
+                certificate: certificate.into(),
+                key: key.into(),
+            };
+            connector(&Tls::Encrypted, Some(&identity))
+                .err()
+                .unwrap()
+                .to_string()
+        };
+        assert!(refused("/nonexistent/own.crt", "/dev/null").contains("sslcert /nonexistent"));
+        assert!(refused("/dev/null", "/nonexistent/own.key").contains("sslkey /nonexistent"));
     }
 }
