@@ -5,7 +5,11 @@ use std::process::ExitCode;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::{
-    StartError, config::ConfigError, service::Service, settings::Settings, telemetry::logs,
+    StartError,
+    config::ConfigError,
+    service::Service,
+    settings::Settings,
+    telemetry::{logs, sentry::Sentry},
 };
 
 /// Runs a service whose program was called with `argument`: none, or `--version`. Exits 0 when it was asked to end, 1 when it
@@ -45,7 +49,25 @@ fn serve(settings: impl FnOnce() -> Result<Settings, ConfigError>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    logs::init(&settings.log);
+    let reports = settings.sentry.as_ref();
+    let reports = reports.map(|config| Sentry::start(settings.service, config));
+    let (reports, problem) = match reports.transpose() {
+        Ok(reports) => (reports, None),
+        Err(problem) => (None, Some(problem)),
+    };
+    logs::init(&settings.log, reports.as_ref().map(Sentry::layer));
+    if let Some(error) = problem {
+        tracing::warn!(%error, "errors are not reported");
+    }
+    let status = run(settings);
+    // Last: also why it failed.
+    if let Some(reports) = reports {
+        reports.finish();
+    }
+    status
+}
+
+fn run(settings: Settings) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

@@ -27,6 +27,7 @@ use crate::{
     telemetry::{
         metrics::{Metrics, Series},
         readiness::Check,
+        sentry,
         traces::Traces,
     },
 };
@@ -139,6 +140,7 @@ pub fn assemble(settings: Settings, stop: &CancellationToken) -> Result<Assembly
     let mut series: Vec<Arc<dyn Series>> = vec![
         server.series.clone(),
         Arc::new(DatabaseSeries::new(db.clone(), wakeups.clone())),
+        sentry::series(),
     ];
     if service.traces {
         series.push(traces.series());

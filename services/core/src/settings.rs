@@ -7,7 +7,7 @@ use crate::{
     http::HttpConfig,
     jobs::WorkerConfig,
     service::Service,
-    telemetry::{logs::LogConfig, traces::TracesConfig},
+    telemetry::{logs::LogConfig, sentry::SentryConfig, traces::TracesConfig},
 };
 
 /// The settings, in groups by the part that reads it.
@@ -22,6 +22,8 @@ pub struct Settings {
     pub worker: WorkerConfig,
     /// Logging.
     pub log: LogConfig,
+    /// Where errors are reported; none: nowhere.
+    pub sentry: Option<SentryConfig>,
     /// Where spans go; none: nowhere.
     pub traces: Option<TracesConfig>,
     /// The domains, in the order of their list.
@@ -46,6 +48,7 @@ impl Settings {
         let worker = WorkerConfig::read(&mut env);
         let domains = domains.iter().map(|read| read(&mut env)).collect();
         let log = LogConfig::read(&mut env);
+        let sentry = SentryConfig::read(&mut env);
         let traces = match service.traces {
             true => TracesConfig::read(&mut env),
             false => None,
@@ -56,6 +59,7 @@ impl Settings {
             http,
             worker,
             log,
+            sentry,
             traces,
             domains,
         });

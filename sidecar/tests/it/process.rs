@@ -49,7 +49,7 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
 }
 
 /// Every setting with a value that it cannot have.
-const BAD_SETTINGS: [(&str, &str); 83] = [
+const BAD_SETTINGS: [(&str, &str); 86] = [
     ("DATABASE_URL", "mysql://nobody@nowhere/db"),
     ("KIJKO_SIDECAR_BIND", "here"),
     ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1"),
@@ -134,6 +134,9 @@ const BAD_SETTINGS: [(&str, &str); 83] = [
         "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
         "perhaps",
     ),
+    ("SENTRY_DSN", "https://sentry.example.com/1"),
+    ("SENTRY_ENVIRONMENT", "a b"),
+    ("SENTRY_RELEASE", "a/b"),
     ("KIJKO_LOG", "kijko_sidecar=loudly"),
     ("KIJKO_LOG_FORMAT", "xml"),
 ];
@@ -198,6 +201,58 @@ fn a_port_in_use_is_named() {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains(taken_by), "{text}");
     }
+}
+
+/// The report leaves the process that ends for what it is about.
+#[test]
+fn why_it_could_not_start_is_reported_to_sentry() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let sentry = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let dsn = format!("http://key@{}/1", sentry.local_addr().unwrap());
+    let reported = std::thread::spawn(move || {
+        let (mut socket, _) = sentry.accept().unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let (mut text, mut part) = (String::new(), [0; 4096]);
+        // The head, and as many bytes as it says.
+        let is_whole = |text: &str| {
+            let (head, body) = text.split_once("\r\n\r\n")?;
+            let length = head.split_once("content-length: ")?.1.lines().next()?;
+            Some(body.len() >= length.parse().unwrap())
+        };
+        while is_whole(&text) != Some(true) {
+            let read = socket.read(&mut part).unwrap();
+            assert!(read > 0, "{text}");
+            text.push_str(&String::from_utf8_lossy(&part[..read]));
+        }
+        std::io::Write::write_all(
+            &mut socket,
+            b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+        )
+        .unwrap();
+        text
+    });
+    let output = program()
+        .env("DATABASE_URL", "postgres://user:hunter2@127.0.0.1:1/db")
+        .env(
+            "KIJKO_SIDECAR_BIND",
+            taken.local_addr().unwrap().to_string(),
+        )
+        .env("SENTRY_DSN", dsn)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let report = reported.join().unwrap();
+    assert!(report.starts_with("POST /api/1/envelope/ "), "{report}");
+    assert!(
+        report.contains("the service failed") && report.contains("kijko-sidecar@"),
+        "{report}"
+    );
+    assert!(
+        !report.contains("hunter2") && report.contains("cannot listen on ***"),
+        "{report}"
+    );
 }
 
 /// A running sidecar, killed if a test fails.

@@ -8,10 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 use tracing::Level;
+use uuid::Uuid;
 
 /// The fields that were added so far.
 #[derive(Debug, Clone, Default)]
-pub struct Fields(Arc<Mutex<Map<String, Value>>>);
+pub struct Fields {
+    added: Arc<Mutex<Map<String, Value>>>,
+    /// In no line: only reports of errors have it.
+    user: Option<Uuid>,
+}
 
 /// A longer text is cut: a line holds names, not contents.
 const MAX_TEXT: usize = 200;
@@ -42,6 +47,11 @@ pub fn add(name: &'static str, value: impl Into<Value>) {
     let _ = CURRENT.try_with(|fields| fields.insert(name, value.into()));
 }
 
+/// Whose request this task works on, if that is known (see [`super::sentry`]).
+pub(super) fn user() -> Option<Uuid> {
+    CURRENT.try_with(|fields| fields.user).ok().flatten()
+}
+
 /// Runs `work`; what it adds goes to `fields`.
 pub async fn scope<F: Future>(fields: Fields, work: F) -> F::Output {
     CURRENT.scope(fields, work).await
@@ -62,7 +72,7 @@ pub fn write(
     }
     let fields = Value::Object(fields).to_string();
     // The target and the level of an event are fixed where it stands.
-    match (subject, level) {
+    let line = || match (subject, level) {
         (Subject::Request, Level::DEBUG) => tracing::debug!(target: REQUEST, fields, "request"),
         (Subject::Request, Level::WARN) => tracing::warn!(target: REQUEST, fields, "request"),
         (Subject::Request, Level::ERROR) => tracing::error!(target: REQUEST, fields, "request"),
@@ -70,10 +80,20 @@ pub fn write(
         (Subject::Job, Level::WARN) => tracing::warn!(target: JOB, fields, "job"),
         (Subject::Job, Level::ERROR) => tracing::error!(target: JOB, fields, "job"),
         (Subject::Job, _) => tracing::info!(target: JOB, fields, "job"),
-    }
+    };
+    // Within, so that a report of the line knows the user.
+    CURRENT.sync_scope(added.clone(), line);
 }
 
 impl Fields {
+    /// Of this user's request.
+    pub(crate) fn of(user: Option<Uuid>) -> Self {
+        Self {
+            user,
+            ..Self::default()
+        }
+    }
+
     fn insert(&self, name: &str, value: Value) {
         let value = match value {
             Value::String(text) if text.len() > MAX_TEXT => {
@@ -85,7 +105,7 @@ impl Fields {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Map<String, Value>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.added.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

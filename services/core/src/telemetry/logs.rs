@@ -16,7 +16,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use super::{canonical, mask::Masked};
+use super::{canonical, mask::Masked, sentry::ReportLayer};
 use crate::config::Reader;
 
 /// The database's client logs the parameters of each statement, which are contents of tenants.
@@ -48,11 +48,12 @@ impl LogConfig {
     }
 }
 
-/// Starts logging, and makes panics a log line like any other.
-pub fn init(config: &LogConfig) {
+/// Starts logging, and makes panics a log line like any other. `reports` sends errors to Sentry as well.
+pub fn init(config: &LogConfig, reports: Option<ReportLayer>) {
     // Fails only when a subscriber is already there, which then gets the events.
     let started = tracing_subscriber::registry()
         .with(layer(config, Masked(std::io::stdout)))
+        .with(reports.map(ReportLayer::filtered))
         .try_init();
     drop(started);
     std::panic::set_hook(Box::new(|panic| {

@@ -1,4 +1,4 @@
-//! What operators see: logs, the canonical line of a request or job, metrics, readiness, spans.
+//! What operators see: logs, the canonical line of a request or job, metrics, readiness, spans, reports of errors.
 
 pub mod backlog;
 pub mod canonical;
@@ -8,5 +8,6 @@ pub mod mask;
 pub mod metrics;
 pub mod process;
 pub mod readiness;
+pub mod sentry;
 pub mod throttle;
 pub mod traces;

@@ -26,6 +26,7 @@ use crate::{
     },
     telemetry::{
         canonical::{self, Subject},
+        sentry::user,
         throttle::LogThrottle,
         traces::{self, Kind, Span, SpanId, TraceId, TraceParent, Tracer, span::Attributes},
     },
@@ -156,7 +157,7 @@ impl Line {
             method: method_label(request.method()),
             route: route.map_or("unmatched", MatchedPath::as_str).to_owned(),
             request_bytes: declared_length(request.headers()),
-            fields: canonical::Fields::default(),
+            fields: canonical::Fields::of(user::of(request.headers())),
             status: CLIENT_CLOSED_REQUEST,
             response_bytes: None,
             error: None,
