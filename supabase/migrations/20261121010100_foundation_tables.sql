@@ -252,3 +252,37 @@ begin
 end
 $$;
 comment on function private.reset_tenant_row_counts() is 'Trigger: an emptied table has no rows that count. Definer: the counts are private.';
+
+-- ----------------------------------------------------------------------------
+-- Partitions by time. Those of public.t are private.t_YYYY_MM, a month each, or private.t_YYYY_MM_DD, a day each.
+-- ----------------------------------------------------------------------------
+
+create function private.drop_partitions(parent regclass, ended_before timestamptz) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+-- Writers do not wait long for it; the next run tries again.
+set lock_timeout = '5s'
+as $$
+declare
+  prefix constant text := (select c.relname || '_' from pg_class as c where c.oid = parent);
+  partition text;
+  dropped integer := 0;
+begin
+  for partition in
+    select c.relname
+    from pg_inherits as i
+    join pg_class as c on c.oid = i.inhrelid and c.relnamespace = 'private'::regnamespace
+    cross join lateral (select substr(c.relname::text, char_length(prefix) + 1) as period) as p
+    where i.inhparent = parent and starts_with(c.relname::text, prefix) and p.period ~ '^\d{4}_\d\d(_\d\d)?$'
+      and case
+        when char_length(p.period) = 7 then to_date(p.period, 'YYYY_MM') + interval '1 month'
+        else to_date(p.period, 'YYYY_MM_DD') + interval '1 day'
+      end <= ended_before at time zone 'UTC'
+    order by c.relname
+  loop
+    execute format('drop table private.%I', partition);
+    dropped := dropped + 1;
+  end loop;
+  return dropped;
+end
+$$;
+comment on function private.drop_partitions(regclass, timestamptz) is 'Drops the partitions of a table whose month or day was over at a time, and returns how many. The default partition stays.';

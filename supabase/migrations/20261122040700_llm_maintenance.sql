@@ -96,27 +96,12 @@ grant execute on function private.llm_purge(integer) to service_role;
 
 create function private.llm_drop_partitions(older_than interval default private.retention_of('public.llm_calls')) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
--- Calls do not wait long for it; the next night tries again.
-set lock_timeout = '5s'
 as $$
-declare
-  partition text;
-  dropped integer := 0;
 begin
   if (older_than >= interval '1 month') is not true then
     perform kijko.fail('invalid_input', 'older_than: at least a month');
   end if;
-  for partition in
-    select c.relname
-    from pg_inherits as i join pg_class as c on c.oid = i.inhrelid
-    where i.inhparent = 'public.llm_calls'::regclass and c.relname ~ '^llm_calls_\d{4}_\d\d$'
-      and to_date(substr(c.relname::text, 11), 'YYYY_MM') + interval '1 month' <= (kijko.now() - older_than) at time zone 'UTC'
-    order by c.relname
-  loop
-    execute format('drop table private.%I', partition);
-    dropped := dropped + 1;
-  end loop;
-  return dropped;
+  return private.drop_partitions('public.llm_calls', kijko.now() - older_than);
 end
 $$;
 comment on function private.llm_drop_partitions(interval) is 'Drops the months of calls that ended longer ago than older_than, and returns how many. The ledger keeps its sums as long. Definer: pg_cron and operators own no table.';

@@ -113,27 +113,13 @@ select private.tie_to_person('public.events', 'created_by', 'keep', 'events are 
 
 create function private.analytics_drop_partitions(older_than interval default private.retention_of('public.events')) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
-set lock_timeout = '5s'
 as $$
-declare
-  partition text;
-  dropped integer := 0;
 begin
   if (older_than >= interval '400 days') is not true then
     -- An event arrives up to 365 days late, and its hour is summed up from all of its events.
     perform kijko.fail('invalid_input', 'older_than: at least 400 days');
   end if;
-  for partition in
-    select c.relname
-    from pg_inherits as i join pg_class as c on c.oid = i.inhrelid
-    where i.inhparent = 'public.events'::regclass and c.relname ~ '^events_\d{4}_\d\d_\d\d$'
-      and to_date(substr(c.relname::text, 8), 'YYYY_MM_DD') + interval '1 day' <= (kijko.now() - older_than) at time zone 'UTC'
-    order by c.relname
-  loop
-    execute format('drop table private.%I', partition);
-    dropped := dropped + 1;
-  end loop;
-  return dropped;
+  return private.drop_partitions('public.events', kijko.now() - older_than);
 end
 $$;
 comment on function private.analytics_drop_partitions(interval) is 'Drops the days of events that ended longer ago than older_than, and returns how many. Their rollups stay for 25 months. Definer: pg_cron and operators own no table.';

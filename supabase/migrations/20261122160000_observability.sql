@@ -99,27 +99,17 @@ create function private.observability_drop_partitions(
   keep_days integer default ceil(extract(epoch from private.retention_of('public.api_usage')) / 86400)::integer
 ) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
-set lock_timeout = '5s'
 as $$
 declare
-  oldest constant date := (kijko.now() at time zone 'UTC')::date - keep_days;
-  partition text;
-  dropped integer := 0;
+  oldest timestamptz;
+  dropped integer;
 begin
   if (keep_days between 1 and 3660) is not true then
     perform kijko.fail('invalid_input', 'keep_days: 1 to 3660');
   end if;
-  for partition in
-    select c.relname
-    from pg_inherits as i join pg_class as c on c.oid = i.inhrelid
-    where i.inhparent = 'public.api_usage'::regclass and c.relname ~ '^api_usage_\d{4}_\d\d_\d\d$'
-      and to_date(substr(c.relname::text, 11), 'YYYY_MM_DD') < oldest
-    order by c.relname
-  loop
-    execute format('drop table private.%I', partition);
-    dropped := dropped + 1;
-  end loop;
-  delete from private.api_usage_default as d where d.created_at < oldest::timestamp at time zone 'UTC';
+  oldest := date_trunc('day', kijko.now(), 'UTC') - keep_days * interval '24 hours';
+  dropped := private.drop_partitions('public.api_usage', oldest);
+  delete from private.api_usage_default as d where d.created_at < oldest;
   -- The file is gone by then: logs are rotated by size.
   delete from private.observability_log_positions as p where p.read_at < clock_timestamp() - interval '30 days';
   return dropped;
