@@ -213,6 +213,21 @@ return (
 );
 comment on function private.llm_may_call(uuid, uuid, text) is 'Whether a member still holds a permission and llm:call: a job calls a model for who asked for it. False for null.';
 
+create function private.llm_require_member(org uuid, model text) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if public.can(org, 'llm:call') is not true then
+    perform kijko.fail('permission_denied', 'requires the permission llm:call');
+  elsif kijko.user_id() is null then
+    perform kijko.fail('permission_denied', 'a model is called for a member', 'Sign in, or use a personal key.');
+  elsif (char_length(model) between 1 and 200) is not true then
+    perform kijko.fail('invalid_input', 'model: 1 to 200 characters');
+  end if;
+end
+$$;
+comment on function private.llm_require_member(uuid, text) is 'Fails unless the caller may have a job call a model: a member with llm:call, by session or personal key, who names a model.';
+
 create function public.authorize_llm_call(
   model text, kind text default 'chat', input_tokens bigint default 0, max_output_tokens bigint default null, choices integer default 1,
   images integer default 0, project_id uuid default null, skill_id uuid default null, fields text[] default '{}', trace_id text default null,

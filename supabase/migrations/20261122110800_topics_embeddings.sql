@@ -119,13 +119,7 @@ declare
   topic constant public.topics := private.topics_require(embed_topic.topic_id, 'content:write', for_change => true);
   missing bigint;
 begin
-  if public.can(topic.org_id, 'llm:call') is not true then
-    perform kijko.fail('permission_denied', 'requires the permission llm:call');
-  elsif kijko.user_id() is null then
-    perform kijko.fail('permission_denied', 'a model is called for a member', 'Sign in, or use a personal key.');
-  elsif (char_length(embed_topic.model) between 1 and 200) is not true then
-    perform kijko.fail('invalid_input', 'model: 1 to 200 characters');
-  end if;
+  perform private.llm_require_member(topic.org_id, embed_topic.model);
   perform private.limit_rate('topics_embed:' || topic.org_id, 120, interval '1 hour', 'an organization embeds at most %s topics an hour');
   select count(*) into missing from private.topics_unembedded(topic.org_id, topic.id, embed_topic.model) as s;
   if missing > 0 then

@@ -176,16 +176,13 @@ declare
   image public.images;
 begin
   perform private.blog_require_revision(post, generate_image.revision);
-  if public.can(post.org_id, 'llm:call') is not true then
-    perform kijko.fail('permission_denied', 'requires the permission llm:call');
-  elsif kijko.user_id() is null then
-    perform kijko.fail('permission_denied', 'a model is called for a member', 'Sign in, or use a personal key.');
-  elsif (generate_image.kind in ('hero', 'supporting')) is not true or (char_length(generate_image.model) between 1 and 200) is not true
+  perform private.llm_require_member(post.org_id, generate_image.model);
+  if (generate_image.kind in ('hero', 'supporting')) is not true
     or (char_length(generate_image.prompt) <= 4000 and generate_image.prompt ~ '[^[:space:]]') is not true
     or (generate_image.size ~ '^[1-9][0-9]{2,3}x[1-9][0-9]{2,3}$') is not true or (char_length(generate_image.alt_text) <= 1000) is not true
   then
     perform kijko.fail(
-      'invalid_input', 'kind: hero or supporting; model: 1 to 200 characters; prompt: 1 to 4,000; size: such as 1024x1024; alt_text: at most 1,000'
+      'invalid_input', 'kind: hero or supporting; prompt: 1 to 4,000 characters; size: such as 1024x1024; alt_text: at most 1,000'
     );
   end if;
   perform private.limit_rate('blog_image:' || post.org_id, 60, interval '1 hour', 'an organization asks for at most %s images an hour');

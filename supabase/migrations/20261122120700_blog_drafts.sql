@@ -76,13 +76,9 @@ declare
   draft public.blog_drafts;
 begin
   perform private.blog_require_revision(post, draft_post.revision);
-  if public.can(post.org_id, 'llm:call') is not true then
-    perform kijko.fail('permission_denied', 'requires the permission llm:call');
-  elsif kijko.user_id() is null then
-    perform kijko.fail('permission_denied', 'a model is called for a member', 'Sign in, or use a personal key.');
-  elsif (draft_post.kind in ('outline', 'draft')) is not true or (char_length(draft_post.model) between 1 and 200) is not true
-    or (char_length(draft_post.instructions) <= 4000) is not true then
-    perform kijko.fail('invalid_input', 'kind: outline or draft; model: 1 to 200 characters; instructions: at most 4,000');
+  perform private.llm_require_member(post.org_id, draft_post.model);
+  if (draft_post.kind in ('outline', 'draft')) is not true or (char_length(draft_post.instructions) <= 4000) is not true then
+    perform kijko.fail('invalid_input', 'kind: outline or draft; instructions: at most 4,000 characters');
   elsif post.status = 'scheduled' then
     perform kijko.fail('conflict', 'the post is scheduled', 'Take it back first: unschedule_post().');
   elsif not exists (select from public.research_sources as s where s.org_id = post.org_id and s.topic_id = post.topic_id) then

@@ -1,5 +1,5 @@
 -- ============================================================================
--- Analytics: series.
+-- Analytics: reading and answering series.
 -- ============================================================================
 
 create type private.analytics_series as (
@@ -139,23 +139,3 @@ begin
 end
 $$;
 comment on function private.analytics_answer_series(uuid, private.analytics_series) is 'Answers a series. The 20 most frequent values of a breakdown are told apart.';
-
-create function public.analytics_series(query jsonb) returns jsonb
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  org constant uuid := private.tenancy_require_org_with('analytics:read');
-  keyed constant jsonb := jsonb_build_object('series', query);
-  series private.analytics_series := private.analytics_read_series(query);
-  revision constant bigint := private.analytics_revision(org);
-  answer jsonb := private.analytics_cached(org, keyed);
-begin
-  if answer is not null then
-    return answer;
-  end if;
-  answer := private.analytics_answer_series(org, series);
-  return private.analytics_remember(org, keyed, revision, (series.range).ends_at, answer);
-end
-$$;
-comment on function public.analytics_series(jsonb) is 'Counts events of one name over time: {event, measure = count (persons, sum, average, min, max), property, filters, breakdown, from, until = now, interval = day (hour, week, month), time_zone = UTC}. Returns {series: [{value, total, points: [{at, value}]}], source, cached}: source is rollups, which are a minute behind and count persons to about 2 per cent, or events, which are exact. Requires analytics:read. Definer: rollups are private.';
-grant execute on function public.analytics_series(jsonb) to authenticated;

@@ -1,5 +1,5 @@
 -- ============================================================================
--- Analytics: funnels and retention, from events.
+-- Analytics: funnels and retention, from events; and the functions that answer queries.
 -- ============================================================================
 
 create function private.analytics_read_step(step jsonb) returns text
@@ -101,28 +101,6 @@ end
 $$;
 comment on function private.analytics_answer_funnel(uuid, jsonb, private.analytics_range) is 'Answers a funnel; of a breakdown the 20 values by which most persons entered.';
 
-create function public.analytics_funnel(query jsonb) returns jsonb
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  org constant uuid := private.tenancy_require_org_with('analytics:read');
-  keyed constant jsonb := jsonb_build_object('funnel', query);
-  range private.analytics_range;
-  revision constant bigint := private.analytics_revision(org);
-  answer jsonb;
-begin
-  perform private.analytics_check_keys(query, '{steps,window_seconds,strict_increase,breakdown,from,until}', 'query');
-  range := private.analytics_read_range(query, '{day}', 800);
-  answer := private.analytics_cached(org, keyed);
-  if answer is not null then
-    return answer;
-  end if;
-  return private.analytics_remember(org, keyed, revision, range.ends_at, private.analytics_answer_funnel(org, query, range));
-end
-$$;
-comment on function public.analytics_funnel(jsonb) is 'Counts the persons who did the steps of a funnel in order: {steps: [{event, filters}], window_seconds = a day, strict_increase = false, breakdown, from, until = now}. All steps happen between from and until, and within window_seconds of the first. Returns {funnels: [{value, steps: [{event, persons, of_first, of_previous}]}], source, cached}. Requires analytics:read. Definer: merges of persons are private.';
-grant execute on function public.analytics_funnel(jsonb) to authenticated;
-
 -- One row for each person and interval is counted. $1 is the range.
 create function private.analytics_retention_sql(org uuid, query jsonb, range private.analytics_range) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -180,23 +158,72 @@ end
 $$;
 comment on function private.analytics_answer_retention(uuid, jsonb, private.analytics_range) is 'Answers retention.';
 
-create function public.analytics_retention(query jsonb) returns jsonb
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+-- ----------------------------------------------------------------------------
+-- Queries
+-- ----------------------------------------------------------------------------
+
+create function private.analytics_answer(kind text, query jsonb) returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   org constant uuid := private.tenancy_require_org_with('analytics:read');
-  keyed constant jsonb := jsonb_build_object('retention', query);
-  range private.analytics_range;
+  keyed constant jsonb := jsonb_build_object(kind, query);
+  -- Before the answer is made: what is summed up meanwhile makes it an old one.
   revision constant bigint := private.analytics_revision(org);
+  series private.analytics_series;
+  range private.analytics_range;
   answer jsonb;
 begin
-  perform private.analytics_check_keys(query, '{start,return,first_time,from,until,interval,time_zone}', 'query');
-  range := private.analytics_read_range(query, '{day,week,month}', 60);
+  case kind
+    when 'series' then
+      series := private.analytics_read_series(query);
+      range := series.range;
+    when 'funnel' then
+      perform private.analytics_check_keys(query, '{steps,window_seconds,strict_increase,breakdown,from,until}', 'query');
+      range := private.analytics_read_range(query, '{day}', 800);
+    when 'retention' then
+      perform private.analytics_check_keys(query, '{start,return,first_time,from,until,interval,time_zone}', 'query');
+      range := private.analytics_read_range(query, '{day,week,month}', 60);
+  end case;
   answer := private.analytics_cached(org, keyed);
   if answer is not null then
     return answer;
   end if;
-  return private.analytics_remember(org, keyed, revision, range.ends_at, private.analytics_answer_retention(org, query, range));
+  answer := case kind
+    when 'series' then private.analytics_answer_series(org, series)
+    when 'funnel' then private.analytics_answer_funnel(org, query, range)
+    when 'retention' then private.analytics_answer_retention(org, query, range)
+  end;
+  return private.analytics_remember(org, keyed, revision, range.ends_at, answer);
+end
+$$;
+comment on function private.analytics_answer(text, jsonb) is 'Answers a query of the request''s organization, from the cache if the answer there is still true: a series, a funnel or retention.';
+
+create function public.analytics_series(query jsonb) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return private.analytics_answer('series', query);
+end
+$$;
+comment on function public.analytics_series(jsonb) is 'Counts events of one name over time: {event, measure = count (persons, sum, average, min, max), property, filters, breakdown, from, until = now, interval = day (hour, week, month), time_zone = UTC}. Returns {series: [{value, total, points: [{at, value}]}], source, cached}: source is rollups, which are a minute behind and count persons to about 2 per cent, or events, which are exact. Requires analytics:read. Definer: rollups are private.';
+grant execute on function public.analytics_series(jsonb) to authenticated;
+
+create function public.analytics_funnel(query jsonb) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return private.analytics_answer('funnel', query);
+end
+$$;
+comment on function public.analytics_funnel(jsonb) is 'Counts the persons who did the steps of a funnel in order: {steps: [{event, filters}], window_seconds = a day, strict_increase = false, breakdown, from, until = now}. All steps happen between from and until, and within window_seconds of the first. Returns {funnels: [{value, steps: [{event, persons, of_first, of_previous}]}], source, cached}. Requires analytics:read. Definer: merges of persons are private.';
+grant execute on function public.analytics_funnel(jsonb) to authenticated;
+
+create function public.analytics_retention(query jsonb) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return private.analytics_answer('retention', query);
 end
 $$;
 comment on function public.analytics_retention(jsonb) is 'Counts who came back: {start: {event, filters}, return = start, first_time = false, from, until = now, interval = day (week, month), time_zone = UTC}, at most 60 intervals. A cohort is the persons who did start in an interval; with first_time only those who had not done it in an earlier one. Returns {cohorts: [{at, persons, returned: [in the same interval, in the next, …]}], source, cached}. Requires analytics:read. Definer: merges of persons are private.';

@@ -34,7 +34,7 @@ create table public.analytics_queries (
   position integer not null default 0 check (position between 0 and 10000),
   name text not null check (char_length(name) between 1 and 100),
   kind text not null check (kind in ('series', 'funnel', 'retention')),
-  query jsonb not null check (jsonb_typeof(query) = 'object' and octet_length(query::text) <= 16384),
+  query jsonb not null check (jsonb_typeof(query) = 'object' and private.json_fits(query, 16384)),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
@@ -105,16 +105,12 @@ as $$
 declare
   org constant uuid := private.tenancy_require_org_with('analytics:read');
   saved public.analytics_queries;
-  query jsonb;
 begin
   select q.* into saved from public.analytics_queries as q where q.org_id = org and q.id = run_analytics_query.query_id;
   if saved.id is null then
     perform kijko.fail('not_found', 'no such query');
   end if;
-  query := private.analytics_dated_query(saved.query);
-  return case saved.kind
-    when 'series' then public.analytics_series(query) when 'funnel' then public.analytics_funnel(query) else public.analytics_retention(query)
-  end;
+  return private.analytics_answer(saved.kind, private.analytics_dated_query(saved.query));
 end
 $$;
 comment on function public.run_analytics_query(uuid) is 'Answers a saved query of the request''s organization. Requires analytics:read. Definer: it reads the query and what only the domain may read.';
