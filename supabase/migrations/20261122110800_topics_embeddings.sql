@@ -4,7 +4,10 @@
 --
 --   1. embed_topic() queues a job of the kind topic_embedding for a topic and a model.
 --   2. The sidecar starts it: topics_start_embedding() says which texts, and holds what the call can cost.
---   3. topics_finish_embedding() keeps the vectors, at length 1, and scores the topic. If texts are left, it queues the next job.
+--   3. topics_finish_embedding() keeps the vectors, at length 1, and notes that the topic is to be scored. If texts are left, it queues
+--      the next job.
+--   4. topics_score_embedded() scores it, in a transaction of its own: vectors that were paid for stay, whatever becomes of the scores. The
+--      sidecar calls it at once, pg_cron each minute what was left.
 --
 -- The search is exact: over the vectors of one organization and one model. It is done by pgvector where that is installed, else in SQL.
 -- ============================================================================
@@ -59,6 +62,25 @@ select private.describe_data('private.topic_embedding_calls', '{
 select private.set_retention('private.topic_embedding_calls', '7 days', 'records what a call cost once that is known');
 select private.tie_to_person('private.topic_embedding_calls', 'member', 'clear', 'the record does not wait for the user');
 alter table private.topic_embedding_calls enable row level security;
+
+create table private.topic_rescores (
+  organization uuid not null,
+  topic_id uuid not null,
+  retry_at timestamptz not null default now(),
+  failures integer not null default 0 check (failures >= 0),
+  primary key (organization, topic_id),
+  foreign key (organization, topic_id) references public.topics (org_id, id) on delete cascade
+);
+create index topic_rescores_retry_at_idx on private.topic_rescores (retry_at);
+comment on table private.topic_rescores is 'Topics that got vectors and are not scored with them yet.';
+comment on column private.topic_rescores.organization is 'Organization of the topic.';
+comment on column private.topic_rescores.topic_id is 'The topic; deleted with it.';
+comment on column private.topic_rescores.retry_at is 'When it is tried next, by the real clock.';
+comment on column private.topic_rescores.failures is 'How often it has failed.';
+select private.describe_data('private.topic_rescores', '{
+  "organization, topic_id, retry_at, failures": {"purpose": "scores a topic by what its sources mean", "export": "none"}
+}');
+alter table private.topic_rescores enable row level security;
 
 create function private.topics_attach_vector() returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -283,7 +305,10 @@ begin
     return false;
   end if;
   if topic.id is not null then
-    perform private.topics_score(topic);
+    if kept > 0 then
+      insert into private.topic_rescores as r (organization, topic_id) values (topic.org_id, topic.id)
+      on conflict (organization, topic_id) do update set retry_at = excluded.retry_at, failures = 0;
+    end if;
     -- A model that answers with no vector is not asked again and again.
     if kept > 0 and exists (select from private.topics_unembedded(topic.org_id, topic.id, job.payload ->> 'model')) then
       perform private.topics_enqueue_embedding(
@@ -294,8 +319,58 @@ begin
   return true;
 end
 $$;
-comment on function private.topics_finish_embedding(text, uuid, integer, jsonb) is 'Keeps vectors (embedded: a list of {source, vector}), scores the topic, deletes the job, and queues the next one if texts are left; false when the lease was lost. Definer: the sidecar holds no table rights.';
+comment on function private.topics_finish_embedding(text, uuid, integer, jsonb) is 'Keeps vectors (embedded: a list of {source, vector}), has the topic scored, deletes the job, and queues the next one if texts are left; false when the lease was lost. Definer: the sidecar holds no table rights.';
 grant execute on function private.topics_finish_embedding(text, uuid, integer, jsonb) to kijko_sidecar;
+
+create function private.topics_score_embedded(topic_id uuid default null) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  due private.topic_rescores;
+  topic public.topics;
+begin
+  select r.* into due from private.topic_rescores as r
+  where r.retry_at <= now() and (topics_score_embedded.topic_id is null or r.topic_id = topics_score_embedded.topic_id)
+  order by r.retry_at, r.topic_id limit 1;
+  if due.topic_id is null then
+    return false;
+  end if;
+  -- The organization and the topic, as everywhere.
+  perform 1 from public.organizations as o where o.id = due.organization for no key update;
+  select t.* into topic from public.topics as t where t.org_id = due.organization and t.id = due.topic_id for update;
+  begin
+    delete from private.topic_rescores as r where (r.organization, r.topic_id) = (due.organization, due.topic_id);
+    if found and topic.id is not null then
+      perform private.topics_score(topic);
+    end if;
+  -- A time-out, too: others do not wait behind a topic whose scores take too long.
+  exception when query_canceled or others then
+    raise warning 'topic % cannot be scored: % %', due.topic_id, sqlstate, sqlerrm;
+    update private.topic_rescores as r
+    set failures = r.failures + 1, retry_at = clock_timestamp() + least(interval '1 minute' * 2 ^ least(r.failures, 10), interval '1 day')
+    where (r.organization, r.topic_id) = (due.organization, due.topic_id);
+  end;
+  return true;
+end
+$$;
+comment on function private.topics_score_embedded(uuid) is 'Scores a topic that got vectors, or the one that waits longest; false if none is due. One that fails is tried again after a pause that grows to a day. Definer: the sidecar holds no table rights.';
+grant execute on function private.topics_score_embedded(uuid) to kijko_sidecar;
+
+-- A procedure, so that each topic commits. It can then have no "set" clause, so every name is qualified.
+create procedure private.topics_score_all_embedded()
+language plpgsql
+as $$
+declare
+  started constant timestamptz := clock_timestamp();
+begin
+  while private.topics_score_embedded() and clock_timestamp() < started + interval '45 seconds' loop
+    commit;
+  end loop;
+end
+$$;
+comment on procedure private.topics_score_all_embedded() is 'Called by pg_cron each minute: scores topics that got vectors and that no sidecar has scored.';
+select cron.schedule('kijko-topics-score-embedded', '* * * * *', 'call private.topics_score_all_embedded()');
 
 create function private.topics_unit_vector(vector jsonb) returns real[]
 language plpgsql immutable set search_path = pg_catalog, pg_temp

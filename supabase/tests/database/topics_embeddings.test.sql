@@ -72,6 +72,17 @@ select is((select array_agg(round(u.n::numeric, 3) order by u.place)::text from 
 select is((select count(*) from public.jobs as j where j.org_id = tests.org('ada') and j.kind = 'topic_embedding'), 0::bigint, 'the job is gone');
 select is((select (c.source, c.topic_id, c.cost_microusd, c.created_by)::text from public.content_costs as c where c.org_id = tests.org('ada')), format('(embedding,%s,30,%s)', :'topic', tests.id('mem')), 'its cost is recorded');
 select is((select count(*) from private.topic_embedding_calls as k where k.organization = tests.org('ada')), 0::bigint, 'once');
+select is(tests.part(:'a'), :'plain', 'and the topic is not scored yet');
+savepoint unscored;
+create or replace function private.topics_meaning(topic public.topics) returns table (source_id uuid, agreement numeric)
+language plpgsql stable set search_path = pg_catalog, pg_temp as $$ begin raise query_canceled; end $$;
+select is(private.topics_score_embedded(:'topic'), true, 'scores that take too long');
+select is((select count(*) from public.source_embeddings as e where e.org_id = tests.org('ada')), 3::bigint, 'do not lose vectors');
+select is(private.topics_score_embedded(:'topic'), false, 'and are tried again after a pause');
+select is((select (r.failures, r.retry_at > clock_timestamp())::text from private.topic_rescores as r where r.topic_id = :'topic'), '(1,t)', 'of a minute');
+rollback to unscored;
+select is(private.topics_score_embedded(), true, 'it is scored in a transaction of its own');
+select is(private.topics_score_embedded(:'topic'), false, 'once');
 select ok(tests.part(:'a')::numeric between :'plain'::numeric + 0.2 and 0.6, 'another host that means the same is agreement');
 select is(tests.part(:'c'), '0.0000', 'one that does not is none');
 select tests.act_as('vic', tests.org('ada'));

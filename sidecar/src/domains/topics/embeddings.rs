@@ -62,13 +62,20 @@ impl Handler for EmbeddingHandler {
         Ok(json!({ "embedded": embedded.collect::<Vec<Value>>() }))
     }
 
-    /// The vectors, and the end of the job, in one transaction.
+    /// The vectors, and the end of the job, in one transaction; then the scores, in another. pg_cron scores what is not scored here.
     async fn record_success(
         &self,
         queue: &Queue,
         job: &Job,
         result: &Value,
     ) -> Result<bool, DbError> {
-        self.store.finish_embedding(queue, job, result).await
+        let recorded = self.store.finish_embedding(queue, job, result).await?;
+        let topic = job.payload.get("topic_id").and_then(Value::as_str);
+        if let (true, Some(Ok(topic))) = (recorded, topic.map(Uuid::parse_str))
+            && let Err(error) = self.store.score_embedded(topic).await
+        {
+            tracing::warn!(%topic, %error, "a topic with new vectors is scored later");
+        }
+        Ok(recorded)
     }
 }

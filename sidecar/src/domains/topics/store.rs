@@ -110,6 +110,12 @@ impl Store {
             .await
     }
 
+    /// Scores a topic that got vectors; false when that is done.
+    pub(super) async fn score_embedded(&self, topic: Uuid) -> Result<bool, DbError> {
+        let sql = "select private.topics_score_embedded($1)";
+        self.db.scalar(sql, &[&topic]).await
+    }
+
     /// Ends a job with what was collected; false when its lease was lost.
     pub(super) async fn finish(
         &self,
