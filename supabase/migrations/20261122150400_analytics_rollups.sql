@@ -65,14 +65,18 @@ alter table private.analytics_rollups enable row level security;
 create table private.analytics_revisions (
   organization uuid primary key references public.organizations (id) on delete cascade,
   revision bigint not null default 1,
-  rolled_at timestamptz
+  rolled_at timestamptz,
+  failures integer not null default 0 check (failures >= 0),
+  paused_until timestamptz not null default '-infinity'
 );
 comment on table private.analytics_revisions is 'Grows whenever an hour that is over is summed up anew: cached answers of before are not used any more.';
 comment on column private.analytics_revisions.organization is 'The organization.';
 comment on column private.analytics_revisions.revision is 'Its revision.';
 comment on column private.analytics_revisions.rolled_at is 'When its hours were last summed up, by the real clock: whoever waits longest is next.';
+comment on column private.analytics_revisions.failures is 'How often summing up has failed or took too long since nothing waited. Then one hour is taken at a time.';
+comment on column private.analytics_revisions.paused_until is 'It is not its turn until then, by the real clock.';
 select private.describe_data('private.analytics_revisions', '{
-  "organization, revision, rolled_at": {"purpose": "keeps cached answers true, and takes organizations in turn", "export": "none"}
+  "organization, revision, rolled_at, failures, paused_until": {"purpose": "keeps cached answers true, and takes organizations in turn", "export": "none"}
 }');
 alter table private.analytics_revisions enable row level security;
 
@@ -123,22 +127,30 @@ comment on function private.analytics_roll_measures(uuid, text[], timestamptz[])
 create function private.analytics_roll_dimensions(org uuid, names text[], hours timestamptz[]) returns void
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
-  with counted as (
-    select d.name, p.property, d.hour, left(coalesce(e.properties ->> p.property, ''), 200) as value, count(*) as events,
-      kijko.hll_add_agg(coalesce(m.into_person_id, e.person_id)) as persons
+  -- The events are read twice: first for the values that are told apart, so that no more than those have a sketch in memory.
+  with valued as not materialized (
+    select d.name, p.property, d.hour, left(coalesce(e.properties ->> p.property, ''), 200) as value, coalesce(m.into_person_id, e.person_id) as person
     from unnest(names, hours) as d (name, hour)
     join public.event_properties as p on p.org_id = org and p.event_name = d.name and p.kind = 'dimension'
     join public.events as e
       on e.org_id = org and e.name = d.name and e."timestamp" >= d.hour and e."timestamp" < d.hour + interval '1 hour' and e.created_at >= d.hour
     left join private.analytics_merges as m on m.organization = org and m.person_id = e.person_id
-    group by 1, 2, 3, 4
-  ), ranked as (
-    select c.*, row_number() over (partition by c.name, c.property, c.hour order by c.events desc, c.value) as rank from counted as c
+  ), frequent as materialized (
+    select c.name, c.property, c.hour, c.value
+    from (
+      select v.name, v.property, v.hour, v.value,
+        row_number() over (partition by v.name, v.property, v.hour order by count(*) desc, v.value) as rank
+      from valued as v group by v.name, v.property, v.hour, v.value
+    ) as c
+    where c.rank <= 100
   )
   insert into private.analytics_rollups (organization, name, property, hour, value, events, persons)
-  select org, r.name, r.property, r.hour, case when r.rank <= 100 then r.value else '(other)' end as shown, sum(r.events), kijko.hll_union_agg(r.persons)
-  from ranked as r
-  group by r.name, r.property, r.hour, shown
+  select org, v.name, v.property, v.hour, case
+      -- A hashed subplan. As a join the planner would compare each event with each value.
+      when (v.name, v.property, v.hour, v.value) in (select f.name, f.property, f.hour, f.value from frequent as f) then v.value else '(other)'
+    end as shown, count(*), kijko.hll_add_agg(v.person)
+  from valued as v
+  group by v.name, v.property, v.hour, shown
 $$;
 comment on function private.analytics_roll_dimensions(uuid, text[], timestamptz[]) is 'Sums up the dimensions of these names and hours, by value.';
 
@@ -165,6 +177,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   org uuid;
+  failed integer;
   names text[];
   hours timestamptz[];
 begin
@@ -181,20 +194,21 @@ begin
   )
   select w.organization into org
   from waiting as w left join private.analytics_revisions as r on r.organization = w.organization
-  where w.organization is not null order by r.rolled_at nulls first limit 1;
+  where w.organization is not null and (r.paused_until <= clock_timestamp()) is not false order by r.rolled_at nulls first limit 1;
   if org is null then
     return 0;
   end if;
   insert into private.analytics_revisions (organization, revision, rolled_at)
   select o.id, 0, clock_timestamp() from public.organizations as o where o.id = org for key share
-  on conflict (organization) do update set rolled_at = excluded.rolled_at;
+  on conflict (organization) do update set rolled_at = excluded.rolled_at
+  returning failures into failed;
   with due as (
     select w.name, w.hour
     from (
       select o.name, o.hour, row_number() over (order by o.id) as place, sum(coalesce(r.events, 0)) over (order by o.id) as events
       from (
         select c.name, c.hour, min(c.id) as id from private.analytics_changes as c
-        where c.organization = org group by c.name, c.hour order by min(c.id) limit max_hours
+        where c.organization = org group by c.name, c.hour order by min(c.id) limit case when failed > 0 then 1 else max_hours end
       ) as o
       left join private.analytics_rollups as r
         on r.organization = org and r.name = o.name and r.property = '' and r.hour = o.hour and r.value = ''
@@ -213,9 +227,14 @@ begin
   end if;
   begin
     perform private.analytics_roll(org, names, hours);
-  exception when others then
-    -- Other organizations do not wait for it.
+    update private.analytics_revisions as r set failures = 0
+    where r.organization = org and r.failures > 0 and not exists (select 1 from private.analytics_changes as c where c.organization = org);
+  exception when query_canceled or others then
+    -- Other organizations do not wait for it: its hours go behind its others, and the whole organization pauses.
     raise warning 'events of organization % cannot be summed up: % %', org, sqlstate, sqlerrm;
+    update private.analytics_revisions as r
+    set failures = r.failures + 1, paused_until = clock_timestamp() + least(interval '1 minute' * 2 ^ least(r.failures, 10), interval '1 hour')
+    where r.organization = org;
     insert into private.analytics_changes (organization, name, hour)
     select org, d.name, d.hour from unnest(names, hours) as d (name, hour)
     where exists (select 1 from public.organizations as o where o.id = org);
@@ -223,8 +242,28 @@ begin
   return cardinality(names);
 end
 $$;
-comment on function private.analytics_roll_changes(integer) is 'Sums up changed hours of one organization, and returns how many; 0 when nothing has changed. Definer: callable by the operator without table rights.';
+comment on function private.analytics_roll_changes(integer) is 'Sums up changed hours of one organization, and returns how many; 0 when nothing waits. Hours that fail or take too long are put back, and the organization pauses for a minute, then twice as long each time, up to an hour. Definer: callable by the operator without table rights.';
 grant execute on function private.analytics_roll_changes(integer) to service_role;
+
+-- A procedure's statements share one statement_timeout, and pg_cron sets none. So a job of its own looks at how long a call takes.
+create function private.analytics_cancel_slow_roll(longest interval default '30 seconds') returns integer
+language sql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+  -- Materialized: the planner could cancel others before it looks which lock they hold.
+  with slow as materialized (
+    select l.pid
+    from pg_locks as l
+    join pg_stat_activity as a on a.pid = l.pid
+    cross join hashtextextended('analytics_rollups', 0) as k (key)
+    where l.locktype = 'advisory' and l.database = (select d.oid from pg_database as d where d.datname = current_database()) and l.granted
+      and l.objsubid = 1 and l.classid::bigint = (k.key >> 32 & 4294967295) and l.objid::bigint = (k.key & 4294967295)
+      -- Only its own role's: to cancel another's is an error.
+      and a.usename = current_user and a.xact_start < clock_timestamp() - longest
+  )
+  select count(*) filter (where pg_cancel_backend(s.pid))::integer from slow as s
+$$;
+comment on function private.analytics_cancel_slow_roll(interval) is 'Cancels a call of analytics_roll_changes() that takes longer, and returns how many: its organization pauses, and others go on. Called by pg_cron each minute. Definer: callable by the operator without table rights.';
+grant execute on function private.analytics_cancel_slow_roll(interval) to service_role;
 
 create function private.analytics_property_changed() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp

@@ -114,6 +114,7 @@ end
 $$;
 comment on procedure private.analytics_maintain_daily() is 'Called by pg_cron each night: makes and drops partitions of events, and deletes what is over, in batches.';
 select cron.schedule('kijko-analytics-maintain', '* * * * *', 'call private.analytics_maintain()');
+select cron.schedule('kijko-analytics-cancel-slow-roll', '* * * * *', 'select private.analytics_cancel_slow_roll()');
 select cron.schedule('kijko-analytics-maintain-daily', '17 3 * * *', 'call private.analytics_maintain_daily()');
 
 select private.audit_table('public.dashboards', 'dashboard', '{name}');

@@ -1,7 +1,7 @@
 -- Product events: who sends and reads them, what track() makes of messages, persons and merges.
 begin;
 \ir 000_helpers.sql
-select plan(79);
+select plan(85);
 
 create function tests.message(name text, who text, id text, more jsonb default '{}') returns jsonb language sql as $$
   select jsonb_strip_nulls(jsonb_build_object('type', 'track', 'event', name, 'userId', who, 'messageId', id)) || more
@@ -169,7 +169,26 @@ select private.analytics_roll_changes(1);
 select is((select count(*) from private.analytics_changes where organization = tests.org('bob')), 2::bigint, 'who was never served is next');
 select private.analytics_roll_changes(1);
 select is((select count(*) from private.analytics_changes where organization = tests.org('bob')), 2::bigint, 'and then another is');
+savepoint broken;
+select set_config('tests.broken', tests.org('ada')::text, true) as broken \gset
+create or replace function private.analytics_roll_totals(org uuid, names text[], hours timestamptz[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  if org::text = current_setting('tests.broken') then raise query_canceled; end if;
+end
+$$;
+select count(*) as waiting from private.analytics_changes where organization = tests.org('ada') \gset
 select tests.roll();
+select is((select count(*) from private.analytics_changes where organization = tests.org('ada')), :waiting::bigint, 'hours that take too long wait again');
+select is((select count(*) from private.analytics_changes where organization = tests.org('bob')), 0::bigint, 'and others do not wait for them');
+select is((select (r.failures, r.paused_until > clock_timestamp())::text from private.analytics_revisions as r where r.organization = tests.org('ada')), '(1,t)', 'their organization pauses');
+update private.analytics_revisions set paused_until = '-infinity' where organization = tests.org('ada');
+select is(private.analytics_roll_changes(), 1, 'then one hour is tried at a time');
+select is((select (r.failures, r.paused_until > clock_timestamp() + interval '100 seconds')::text from private.analytics_revisions as r where r.organization = tests.org('ada')), '(2,t)', 'and the pause grows');
+rollback to broken;
+update private.analytics_revisions set failures = 3 where organization = tests.org('ada');
+select tests.roll();
+select is((select r.failures from private.analytics_revisions as r where r.organization = tests.org('ada')), 0, 'when nothing waits any more it is forgotten');
 select tests.act_as('vic', tests.org('ada'));
 select is(tests.ask('{}') - 'series' || jsonb_build_object('total', tests.ask('{}') #> '{series,0,total}'), '{"source": "rollups", "cached": false, "total": 2}', 'a count, from rollups');
 select is(tests.ask('{}') -> 'cached', 'true', 'asked again, from the cache');
