@@ -5,7 +5,8 @@
 insert into private.mail_kinds (name, required, optional) values
   ('erasure_confirmation', '{token, subject}', '{token_hash, site_url, redirect_to, email, new_email}'),
   ('erasure_scheduled', '{date, subject}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
-  ('erasure_done', '{subject}', '{token, token_hash, site_url, redirect_to, email, new_email}');
+  ('erasure_done', '{subject}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
+  ('erasure_cancelled', '{subject, reason}', '{token, token_hash, site_url, redirect_to, email, new_email}');
 
 insert into private.mail_templates (name, locale, subject, text, html) values
   ('erasure_confirmation', 'en', 'Confirm the erasure of data',
@@ -44,6 +45,28 @@ Tot dan kun je annuleren: log in en open je privacy-instellingen.
 $m$,
 $m$<p>Op <strong>{date}</strong> wordt dit gewist: {subject}.</p>
 <p style="color:#71717a;font-size:14px">Tot dan kun je annuleren: log in en open je privacy-instellingen.</p>$m$),
+  ('erasure_cancelled', 'en', 'An erasure was cancelled',
+$m$This was not erased: {subject}.
+
+The erasure was due, and was cancelled. Reason: {reason}
+
+permission_denied: who asked for it has no right to it any more.
+last_owner: the member is now the last owner of the organization.
+$m$,
+$m$<p>This was not erased: {subject}.</p>
+<p>The erasure was due, and was cancelled. Reason: <strong>{reason}</strong></p>
+<p style="color:#71717a;font-size:14px">permission_denied: who asked for it has no right to it any more.<br>last_owner: the member is now the last owner of the organization.</p>$m$),
+  ('erasure_cancelled', 'nl', 'Het wissen is geannuleerd',
+$m$Dit is niet gewist: {subject}.
+
+Het wissen was aan de beurt en is geannuleerd. Reden: {reason}
+
+permission_denied: wie erom vroeg, mag het niet meer.
+last_owner: het lid is nu de laatste eigenaar van de organisatie.
+$m$,
+$m$<p>Dit is niet gewist: {subject}.</p>
+<p>Het wissen was aan de beurt en is geannuleerd. Reden: <strong>{reason}</strong></p>
+<p style="color:#71717a;font-size:14px">permission_denied: wie erom vroeg, mag het niet meer.<br>last_owner: het lid is nu de laatste eigenaar van de organisatie.</p>$m$),
   ('erasure_done', 'en', 'Data is erased',
 $m$This has been erased: {subject}.
 

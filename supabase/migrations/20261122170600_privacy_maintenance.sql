@@ -88,18 +88,78 @@ $$;
 comment on function private.privacy_purge(integer) is 'Deletes exports and links that have expired, requests after their retention, mails about erasures that are done, and invoices of organizations that are gone after their retention; returns how many exports and requests.';
 select private.set_retention('public.stripe_invoices', '7 years', 'the law: invoices are kept seven years. As long as the organization is there they stay in any case');
 
+create function private.privacy_refusal(request private.privacy_requests) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when request.organization is null then null
+    when request.requested_by is distinct from request.user_id and not exists (
+      select 1
+      from public.memberships as a
+      join private.role_permissions as p on p.holder = coalesce(a.custom_role_id::text, a.role) and p.permission = 'privacy:write'
+      join private.roles as held on held.role = a.role
+      where a.org_id = request.organization and a.user_id = request.requested_by and not exists (
+        select 1 from public.memberships as m join private.roles as r on r.role = m.role
+        where m.org_id = request.organization and m.user_id = request.user_id and r.rank > held.rank
+      )
+    ) then 'permission_denied'
+    when exists (
+      select 1 from public.memberships as m where m.org_id = request.organization and m.user_id = request.user_id and m.role = 'owner'
+    ) and not exists (
+      select 1 from public.memberships as m where m.org_id = request.organization and m.user_id <> request.user_id and m.role = 'owner'
+    ) then 'last_owner'
+  end
+$$;
+comment on function private.privacy_refusal(private.privacy_requests) is 'Why an erasure that is due may not begin, or null: who asked for it for another one does not hold privacy:write any more, or a lower role than the person; or the person is the last owner. Nullable: result.';
+
+create function private.privacy_cancel_refused(max_requests integer default 100) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  refused record;
+  reader record;
+  cancelled integer := 0;
+begin
+  for refused in
+    select r.id, r.user_id, r.email, r.requested_by, private.privacy_refusal(r) as reason, private.privacy_subject_text(r) as subject
+    from private.privacy_requests as r
+    where r.kind = 'erasure' and r.status = 'confirmed' and r.due_at <= kijko.now() and private.privacy_refusal(r) is not null
+    order by r.due_at limit max_requests for update skip locked
+  loop
+    update private.privacy_requests as r
+    set status = 'cancelled', error_code = refused.reason, email = null, code_hash = null, finished_at = kijko.now()
+    where r.id = refused.id;
+    -- Who asked for it, and the person.
+    for reader in
+      select a.part, a.address
+      from (values ('requester', (select u.email from auth.users as u where u.id = refused.requested_by)), ('person', refused.email)) as a (part, address)
+      where private.mail_is_address(a.address) and (a.part = 'person' or refused.requested_by <> refused.user_id)
+    loop
+      perform private.mail_store(
+        kijko.platform_org_id(), reader.address, 'erasure_cancelled', null, jsonb_build_object('subject', refused.subject, 'reason', refused.reason),
+        dedupe_key => format('erasure_cancelled:%s:%s', refused.id, reader.part)
+      );
+    end loop;
+    cancelled := cancelled + 1;
+  end loop;
+  return cancelled;
+end
+$$;
+comment on function private.privacy_cancel_refused(integer) is 'Cancels erasures that are due and may not begin, mails it to who asked and to the person, and returns how many.';
+
 create function private.privacy_begin_due(max_requests integer default 100) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   begun uuid[];
 begin
+  perform private.privacy_cancel_refused();
   with due as (
     update private.privacy_requests as r set status = 'journaling'
     where r.id in (
       select o.id from private.privacy_requests as o
       where o.kind = 'erasure' and o.status = 'confirmed' and o.due_at <= kijko.now() order by o.due_at limit max_requests for update skip locked
-    )
+    ) and private.privacy_refusal(r) is null
     returning r.id
   )
   select coalesce(array_agg(d.id), '{}') into begun from due as d;
@@ -109,7 +169,7 @@ begin
   return cardinality(begun);
 end
 $$;
-comment on function private.privacy_begin_due(integer) is 'Begins erasures whose waiting time is over, and has those written again that could not be written; returns how many it began.';
+comment on function private.privacy_begin_due(integer) is 'Begins erasures whose waiting time is over and that may still begin, and has those written again that could not be written; returns how many it began.';
 
 -- A procedure, so that each request commits. It can then have no "set" clause, so every name is qualified.
 create procedure private.privacy_tick()

@@ -1,7 +1,7 @@
 -- Privacy: who may ask for an export or an erasure, what they leave, and the replay after a restore.
 begin;
 \ir 000_helpers.sql
-select plan(60);
+select plan(67);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('mem'), tests.sign_up('vic');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -149,6 +149,27 @@ select tests.sign_up('eve');
 select tests.join_org('eve', :'shared', 'member');
 select tests.act_as('eve', :'shared');
 insert into public.skills (name, prompt_template) values ('skill-of-eve', 'x');
+select tests.act_as('vic', :'shared');
+select public.request_erasure(:'shared', tests.id('eve')) as request \gset refused_
+select public.confirm_erasure(:'refused_request', tests.code('vic')) is not null as ignored;
+select tests.act_as_superuser();
+update private.privacy_requests set due_at = kijko.now() where id = :'refused_request';
+savepoint demoted;
+update public.memberships set role = 'member' where org_id = :'shared' and user_id = tests.id('vic');
+select is(private.privacy_begin_due(), 0, 'an administrator who is none any more when it is due erases nobody');
+select is((select (r.status, r.error_code, r.email)::text from private.privacy_requests as r where r.id = :'refused_request'), '(cancelled,permission_denied,)', 'it is cancelled with the reason');
+select is((select string_agg(m.recipient, ', ' order by m.recipient) from private.mail_messages as m where m.template = 'erasure_cancelled'), 'eve@example.test, vic@example.test', 'which both are told');
+select is(private.privacy_cancel_refused(), 0, 'once');
+rollback to demoted;
+savepoint last_owner;
+update public.memberships set role = 'owner' where org_id = :'shared' and user_id = tests.id('eve');
+select is(private.privacy_refusal(r), 'permission_denied', 'nor does one with a lower role') from private.privacy_requests as r where r.id = :'refused_request';
+update public.memberships set role = 'owner' where org_id = :'shared' and user_id = tests.id('vic');
+select is(private.privacy_refusal(r), null, 'an owner erases another one') from private.privacy_requests as r where r.id = :'refused_request';
+update private.privacy_requests set requested_by = user_id where id = :'refused_request';
+select is(private.privacy_refusal(r), null, 'and who leaves another one behind themselves') from private.privacy_requests as r where r.id = :'refused_request';
+rollback to last_owner;
+update private.privacy_requests set status = 'cancelled', email = null, finished_at = now() where id = :'refused_request';
 select tests.act_as('vic', :'shared');
 select public.request_erasure(:'shared', tests.id('eve')) as request \gset eve_
 select public.confirm_erasure(:'eve_request', tests.code('vic')) is not null as ignored;
