@@ -55,7 +55,7 @@ begin
 end
 $$;
 comment on function private.webhooks_after_subscription() is 'Trigger: emits subscription.changed. Definer: whoever writes subscriptions holds no right on endpoints.';
-create trigger subscriptions_webhooks after update of plan, status on public.subscriptions
+create trigger subscriptions_webhooks after update of plan, plan_override, status on public.subscriptions
   for each row when (old.plan <> new.plan or old.status <> new.status)
   execute function private.webhooks_after_subscription();
 
