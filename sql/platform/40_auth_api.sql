@@ -158,6 +158,13 @@ begin
     if jsonb_typeof(parsed) = 'null' then
         return '{}'::jsonb;
     end if;
+    -- 1e131071 is a text of 131,072 digits. Go's decoder refuses such numbers, too. Most bodies have none that looks like it.
+    if body ~ '[eE][+-]?\d{4}' and exists (
+        select 1 from jsonb_path_query(parsed, 'strict $.** ? (@.type() == "number")') as n (value)
+        where abs(n.value::numeric) >= 1e400 or scale(n.value::numeric) > 400
+    ) then
+        perform auth_api.reject(400, 'bad_json', 'Could not parse request body as JSON: a number has more than 400 digits');
+    end if;
     select key into wrong
     from jsonb_each_text(types) as wanted (key, type)
     where jsonb_typeof(parsed -> key) not in (type, 'null')

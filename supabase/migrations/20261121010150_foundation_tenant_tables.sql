@@ -236,7 +236,7 @@ begin
     select 'max_rows: 1 or more' where max_rows < 1
     union all
     -- Policies, triggers and indexes are named after the table, and Postgres cuts names to 63 bytes.
-    select 'name: 48 bytes at most' from pg_class as c where c.oid = tenant_table and octet_length(c.relname::text) > 48
+    select 'name: 48 bytes at most' from pg_class as c where c.oid = tenant_table and octet_length(c.relname) > 48
     union all
     select format('%s: the database keeps it, users cannot write it', w.name)
     from unnest(written) as w (name) where w.name in ('created_by', 'created_by_key', 'created_at', 'updated_at')

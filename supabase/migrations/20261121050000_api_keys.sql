@@ -20,7 +20,7 @@ create table public.api_keys (
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   name text not null check (char_length(name) <= 100 and private.is_name(name)),
   kind text not null default 'service' check (kind in ('service', 'personal', 'publishable')),
-  permissions jsonb not null check (jsonb_typeof(permissions) = 'array' and octet_length(permissions::text) <= 16384),
+  permissions jsonb not null check (jsonb_typeof(permissions) = 'array' and private.json_fits(permissions, 16384)),
   -- The defaults mean "not given": a trigger fills both. Without one the generated types would require a prefix.
   prefix text not null default '' check (char_length(prefix) <= 32),
   user_id uuid,

@@ -22,7 +22,7 @@ create table public.projects (
   visibility text not null default 'organization' check (visibility in ('organization', 'private')),
   -- The default means "not given": a trigger fills it. Without a default the generated types would require a slug.
   slug text not null default '' check (char_length(slug) <= 63 and slug ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
-  settings jsonb not null default '{}' check (jsonb_typeof(settings) = 'object' and octet_length(settings::text) <= 16384),
+  settings jsonb not null default '{}' check (jsonb_typeof(settings) = 'object' and private.json_fits(settings, 16384)),
   archived_at timestamptz,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_by_key uuid default kijko.api_key_id(),

@@ -40,20 +40,20 @@ create table public.skills (
   prompt_path text check (char_length(prompt_path) between 1 and 200),
   prompt_label text check (char_length(prompt_label) <= 63 and prompt_label ~ '^[a-z0-9][a-z0-9._-]*$'),
   input_schema jsonb not null default '{"type": "object"}'
-    check (jsonb_typeof(input_schema) = 'object' and octet_length(input_schema::text) <= 65536),
+    check (jsonb_typeof(input_schema) = 'object' and private.json_fits(input_schema, 65536)),
   model text not null default 'echo/echo'
     check (
       char_length(model) <= 200
       and model ~ '^([a-z0-9][a-z0-9_.-]*/[A-Za-z0-9]|(gpt-|chatgpt-|o[0-9]|claude-|gemini-))[A-Za-z0-9_.:/@-]*$'
     ),
   parameters jsonb not null default '{}'
-    check (jsonb_typeof(parameters) = 'object' and octet_length(parameters::text) <= 16384)
+    check (jsonb_typeof(parameters) = 'object' and private.json_fits(parameters, 16384))
     -- The cost of the answer is reserved before the call, so its length must be a number, or absent for the default.
     check (private.skills_is_token_limit(parameters -> 'max_tokens') and private.skills_is_token_limit(parameters -> 'max_completion_tokens')),
   tags text[] not null default '{}' check (private.skills_is_tag_list(tags)),
   enabled boolean not null default true,
   version integer not null default 1 check (version > 0),
-  problems jsonb not null default '[]' check (jsonb_typeof(problems) = 'array' and octet_length(problems::text) <= 65536),
+  problems jsonb not null default '[]' check (jsonb_typeof(problems) = 'array' and private.json_fits(problems, 65536)),
   checked_at timestamptz,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_by_key uuid default kijko.api_key_id(),

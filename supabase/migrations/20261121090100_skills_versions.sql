@@ -17,9 +17,9 @@ create table public.skill_versions (
   prompt_template text not null check (char_length(prompt_template) <= 100000),
   prompt_path text check (char_length(prompt_path) <= 200),
   prompt_label text check (char_length(prompt_label) <= 63),
-  input_schema jsonb not null check (octet_length(input_schema::text) <= 65536),
+  input_schema jsonb not null check (private.json_fits(input_schema, 65536)),
   model text not null check (char_length(model) <= 200),
-  parameters jsonb not null check (octet_length(parameters::text) <= 16384),
+  parameters jsonb not null check (private.json_fits(parameters, 16384)),
   size_bytes integer not null
     generated always as (octet_length(prompt_template) + octet_length(input_schema::text) + octet_length(parameters::text)) stored,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,

@@ -56,7 +56,7 @@ begin
   if wanted is not null and jsonb_array_length(items) < cardinality(wanted) then
     perform kijko.fail('not_found', 'some of the ids name no skill of the organization');
   end if;
-  if octet_length(items::text) > 8388608 then
+  if not private.json_fits(items, 8388608) then
     perform kijko.fail('invalid_input', 'a document has at most 1,000 skills and 8 MiB', 'Export them in parts: name ids.');
   end if;
   return jsonb_build_object('format', 'kijko.skills', 'version', 1, 'skills', items);
@@ -111,7 +111,7 @@ begin
   if jsonb_typeof(document -> 'skills') is distinct from 'array' then
     perform kijko.fail('invalid_input', 'document: its skills must be an array');
   end if;
-  if jsonb_array_length(document -> 'skills') > 1000 or octet_length(document::text) > 8388608 then
+  if jsonb_array_length(document -> 'skills') > 1000 or not private.json_fits(document, 8388608) then
     perform kijko.fail('invalid_input', 'a document has at most 1,000 skills and 8 MiB');
   end if;
   return document -> 'skills';

@@ -37,7 +37,7 @@ begin
   if char_length(check_skill.model) > 200 then
     perform kijko.fail('invalid_input', 'model: at most 200 characters');
   end if;
-  if coalesce(jsonb_typeof(check_skill.parameters), 'object') <> 'object' or octet_length(check_skill.parameters::text) > 16384 then
+  if coalesce(jsonb_typeof(check_skill.parameters), 'object') <> 'object' or not private.json_fits(check_skill.parameters, 16384) then
     perform kijko.fail('invalid_input', 'parameters: an object of at most 16 KiB');
   end if;
   perform private.skills_limit_checks();
@@ -122,7 +122,7 @@ declare
   execution_id uuid;
 begin
   perform private.projects_require_active(skill.project_id);
-  if jsonb_typeof(test_skill.input) is distinct from 'object' or octet_length(test_skill.input::text) > 262144 then
+  if jsonb_typeof(test_skill.input) is distinct from 'object' or not private.json_fits(test_skill.input, 262144) then
     perform kijko.fail('invalid_input', 'input: an object of at most 256 KiB');
   end if;
   if test_skill.dry_run is not false then

@@ -148,7 +148,7 @@ create table public.job_event_log (
   event text not null check (octet_length(event) <= 63 and event ~ '^[a-z][a-z0-9_.]*$'),
   attempt integer not null,
   worker text check (char_length(worker) <= 200),
-  data jsonb not null default '{}' check (jsonb_typeof(data) = 'object' and octet_length(data::text) <= 65536),
+  data jsonb not null default '{}' check (jsonb_typeof(data) = 'object' and private.json_fits(data, 65536)),
   created_by uuid default kijko.user_id(),
   created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default clock_timestamp(),

@@ -85,7 +85,7 @@ begin
   if job.id is null then
     return null;
   end if;
-  if octet_length(jobs_worker_complete.result::text) > 262144 then
+  if not private.json_fits(jobs_worker_complete.result, 262144) then
     perform kijko.fail('invalid_input', 'result: more than 256 KiB');
   end if;
   perform private.jobs_finish(

@@ -33,9 +33,9 @@ create table public.executions (
   trigger text not null default 'manual' check (trigger in ('manual', 'api', 'habit', 'reflex', 'retry', 'test')),
   status text not null default 'queued'
     check (status in ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'skipped')),
-  input jsonb not null default '{}' check (jsonb_typeof(input) = 'object' and octet_length(input::text) <= 262144),
-  input_files jsonb not null default '[]' check (jsonb_typeof(input_files) = 'array' and octet_length(input_files::text) <= 131072),
-  output jsonb check (octet_length(output::text) <= 1048576),
+  input jsonb not null default '{}' check (jsonb_typeof(input) = 'object' and private.json_fits(input, 262144)),
+  input_files jsonb not null default '[]' check (jsonb_typeof(input_files) = 'array' and private.json_fits(input_files, 131072)),
+  output jsonb check (private.json_fits(output, 1048576)),
   model text check (char_length(model) <= 200),
   input_tokens bigint not null default 0 check (input_tokens >= 0),
   output_tokens bigint not null default 0 check (output_tokens >= 0),

@@ -28,7 +28,7 @@ begin
   if jsonb_typeof(execute_skill.input) is distinct from 'object' then
     perform kijko.fail('invalid_input', 'input: must be an object');
   end if;
-  if octet_length(execute_skill.input::text) > 262144 then
+  if not private.json_fits(execute_skill.input, 262144) then
     perform kijko.fail('invalid_input', 'input: more than 256 KiB');
   end if;
   if execute_skill.idempotency_key is not null then

@@ -24,7 +24,7 @@ begin
   if job.cancel_requested then
     final_status := 'cancelled';
     code := 'cancelled';
-  elsif octet_length((outcome -> 'output')::text) > 1048576 then
+  elsif not private.json_fits(outcome -> 'output', 1048576) then
     final_status := 'failed';
     code := 'output_too_large';
     message := 'the output is larger than 1 MiB';

@@ -20,7 +20,7 @@ create table public.habits (
   name text not null check (char_length(name) <= 100 and private.is_name(name)),
   cron kijko.cron not null check (char_length(cron) <= 255),
   timezone text not null default 'UTC' check (char_length(timezone) between 1 and 64),
-  input jsonb not null default '{}' check (jsonb_typeof(input) = 'object' and octet_length(input::text) <= 262144),
+  input jsonb not null default '{}' check (jsonb_typeof(input) = 'object' and private.json_fits(input, 262144)),
   enabled boolean not null default true,
   -- Far beyond every plan, and within the calendar of the cron engine.
   starts_at timestamptz check (starts_at between '2000-01-01 00:00+00' and '2200-01-01 00:00+00'),

@@ -57,7 +57,7 @@ create table public.reflexes (
     check (char_length(signature_header) <= 100 and signature_header ~ '^[A-Za-z][A-Za-z0-9-]*$'),
   refuse_same_body boolean not null default true,
   filter text check (char_length(filter) <= 4000 and private.has_visible_text(filter)),
-  input_mapping jsonb check (jsonb_typeof(input_mapping) = 'object' and octet_length(input_mapping::text) <= 65536 and private.reflexes_is_shallow(input_mapping)),
+  input_mapping jsonb check (jsonb_typeof(input_mapping) = 'object' and private.json_fits(input_mapping, 65536) and private.reflexes_is_shallow(input_mapping)),
   enabled boolean not null default true,
   rate_per_minute integer not null default 60 check (rate_per_minute between 1 and 600),
   -- A trigger fills it.

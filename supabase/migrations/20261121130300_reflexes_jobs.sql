@@ -145,7 +145,7 @@ begin
     perform private.reflexes_end(delivery, 'failed', outcome #>> '{failed,code}', outcome #>> '{failed,message}');
   elsif jsonb_typeof(outcome -> 'input') is distinct from 'object' then
     perform private.reflexes_end(delivery, 'filtered');
-  elsif octet_length((outcome -> 'input')::text) > 262144 then
+  elsif not private.json_fits(outcome -> 'input', 262144) then
     perform private.reflexes_end(delivery, 'failed', 'invalid_input', 'the input is larger than 262144 bytes; map what the skill needs');
   elsif delivery.dry_run then
     perform private.reflexes_end(delivery, 'tested', input => outcome -> 'input');

@@ -15,13 +15,13 @@ begin
   if test_reflex.run is true and not public.can(reflex.org_id, 'skills:execute') then
     perform kijko.fail('permission_denied', 'requires the permission skills:execute');
   end if;
-  if test_reflex.payload is null or octet_length(test_reflex.payload::text) > 1048576 or not private.reflexes_is_shallow(test_reflex.payload) then
+  if test_reflex.payload is null or not private.json_fits(test_reflex.payload, 1048576) or not private.reflexes_is_shallow(test_reflex.payload) then
     perform kijko.fail('invalid_input', 'payload: JSON of at most 1 MiB and 64 levels');
   end if;
   if char_length(test_reflex.event) > 100 then
     perform kijko.fail('invalid_input', 'event: at most 100 characters');
   end if;
-  if jsonb_typeof(test_reflex.headers) is distinct from 'object' or octet_length(test_reflex.headers::text) > 16384 then
+  if jsonb_typeof(test_reflex.headers) is distinct from 'object' or not private.json_fits(test_reflex.headers, 16384) then
     perform kijko.fail('invalid_input', 'headers: an object of at most 16 KiB');
   end if;
   perform private.reflexes_limit_tests(reflex, octet_length(test_reflex.payload::text));

@@ -128,7 +128,7 @@ return jsonb_build_object(
   'habit_id', execution.habit_id, 'reflex_id', execution.reflex_id, 'error_code', execution.error_code, 'model', execution.model,
   'cost_microusd', execution.cost_microusd, 'input_tokens', execution.input_tokens, 'output_tokens', execution.output_tokens,
   'output', case
-    when octet_length(execution.output::text) <= 131072 and private.reflexes_is_shallow(jsonb_build_array(execution.output)) then execution.output
+    when private.json_fits(execution.output, 131072) and private.reflexes_is_shallow(jsonb_build_array(execution.output)) then execution.output
   end,
   'created_at', execution.created_at, 'finished_at', execution.finished_at
 );

@@ -10,7 +10,7 @@ create table private.usage_subjects (
   organization uuid not null references public.organizations (id) on delete cascade,
   notification text not null check (char_length(notification) <= 63),
   project_id uuid,
-  data jsonb not null default '{}' check (jsonb_typeof(data) = 'object' and octet_length(data::text) <= 2000)
+  data jsonb not null default '{}' check (jsonb_typeof(data) = 'object' and private.json_fits(data, 2000))
 );
 create index usage_subjects_organization_idx on private.usage_subjects (organization);
 comment on table private.usage_subjects is 'Whose the subjects of limits are that are no organizations, and how their thresholds are notified.';

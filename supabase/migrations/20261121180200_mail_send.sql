@@ -214,7 +214,7 @@ begin
   if kind.name is null then
     perform kijko.fail('invalid_input', 'template: no such mail');
   end if;
-  if jsonb_typeof(data) is distinct from 'object' or octet_length(data::text) > 32768 then
+  if jsonb_typeof(data) is distinct from 'object' or not private.json_fits(data, 32768) then
     perform kijko.fail('invalid_input', 'data: an object, at most 32 KiB');
   end if;
   select string_agg(r.name, ', ') into missing

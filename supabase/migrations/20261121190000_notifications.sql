@@ -183,7 +183,7 @@ create table public.notifications (
   project_id uuid,
   title text not null check (char_length(title) <= 200 and private.is_name(title)),
   body text check (char_length(body) <= 2000),
-  data jsonb not null default '{}' check (jsonb_typeof(data) = 'object' and octet_length(data::text) <= 8192),
+  data jsonb not null default '{}' check (jsonb_typeof(data) = 'object' and private.json_fits(data, 8192)),
   link text check (private.notifications_is_link(link)),
   dedupe_key text check (char_length(dedupe_key) between 1 and 255),
   -- A reader's cursor is a snapshot: it finds what was committed since, whatever its time. A cursor by time loses late commits.

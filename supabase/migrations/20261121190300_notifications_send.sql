@@ -189,7 +189,7 @@ begin
     perform kijko.fail('invalid_input', 'body: at most 2,000 characters');
   elsif link is not null and private.notifications_is_link(link) is not true then
     perform kijko.fail('invalid_input', 'link: a path that begins with /, or an https address');
-  elsif jsonb_typeof(data) is distinct from 'object' or octet_length(data::text) > 8192 then
+  elsif jsonb_typeof(data) is distinct from 'object' or not private.json_fits(data, 8192) then
     perform kijko.fail('invalid_input', 'data: an object of at most 8 KiB');
   elsif char_length(dedupe_key) not between 1 and 200 then
     perform kijko.fail('invalid_input', 'dedupe_key: 1 to 200 characters');

@@ -53,7 +53,7 @@ insert into public.webhook_event_types (name, permission, description, example) 
 create function private.webhooks_is_filter(value jsonb) returns boolean
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 return case
-  when jsonb_typeof(value) = 'object' and octet_length(value::text) <= 4096
+  when jsonb_typeof(value) = 'object' and private.json_fits(value, 4096)
     then (select count(*) between 1 and 10 and bool_and(jsonb_typeof(f.value) in ('string', 'number', 'boolean', 'null')) from jsonb_each(value) as f)
   else value is null
 end;

@@ -17,7 +17,7 @@ create table private.issuer_enrolments (
   id uuid primary key,
   org_id uuid not null references public.organizations (id) on delete cascade check (org_id <> kijko.platform_org_id()),
   url text not null check (char_length(url) <= 500),
-  settings jsonb not null check (octet_length(settings::text) <= 60000),
+  settings jsonb not null check (private.json_fits(settings, 60000)),
   created_by uuid references auth.users (id) on delete set null,
   created_by_key uuid,
   created_at timestamptz not null default kijko.now(),
@@ -226,6 +226,9 @@ declare
   issuer_id uuid;
   saved public.issuer;
 begin
+  if not private.json_fits(role_map, 20000) then
+    perform kijko.fail('invalid_input', 'role_map: at most 20,000 bytes');
+  end if;
   perform private.issuers_check_roles(org, role_map, default_role);
   issuer_id := kijko.put_issuer(
     org, url, audiences, coalesce(role_claims, '{}'), coalesce(role_map, '{}'), default_role, org_claim, org_value, email_domains,

@@ -141,7 +141,7 @@ create table private.connection_flows (
   scopes text[] not null check (cardinality(scopes) <= 50),
   redirect_to text not null check (char_length(redirect_to) <= 2048),
   connection_id uuid,
-  account jsonb check (octet_length(account::text) <= 16384),
+  account jsonb check (private.json_fits(account, 16384)),
   ticket_hash bytea unique,
   state_hash bytea unique,
   browser_hash bytea,

@@ -156,8 +156,8 @@ create table public.llm_call_contents (
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   called_at timestamptz not null,
   project_id uuid,
-  prompt jsonb check (octet_length(prompt::text) <= 1048576),
-  answer jsonb check (octet_length(answer::text) <= 1048576),
+  prompt jsonb check (private.json_fits(prompt, 1048576)),
+  answer jsonb check (private.json_fits(answer, 1048576)),
   delete_after timestamptz not null,
   created_by uuid default kijko.user_id(),
   created_at timestamptz not null default kijko.now()

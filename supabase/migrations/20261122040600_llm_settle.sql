@@ -263,8 +263,8 @@ begin
     insert into public.llm_call_contents (id, org_id, called_at, project_id, prompt, answer, delete_after, created_by)
     values (
       opened.call_id, opened.organization, opened.called_at, private.as_uuid(opened.attributes ->> 'project'),
-      case when octet_length((usage -> 'prompt')::text) <= 1048576 then usage -> 'prompt' end,
-      case when octet_length((usage -> 'answer')::text) <= 1048576 then usage -> 'answer' end,
+      case when private.json_fits(usage -> 'prompt', 1048576) then usage -> 'prompt' end,
+      case when private.json_fits(usage -> 'answer', 1048576) then usage -> 'answer' end,
       kijko.now() + make_interval(days => coalesce((opened.call ->> 'content_days')::integer, 30)),
       private.as_uuid(opened.attributes ->> 'member')
     );

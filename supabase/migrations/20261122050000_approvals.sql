@@ -31,7 +31,7 @@ create table public.approvals (
   subject_id uuid not null,
   subject_part text not null default '' check (char_length(subject_part) <= 200),
   title text not null check (char_length(title) between 1 and 300),
-  change jsonb not null check (jsonb_typeof(change) = 'object' and octet_length(change::text) <= 16384),
+  change jsonb not null check (jsonb_typeof(change) = 'object' and private.json_fits(change, 16384)),
   reason text check (char_length(reason) <= 2000),
   status text not null default 'pending' check (status in ('pending', 'approved', 'rejected', 'expired', 'withdrawn')),
   requested_by uuid,

@@ -51,14 +51,14 @@ create table public.prompt_versions (
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   prompt_id uuid not null,
   version integer not null check (version > 0),
-  content jsonb not null check (jsonb_typeof(content) in ('string', 'array') and octet_length(content::text) <= 409600),
+  content jsonb not null check (jsonb_typeof(content) in ('string', 'array') and private.json_fits(content, 409600)),
   engine text not null default 'minijinja' check (engine in ('minijinja', 'plain')),
   input_schema jsonb not null default '{"type": "object"}'
-    check (jsonb_typeof(input_schema) = 'object' and octet_length(input_schema::text) <= 65536),
+    check (jsonb_typeof(input_schema) = 'object' and private.json_fits(input_schema, 65536)),
   model text check (char_length(model) between 1 and 200),
-  parameters jsonb not null default '{}' check (jsonb_typeof(parameters) = 'object' and octet_length(parameters::text) <= 16384),
+  parameters jsonb not null default '{}' check (jsonb_typeof(parameters) = 'object' and private.json_fits(parameters, 16384)),
   message text check (char_length(message) <= 2000),
-  problems jsonb not null default '[]' check (jsonb_typeof(problems) = 'array' and octet_length(problems::text) <= 65536),
+  problems jsonb not null default '[]' check (jsonb_typeof(problems) = 'array' and private.json_fits(problems, 65536)),
   checked_at timestamptz,
   size_bytes integer not null
     generated always as (octet_length(content::text) + octet_length(input_schema::text) + octet_length(parameters::text)) stored,

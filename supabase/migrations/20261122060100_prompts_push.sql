@@ -12,7 +12,7 @@ as $$
     when type = 'text' then null
     when jsonb_typeof(content) is distinct from 'array' then 'content: a list of messages'
     when jsonb_array_length(content) not between 1 and 100 then 'content: 1 to 100 messages'
-    when octet_length(content::text) > 409600 then 'content: at most 400 KiB'
+    when not private.json_fits(content, 409600) then 'content: at most 400 KiB'
     else (
       select string_agg(format('content[%s]: %s', m.place - 1, m.fault), '; ' order by m.place)
       from (
@@ -221,6 +221,9 @@ begin
   org := private.tenancy_require_org_with('prompts:write');
   if push_prompt.type is null or push_prompt.type not in ('text', 'chat') then
     perform kijko.fail('invalid_input', 'type: text or chat');
+  -- Before they are compared with the newest version, as text.
+  elsif not private.json_fits(push_prompt.input_schema, 65536) or not private.json_fits(push_prompt.parameters, 16384) then
+    perform kijko.fail('invalid_input', 'input_schema: at most 64 KiB; parameters: at most 16 KiB');
   end if;
   fault := private.prompts_content_fault(push_prompt.type, push_prompt.content);
   if fault is not null then

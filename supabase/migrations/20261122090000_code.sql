@@ -199,7 +199,7 @@ create table public.indexing_job_events (
   indexing_job_id uuid not null,
   seq bigint generated always as identity,
   event text not null check (char_length(event) <= 63),
-  data jsonb not null default '{}' check (jsonb_typeof(data) = 'object' and octet_length(data::text) <= 4096),
+  data jsonb not null default '{}' check (jsonb_typeof(data) = 'object' and private.json_fits(data, 4096)),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),

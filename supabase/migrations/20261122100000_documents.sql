@@ -10,7 +10,7 @@ create table public.documents (
   title text check (char_length(title) between 1 and 300),
   content text not null default '' check (octet_length(content) <= 262144),
   tags text[] not null default '{}' check (private.skills_is_tag_list(tags)),
-  metadata jsonb not null default '{}' check (jsonb_typeof(metadata) = 'object' and octet_length(metadata::text) <= 16384),
+  metadata jsonb not null default '{}' check (jsonb_typeof(metadata) = 'object' and private.json_fits(metadata, 16384)),
   file_id uuid,
   file_version integer check (file_version > 0),
   size_bytes integer not null generated always as (octet_length(content)) stored,

@@ -193,7 +193,7 @@ declare
 begin
   perform private.tenancy_require_caller();
   org := private.tenancy_require_org_with('content:write');
-  if jsonb_typeof(document) is distinct from 'object' or octet_length(document::text) > 4194304 then
+  if jsonb_typeof(document) is distinct from 'object' or not private.json_fits(document, 4194304) then
     perform kijko.fail('invalid_input', 'document: an object of at most 4 MiB');
   end if;
   perform private.limit_rate('topics_import:' || org, 600, interval '1 minute', 'an organization imports at most %s files a minute');

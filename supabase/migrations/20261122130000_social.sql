@@ -51,7 +51,7 @@ create table public.social_posts (
     cardinality(hashtags) <= 60 and coalesce(array_ndims(hashtags), 1) = 1 and array_position(hashtags, null) is null
     and octet_length(hashtags::text) <= 8192
   ),
-  media jsonb not null default '[]' check (jsonb_typeof(media) = 'array' and jsonb_array_length(media) <= 20 and octet_length(media::text) <= 32768),
+  media jsonb not null default '[]' check (jsonb_typeof(media) = 'array' and jsonb_array_length(media) <= 20 and private.json_fits(media, 32768)),
   revision integer not null default 1,
   status text not null default 'draft' check (
     status in ('draft', 'scheduled', 'publishing', 'published', 'failed', 'missed', 'unconfirmed', 'cancelled')
@@ -183,7 +183,7 @@ select private.make_tenant_table('public.publish_logs', resource => 'content', w
 create table private.social_publications (
   post_id uuid primary key,
   organization uuid not null,
-  prepared jsonb not null default '{}' check (octet_length(prepared::text) <= 65536),
+  prepared jsonb not null default '{}' check (private.json_fits(prepared, 65536)),
   create_id uuid unique,
   create_started_at timestamptz,
   create_deadline timestamptz,

@@ -10,7 +10,7 @@ create table public.persons (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   user_id text check (char_length(user_id) between 1 and 256),
-  traits jsonb not null default '{}' check (jsonb_typeof(traits) = 'object' and octet_length(traits::text) <= 65536),
+  traits jsonb not null default '{}' check (jsonb_typeof(traits) = 'object' and private.json_fits(traits, 65536)),
   last_seen_at timestamptz not null default kijko.now(),
   created_by uuid default kijko.user_id(),
   created_at timestamptz not null default kijko.now()

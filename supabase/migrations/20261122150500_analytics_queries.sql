@@ -57,7 +57,7 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- A read-only key writes nothing.
-  if current_setting('transaction_read_only') = 'off' and octet_length(answer::text) <= 262144
+  if current_setting('transaction_read_only') = 'off' and private.json_fits(answer, 262144)
     and (select count(*) from (select 1 from private.analytics_answers as a where a.organization = org limit 500) as l) < 500
   then
     insert into private.analytics_answers as a (organization, permission, query, revision, covers_until, answer)

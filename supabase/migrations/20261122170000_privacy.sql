@@ -89,7 +89,7 @@ create table private.privacy_proofs (
   request_id uuid not null references private.privacy_requests (id) on delete cascade,
   target text not null check (char_length(target) <= 63 and target ~ '^[a-z_]+$'),
   state text not null check (state in ('pending', 'done', 'kept')),
-  details jsonb not null default '{}' check (jsonb_typeof(details) = 'object' and octet_length(details::text) <= 65536),
+  details jsonb not null default '{}' check (jsonb_typeof(details) = 'object' and private.json_fits(details, 65536)),
   due_at timestamptz,
   proved_at timestamptz,
   primary key (request_id, target),

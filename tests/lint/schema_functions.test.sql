@@ -40,7 +40,12 @@ create view pg_temp.offences as
   -- Most collations turn letters beyond ASCII into others: a Kelvin sign into a k, and so an address into another person's.
   select 'lowers an address beyond ASCII', f.name
   from pg_temp.functions as f
-  where f.prosrc ~* '\mlower\((?![^;\n]*\mcollate "C")[^;\n]*(email|address)';
+  where f.prosrc ~* '\mlower\((?![^;\n]*\mcollate "C")[^;\n]*(email|address)'
+  union all
+  select 'renders a value to measure it: use private.json_fits()', f.name
+  from pg_temp.functions as f
+  where f.name <> all (pg_temp.measuring_text())
+    and coalesce(pg_get_function_sqlbody(f.oid), f.prosrc) ~ 'octet_length\([^;\n]*::text\)+ *[<>]';
 
 select plan(10);
 select is_empty('select rule, object from pg_temp.offences order by 1, 2', 'no offences');
@@ -141,9 +146,7 @@ select results_eq(
     'preview_habit(uuid,integer)', 'preview_social_post(uuid)', 'private.blog_is_member_list(uuid[])',
     'private.code_usage_of(uuid)', 'private.executions_attempts(uuid,uuid)',
     'private.files_is_writable(text)',
-    'private.has_visible_text(text)',
-    'private.is_name(text)',
-    'private.llm_is_target_list(text[])',
+    'private.has_visible_text(text)', 'private.is_name(text)', 'private.json_fits(jsonb,integer)', 'private.llm_is_target_list(text[])',
     'private.notifications_granted()',
     'private.notifications_topic_is_readable(text)',
     'private.notifications_topic_is_writable(text,text)',
@@ -386,7 +389,8 @@ select is_empty(
       ('definer function of a superuser'),
       ('code of kijko.fail that is not in kijko.error_codes'),
       ('raises an exception past kijko.fail'),
-      ('lowers an address beyond ASCII')
+      ('lowers an address beyond ASCII'),
+      ('renders a value to measure it: use private.json_fits()')
     ) as expected (rule)
     except select rule from pg_temp.offences$$,
   'each rule finds an offender'

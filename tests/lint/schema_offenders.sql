@@ -17,7 +17,7 @@ create trigger offender_gauge after insert on public.offender
 create table public.offending_partitions (id int) partition by list (id);
 create table private.offending_partition partition of public.offending_partitions default;
 grant select on private.offending_partition to authenticated;
-create table private.offender (id int, word text check (word ~ '^[a-z]{1,40}$'));
+create table private.offender (id int, word text check (word ~ '^[a-z]{1,40}$'), data jsonb check (octet_length(data::text) <= 10));
 create unique index offending_key on public.offender (other);
 create index offending_function on private.offender (kijko.http_origin(word));
 insert into private.data_catalogue values ('public.offender', 'missing', 'platform', 'none', 'none', 'none'), ('public.offender', 'words', 'secret', 'none', 'none', 'none');
@@ -36,6 +36,7 @@ begin
   perform 1 from public.org_ids();
   perform kijko.fail('no_such_code');
   perform lower(u.email) from auth.users as u;
+  if octet_length('{}'::jsonb::text) > 10 then return; end if;
   raise exception 'by hand';
 end
 $$;

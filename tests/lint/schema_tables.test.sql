@@ -50,6 +50,13 @@ create view pg_temp.offences as
       where c.conrelid = t.oid and a.attnum = any (c.conkey) and c.contype in ('c', 'f')
     )
   union all
+  -- A number such as 1e131071 takes ten bytes as jsonb, and 131,072 as text.
+  select 'check that renders JSON to measure it: use private.json_fits()', coalesce(c.conrelid::regclass::text, '') || ' ' || c.conname
+  from pg_constraint as c
+  join pg_attribute as a on a.attrelid = c.conrelid and a.attnum = any (c.conkey) and a.atttypid in ('json'::regtype, 'jsonb'::regtype)
+  where c.connamespace in ('public'::regnamespace, 'private'::regnamespace) and c.contype = 'c'
+    and strpos(pg_get_constraintdef(c.oid), format('(%I)::text', a.attname)) > 0
+  union all
   -- Matching '^[a-z]{1,250}$' takes 145 µs, '^[a-z]+$' beside a check of the length 2 µs, at each write of a row.
   select 'regular expression with a large bounded repeat', coalesce(c.conrelid::regclass::text, '') || ' ' || c.conname
   from pg_constraint as c
@@ -224,6 +231,7 @@ select is_empty(
       ('tenant table without id uuid, org_id uuid not null, created_by and created_at'),
       ('org_id leads no index'),
       ('text column without a length check'),
+      ('check that renders JSON to measure it: use private.json_fits()'),
       ('regular expression with a large bounded repeat'),
       ('function in an index that not everybody may execute'),
       ('foreign key without index'),

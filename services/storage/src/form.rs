@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, header};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream::BoxStream};
+use kijko_core::db::{has_long_number, storable};
 use multer::Multipart;
 use serde_json::Value;
 
@@ -203,7 +204,12 @@ fn metadata(bytes: &[u8]) -> Result<Value, StorageError> {
             "the metadata is longer than {MAX_FIELD} bytes"
         )));
     }
-    serde_json::from_str(&kijko_core::db::storable(text)).map_err(|_| unreadable())
+    if has_long_number(text) {
+        return Err(invalid_request(
+            "the metadata has a number of more than 400 digits",
+        ));
+    }
+    serde_json::from_str(&storable(text)).map_err(|_| unreadable())
 }
 
 fn checked_type(kind: Option<&str>) -> Result<Option<String>, StorageError> {
@@ -271,6 +277,14 @@ mod tests {
             sent.user_metadata,
             Some(serde_json::json!({ "a": "\u{fffd}" }))
         );
+    }
+
+    #[test]
+    fn metadata_is_json_that_stays_small() {
+        assert!(metadata(br#"{"a": 1.5e30}"#).is_ok());
+        for refused in [&b"{"[..], b"\xff", br#"{"a": [1e131071]}"#] {
+            assert_eq!(metadata(refused).err().unwrap().code, "InvalidRequest");
+        }
     }
 
     #[tokio::test]

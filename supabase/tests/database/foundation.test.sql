@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(16);
+select plan(32);
 
 -- ---- default privileges: what a migration makes starts without rights for anybody but its owner
 set local role postgres;
@@ -67,6 +67,19 @@ select is(
   'api_keys.name billing_details.name custom_roles.name discoveries.name features.name habits.name llm_budgets.name notifications.title organizations.name plans.name profiles.display_name projects.name reflexes.name skills.name',
   'every name of a table is checked'
 );
+
+-- ---- JSON is measured before its text is made
+select is(private.json_fits(j.value::jsonb, 100), j.fits, left(j.value, 60))
+from (values
+  ('{}', true), ('null', true), ('"x"', true), ('[1, 2.5, 1e20]', true), (jsonb_build_object('a', repeat('x', 91))::text, true),
+  (jsonb_build_object('a', repeat('x', 95))::text, false), (to_jsonb(repeat(E'\u0001', 20))::text, false), ('1e99', true), ('1e100', false),
+  ('1e131071', false), ('{"a": [{"b": -1e401}]}', false), ('0e-16383', false), ('1e-401', false)
+) as j (value, fits);
+select is(private.json_fits(null, 100), null, 'null fits, for a check');
+-- Ten thousand numbers of 400 digits, and a value that is stored compressed.
+select is(private.json_fits((select jsonb_agg(1e399) from generate_series(1, 10000)), 1048576), false, 'numbers are added up');
+create temporary table packed as select jsonb_build_object('a', repeat('x', 300000)) as value;
+select is((select private.json_fits(p.value, 262144) from pg_temp.packed as p), false, 'a compressed value has the size of its text');
 
 select * from finish();
 rollback;

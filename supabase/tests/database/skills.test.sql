@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(33);
+select plan(34);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -51,6 +51,7 @@ select throws_ok($$insert into public.skills (name, prompt_template) values ('x'
 select throws_ok($$insert into public.skills (name, prompt_template) values ('x', repeat('y', 100001))$$, '23514', null, 'a prompt that is too long is refused');
 select throws_ok($$insert into public.skills (name, prompt_template, input_schema) values ('x', 'y', '[]')$$, '23514', null, 'a schema that is no object is refused');
 select throws_ok($$insert into public.skills (name, prompt_template, input_schema) values ('x', 'y', json_build_object('d', repeat('z', 70000))::jsonb)$$, '23514', null, 'a schema that is too large is refused');
+select throws_ok($$insert into public.skills (name, prompt_template, parameters) values ('x', 'y', '{"a": 1e131071}')$$, '23514', null, 'nor is a number that is a hundred thousand digits as text');
 select throws_ok($$insert into public.skills (name, prompt_template, parameters) values ('x', 'y', '3')$$, '23514', null, 'parameters that are no object are refused');
 select throws_ok($$insert into public.skills (name, prompt_template, model) values ('x', 'y', 'gpt')$$, '23514', null, 'a model without a provider is refused');
 select throws_ok($$insert into public.skills (name, prompt_template, model) values ('x', 'y', 'echo/*')$$, '23514', null, 'a wildcard model is refused');

@@ -2,6 +2,11 @@
 
 use std::borrow::Cow;
 
+use serde_json::Value;
+
+/// As `private.json_fits()` has it.
+const MAX_EXPONENT: i32 = 399;
+
 /// Postgres stores no NUL character and no half of a surrogate pair (an emoji that was cut in two). U+FFFD replaces both, so that
 /// a name in it cannot lose an event. Everything else stays as it was written.
 pub fn storable(body: &str) -> Cow<'_, str> {
@@ -36,6 +41,35 @@ fn unit(text: &str) -> Option<u16> {
     u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
 }
 
+/// Whether JSON has a number such as 1e131071: ten bytes as jsonb, and 131,072 as the text that each size check and answer makes of it.
+pub fn has_long_number(body: &str) -> bool {
+    // Most bodies have nothing that looks like one, and are not parsed for it.
+    let mut rest = body;
+    while let Some(at) = rest.find(['e', 'E']) {
+        rest = &rest[at + 1..];
+        let digits = rest.trim_start_matches(['+', '-']).bytes();
+        if digits.take_while(u8::is_ascii_digit).count() > 2 {
+            return serde_json::from_str(body).is_ok_and(|value| any_long(&value));
+        }
+    }
+    false
+}
+
+fn any_long(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => {
+            let number = number.to_string();
+            let exponent = number.split_once(['e', 'E']).map(|(_, it)| it.parse());
+            exponent.is_some_and(|it: Result<i32, _>| {
+                !it.is_ok_and(|it| (-MAX_EXPONENT..=MAX_EXPONENT).contains(&it))
+            })
+        }
+        Value::Array(values) => values.iter().any(any_long),
+        Value::Object(members) => members.values().any(any_long),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +93,29 @@ mod tests {
             ("[\"\\é\\", "[\"\\é\\"),
         ] {
             assert_eq!(storable(body), stored);
+        }
+    }
+
+    #[test]
+    fn a_number_is_long_by_its_exponent() {
+        for long in [
+            "1e131071",
+            r#"{"a": [{"b": -1.5E+4000}]}"#,
+            "[0e-16383]",
+            "1e99999999999",
+            r#"["e", 1e400]"#,
+        ] {
+            assert!(has_long_number(long), "{long}");
+        }
+        for short in [
+            "1e399",
+            "-1.5e-308",
+            r#""1e131071""#,
+            r#"{"1e131071": "e"}"#,
+            "e1000",
+            "",
+        ] {
+            assert!(!has_long_number(short), "{short}");
         }
     }
 }

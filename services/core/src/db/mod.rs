@@ -13,7 +13,7 @@ pub(crate) mod tls;
 
 pub use config::{DatabaseConfig, Tls};
 pub use error::{DbError, with_causes};
-pub use json::storable;
+pub use json::{has_long_number, storable};
 pub use listener::{Channel, Listener, Wake, Wakeups};
 pub use metrics::{DatabaseCheck, DatabaseSeries};
 pub use pool::{Db, PoolUse};

@@ -4,7 +4,11 @@ use axum::body::{Body, Bytes};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
-use crate::{db::storable, error::Error, telemetry::canonical};
+use crate::{
+    db::{has_long_number, storable},
+    error::Error,
+    telemetry::canonical,
+};
 
 /// The whole body, or what is wrong with it. Nothing beyond `limit` is kept, or read here.
 pub async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
@@ -21,11 +25,15 @@ pub async fn read(body: Body, limit: usize) -> Result<Bytes, Error> {
     Ok(kept.into())
 }
 
-/// A body of JSON that can be stored: jsonb has no place for NUL.
+/// A body of JSON that can be stored: jsonb has no place for NUL, and writes some numbers out in full.
 pub fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
     let refuse = |message: String| Err(Error::BadRequest(message));
-    if std::str::from_utf8(body).is_ok_and(|text| storable(text) != text) {
-        return refuse("the body: \\u0000 cannot be stored".to_owned());
+    if let Ok(text) = std::str::from_utf8(body) {
+        if storable(text) != text {
+            return refuse("the body: \\u0000 cannot be stored".to_owned());
+        } else if has_long_number(text) {
+            return refuse("the body: a number has more than 400 digits".to_owned());
+        }
     }
     serde_json::from_slice(body).or_else(|error| refuse(format!("the body: {error}")))
 }
@@ -86,7 +94,14 @@ mod tests {
         for good in [r#"{"a": "b"}"#, r#""\\u0000""#, r#""\ud83d\ude00""#] {
             assert!(read(good).is_ok(), "{good}");
         }
-        for bad in ["", "{", r#""\u0000""#, r#"{"\u0000": 1}"#, r#""\ud83d""#] {
+        for bad in [
+            "",
+            "{",
+            r#""\u0000""#,
+            r#"{"\u0000": 1}"#,
+            r#""\ud83d""#,
+            "[1e500]",
+        ] {
             assert_eq!(read(bad).unwrap_err().code(), "bad_request", "{bad}");
         }
         assert!(json::<serde_json::Value>(b"\"\xff\"").is_err());
