@@ -84,7 +84,8 @@ create index jobs_dead_idx on public.jobs (kind) where status = 'dead';
 create index jobs_dead_org_id_idx on public.jobs (org_id, created_at desc, id desc) where status = 'dead';
 create unique index jobs_unique_key on public.jobs (org_id, kind, unique_key)
   where unique_key is not null and status in ('queued', 'running');
-create index jobs_org_id_idx on public.jobs (org_id, created_at);
+-- The list of all, in its order.
+create index jobs_org_id_idx on public.jobs (org_id, created_at desc, id desc);
 
 comment on table public.jobs is 'Queue and recent history of background work; readable by its organization, written only by functions. Times are of the real clock.';
 comment on column public.jobs.id is 'Identity of the job; payload of the NOTIFY kijko_job_cancel.';
