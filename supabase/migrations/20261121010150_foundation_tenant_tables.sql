@@ -199,8 +199,8 @@ declare
 begin
   -- A list of one organization, newest first: the order comes from the index when the request names the organization.
   execute format('create index %I on %s (org_id, created_at desc, id desc)', short_name || '_list_idx', tenant_table);
-  -- For the deletion of a user.
-  execute format('create index %I on %s (created_by)', short_name || '_created_by_idx', tenant_table);
+  -- For the deletion of a user, and erasures. Keys and the product make rows of nobody.
+  execute format('create index %I on %s (created_by) where created_by is not null', short_name || '_created_by_idx', tenant_table);
 end
 $$;
 comment on function private.add_tenant_indexes(regclass) is 'Indexes of a tenant table: for lists, and for the deletion of a user.';
