@@ -32,6 +32,7 @@ describe('bodies', () => {
     'an object for a password': '{"email":{"$ne":null},"password":{"$ne":null},"refresh_token":{},"auth_code":{},"type":"signup"}',
     'an escaped NUL': '{"email":"a\\u0000@b.c","password":"heron-42","refresh_token":"\\u0000"}',
     'half a surrogate pair': '{"email":"\\ud800@b.c","password":"heron-42","refresh_token":"\\ud800"}',
+    'a number that is long as text': '{"data":{"a":[1e131071]}}',
     'nested 30,000 deep': `{"data":${'['.repeat(30_000)}`,
   };
   for (const [method, path] of endpoints) {

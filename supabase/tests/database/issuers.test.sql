@@ -1,7 +1,7 @@
 -- Issuers: who may enrol them, and what their users may be.
 begin;
 \ir 000_helpers.sql
-select plan(28);
+select plan(29);
 
 select tests.sign_up('ada'), tests.sign_up('eve'), tests.sign_up('bob');
 select tests.join_org('bob', tests.org('ada'), 'admin');
@@ -29,6 +29,7 @@ select is((select count(*) from public.list_issuers()), 1::bigint, 'an admin see
 select tests.act_as('ada');
 select throws_ok($$select public.provision()$$, '42501', null, 'a user of our login is not provisioned');
 select throws_ok(format($q$select public.update_issuer(%L, '{"url": "https://other.example.com"}')$q$, :'issuer'), '22000', null, 'the URL stays');
+select tests.refuses(format($q$select public.update_issuer(%L, '{"role_map": {"a": 1e131071}}')$q$, :'issuer'), 'invalid_input', 'no value is long as text');
 select is(
   (public.update_issuer(:'issuer', '{"default_role": null, "email_domains": ["example.com"]}')).email_domains, '{example.com}'::text[], 'settings change'
 );
