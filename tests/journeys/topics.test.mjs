@@ -64,6 +64,10 @@ describe('topics', () => {
           [other.id, false],
         ],
       );
+      await until('the scores, in a transaction of their own', async () => {
+        const scored = team.viewer.client.from('research_sources').select('score_parts').eq('id', first.id).single();
+        return (await ok(scored)).score_parts?.agreement.detail.includes('mean the same');
+      });
       assert.equal(await ok(rpc(team.member, 'embed_topic', { topic_id: topic.id, model: vendor.model })), 0);
       assert.deepEqual(await ok(team.nonMember.client.from('source_embeddings').select('id').eq('source_id', first.id)), []);
     }
