@@ -133,23 +133,28 @@ comment on function private.mail_charge(text, text[]) is 'Counts a mail of login
 -- Text
 -- ----------------------------------------------------------------------------
 
+-- In plpgsql, which keeps its plan: as an SQL function it would be planned in each call.
 create function private.mail_fill(template text, data jsonb, html boolean) returns text
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(string_agg(
-    case
-      when p.piece[1] !~ '^\{[a-z_]+\}$' then p.piece[1]
-      when not html then v.value
-      else replace(replace(replace(replace(replace(v.value, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;')
-    end, '' order by p.n
-  ), '')
-  from regexp_matches(template, '\{[a-z_]+\}|[^{]+|\{', 'g') with ordinality as p (piece, n)
-  cross join lateral (
-    -- One line, and no characters that turn or hide text.
-    select regexp_replace(
-      coalesce(data ->> btrim(p.piece[1], '{}'), ''), '[\u0001-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+', ' ', 'g'
-    )
-  ) as v (value)
+begin
+  return (
+    select coalesce(string_agg(
+      case
+        when p.piece[1] !~ '^\{[a-z_]+\}$' then p.piece[1]
+        when not html then v.value
+        else replace(replace(replace(replace(replace(v.value, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;')
+      end, '' order by p.n
+    ), '')
+    from regexp_matches(template, '\{[a-z_]+\}|[^{]+|\{', 'g') with ordinality as p (piece, n)
+    cross join lateral (
+      -- One line, and no characters that turn or hide text.
+      select regexp_replace(
+        coalesce(data ->> btrim(p.piece[1], '{}'), ''), '[\u0001-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+', ' ', 'g'
+      )
+    ) as v (value)
+  );
+end
 $$;
 comment on function private.mail_fill(text, jsonb, boolean) is 'A template with its variables filled in, in one pass: a value is never read as a template. Values become one line, and are escaped for HTML.';
 

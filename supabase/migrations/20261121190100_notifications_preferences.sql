@@ -94,21 +94,25 @@ as $$ select c.in_app, c.mail from private.notifications_choices(array[reader], 
 comment on function private.notifications_choice(uuid, uuid, text) is 'The same for one reader; for null the type''s own values.';
 
 create function private.notifications_digest_due(reader uuid, mail text) returns timestamptz
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  select case notifications_digest_due.mail
-    when 'now' then kijko.now()
-    -- Zones differ by less than an hour, too.
-    when 'hourly' then date_trunc('hour', l.moment + interval '1 hour') at time zone l.timezone
-    when 'daily' then (l.today + case when l.moment < l.today then interval '0' else interval '1 day' end) at time zone l.timezone
-  end
-  from (
-    select z.timezone, z.moment, date_trunc('day', z.moment) + make_interval(hours => z.digest_hour) as today
+begin
+  return (
+    select case notifications_digest_due.mail
+      when 'now' then kijko.now()
+      -- Zones differ by less than an hour, too.
+      when 'hourly' then date_trunc('hour', l.moment + interval '1 hour') at time zone l.timezone
+      when 'daily' then (l.today + case when l.moment < l.today then interval '0' else interval '1 day' end) at time zone l.timezone
+    end
     from (
-      select coalesce(s.timezone, 'UTC') as timezone, coalesce(s.digest_hour, 8) as digest_hour, kijko.now() at time zone coalesce(s.timezone, 'UTC') as moment
-      from (select notifications_digest_due.reader as id) as r left join private.notification_settings as s on s.user_id = r.id
-    ) as z
-  ) as l
+      select z.timezone, z.moment, date_trunc('day', z.moment) + make_interval(hours => z.digest_hour) as today
+      from (
+        select coalesce(s.timezone, 'UTC') as timezone, coalesce(s.digest_hour, 8) as digest_hour, kijko.now() at time zone coalesce(s.timezone, 'UTC') as moment
+        from (select notifications_digest_due.reader as id) as r left join private.notification_settings as s on s.user_id = r.id
+      ) as z
+    ) as l
+  );
+end
 $$;
 comment on function private.notifications_digest_due(uuid, text) is 'When a notification of this moment is mailed: at once, at the next full hour, or at the next digest hour of the reader, both in the reader''s zone. Null for off. Nullable: result.';
 

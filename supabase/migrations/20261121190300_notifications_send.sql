@@ -100,27 +100,33 @@ create trigger notifications_sent after insert on public.notifications
 -- For the product
 -- ----------------------------------------------------------------------------
 
-create function private.notifications_fill(template text, data jsonb) returns text
-language sql immutable set search_path = pg_catalog, pg_temp
-return private.mail_fill(template, data, false);
-comment on function private.notifications_fill(text, jsonb) is 'A title or body with its values, in one pass and on one line: a value is never read as a template.';
-
+-- In plpgsql, which keeps its plan: as an SQL function it would be planned for each notification.
 create function private.notifications_text(type text, locale text, data jsonb) returns table (title text, body text)
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable rows 1 set search_path = pg_catalog, pg_temp
 as $$
-  select left(private.notifications_fill(t.title, data), 200), nullif(left(private.notifications_fill(t.body, data), 2000), '')
+#variable_conflict use_column
+begin
+  return query
+  -- Filled in one pass and on one line: a value is never read as a template.
+  select left(private.mail_fill(t.title, notifications_text.data, false), 200),
+    nullif(left(private.mail_fill(t.body, notifications_text.data, false), 2000), '')
   from private.notification_texts as t
   cross join private.mail_settings as s
   where t.type = notifications_text.type
     and t.locale in (lower(left(notifications_text.locale, 2)), s.default_locale)
   order by t.locale = lower(left(notifications_text.locale, 2)) desc nulls last
-  limit 1
+  limit 1;
+end
 $$;
 comment on function private.notifications_text(text, text, jsonb) is 'Title and body of the product''s notification in a language, else in the default one. No row for types of organizations.';
 
 create function private.notifications_locale(reader uuid) returns text
-language sql stable set search_path = pg_catalog, pg_temp
-as $$ select u.raw_user_meta_data ->> 'locale' from auth.users as u where u.id = reader $$;
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select u.raw_user_meta_data ->> 'locale' from auth.users as u where u.id = reader);
+end
+$$;
 comment on function private.notifications_locale(uuid) is 'Language of a user, by their metadata. Nullable: result.';
 
 create function private.notifications_send(
@@ -137,13 +143,17 @@ begin
   if not found then
     return null;
   end if;
-  perform 1 from public.projects as p where p.id = notifications_send.project_id for key share skip locked;
-  if not found and notifications_send.project_id is not null then
-    return null;
+  if notifications_send.project_id is not null then
+    perform 1 from public.projects as p where p.id = notifications_send.project_id for key share skip locked;
+    if not found then
+      return null;
+    end if;
   end if;
-  perform 1 from public.profiles as p where p.id = reader for key share skip locked;
-  if not found and reader is not null then
-    return null;
+  if reader is not null then
+    perform 1 from public.profiles as p where p.id = reader for key share skip locked;
+    if not found then
+      return null;
+    end if;
   end if;
   insert into public.notifications as n (org_id, audience, user_id, type, permission, project_id, title, body, data, dedupe_key, created_by, created_by_key)
   select org, case when reader is null then 'organization' else 'user' end, reader, t.name, case when reader is null then t.permission end,

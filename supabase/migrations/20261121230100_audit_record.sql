@@ -5,17 +5,22 @@
 -- An entry that cannot be written fails what it is about: nothing happens without its trace.
 -- ============================================================================
 
+-- In plpgsql, as the functions below that read rows: an SQL function that is not inlined is planned in each call.
 create function private.audit_actor_kind(caller kijko.caller) returns text
-language sql stable set search_path = pg_catalog, pg_temp
-return case
-  when caller.kind <> 'none' then caller.kind
-  when session_user = 'authenticator' then 'anonymous'
-  when session_user in ('kijko_login', 'supabase_auth_admin') then 'login'
-  when session_user like 'kijko\_%' then 'system'
-  -- A schedule runs in a worker of pg_cron, which has no client.
-  when (select a.backend_type from pg_stat_get_activity(pg_backend_pid()) as a) <> 'client backend' then 'system'
-  else 'operator'
-end;
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return case
+    when caller.kind <> 'none' then caller.kind
+    when session_user = 'authenticator' then 'anonymous'
+    when session_user in ('kijko_login', 'supabase_auth_admin') then 'login'
+    when session_user like 'kijko\_%' then 'system'
+    -- A schedule runs in a worker of pg_cron, which has no client.
+    when (select a.backend_type from pg_stat_get_activity(pg_backend_pid()) as a) <> 'client backend' then 'system'
+    else 'operator'
+  end;
+end
+$$;
 comment on function private.audit_actor_kind(kijko.caller) is 'What the caller is, as audit_log.actor_kind says it.';
 
 create function private.audit_insert(
@@ -64,28 +69,36 @@ comment on function private.audit_record(uuid, text, text, text, jsonb, jsonb) i
 
 -- A value may be as long as its table allows, and an entry must not grow with it.
 create function private.audit_columns(changed jsonb, columns text) returns jsonb
-language sql immutable strict set search_path = pg_catalog, pg_temp
+language plpgsql immutable strict set search_path = pg_catalog, pg_temp
 as $$
-  select jsonb_object_agg(
-    c.name,
-    case
-      when c.value = 'null' then c.value
-      -- Paths and queries of addresses are secrets of whom they belong to.
-      when c.form = 'host' then to_jsonb(substring(c.value #>> '{}' from '^[a-z][a-z0-9+.-]*://[^/?#@]*'))
-      when octet_length(c.value::text) > 4096 then to_jsonb('sha256:' || encode(sha256(convert_to(c.value::text, 'UTF8')), 'hex'))
-      else c.value
-    end
-  )
-  from (
-    select split_part(w.entry, ':', 1) as name, split_part(w.entry, ':', 2) as form, changed -> split_part(w.entry, ':', 1) as value
-    from string_to_table(columns, ',') as w (entry)
-  ) as c
+begin
+  return (
+    select jsonb_object_agg(
+      c.name,
+      case
+        when c.value = 'null' then c.value
+        -- Paths and queries of addresses are secrets of whom they belong to.
+        when c.form = 'host' then to_jsonb(substring(c.value #>> '{}' from '^[a-z][a-z0-9+.-]*://[^/?#@]*'))
+        when octet_length(c.value::text) > 4096 then to_jsonb('sha256:' || encode(sha256(convert_to(c.value::text, 'UTF8')), 'hex'))
+        else c.value
+      end
+    )
+    from (
+      select split_part(w.entry, ':', 1) as name, split_part(w.entry, ':', 2) as form, changed -> split_part(w.entry, ':', 1) as value
+      from string_to_table(columns, ',') as w (entry)
+    ) as c
+  );
+end
 $$;
 comment on function private.audit_columns(jsonb, text) is 'The named columns of a row, as "name,url:host": of an address with :host only scheme and host, and of a value of more than 4 KiB its SHA-256. Nullable: result.';
 
 create function private.audit_difference(one jsonb, other jsonb) returns jsonb
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$ select jsonb_object_agg(e.name, e.value) from jsonb_each(one) as e (name, value) where e.value is distinct from other -> e.name $$;
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select jsonb_object_agg(e.name, e.value) from jsonb_each(one) as e (name, value) where e.value is distinct from other -> e.name);
+end
+$$;
 comment on function private.audit_difference(jsonb, jsonb) is 'The fields of one object that the other does not have, or has with another value. Null if there are none. Nullable: result.';
 
 -- Arguments: type, columns, columns about a person, column of the user whom the row is about, column of the organization, of the id.
