@@ -3,6 +3,8 @@
 --
 -- The bodies with "return" are parsed when they are created, so no name in them can be
 -- captured. They have no "set" clause, because with one Postgres would not inline them.
+-- Functions with a subquery are not inlined either: an SQL function would be planned in
+-- each call, and plpgsql keeps the plan.
 -- ============================================================================
 
 create function private.stripe_id(reference jsonb) returns text
@@ -11,8 +13,12 @@ return case jsonb_typeof(reference) when 'string' then reference #>> '{}' when '
 comment on function private.stripe_id(jsonb) is 'Id of a reference, which is the id itself or the expanded object.';
 
 create function private.stripe_ids(list jsonb) returns text[]
-language sql immutable parallel safe
-return case jsonb_typeof(list) when 'array' then array(select private.stripe_id(e.value) from jsonb_array_elements(list) as e) else '{}' end;
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return case jsonb_typeof(list) when 'array' then array(select private.stripe_id(e.value) from jsonb_array_elements(list) as e) else '{}' end;
+end
+$$;
 comment on function private.stripe_ids(jsonb) is 'Ids of a list of references; none for null.';
 
 create function private.stripe_invoice_subscription(invoice jsonb) returns text
@@ -22,12 +28,16 @@ return coalesce(private.stripe_id(invoice #> '{parent,subscription_details,subsc
 comment on function private.stripe_invoice_subscription(jsonb) is 'Id of the subscription that an invoice bills; null for any other invoice.';
 
 create function private.stripe_invoice_tax(invoice jsonb) returns bigint
-language sql immutable parallel safe
-return case jsonb_typeof(invoice -> 'total_taxes')
-  when 'array' then (select coalesce(sum((t.value ->> 'amount')::bigint), 0)::bigint from jsonb_array_elements(invoice -> 'total_taxes') as t)
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if jsonb_typeof(invoice -> 'total_taxes') = 'array' then
+    return (select coalesce(sum((t.value ->> 'amount')::bigint), 0)::bigint from jsonb_array_elements(invoice -> 'total_taxes') as t);
+  end if;
   -- Before API version 2025-03-31.
-  else coalesce((invoice ->> 'tax')::bigint, 0)
-end;
+  return coalesce((invoice ->> 'tax')::bigint, 0);
+end
+$$;
 comment on function private.stripe_invoice_tax(jsonb) is 'VAT in the total of an invoice.';
 
 create function private.stripe_time(seconds jsonb) returns timestamptz

@@ -151,13 +151,14 @@ end
 $$;
 comment on function private.stripe_upsert_subscription(private.stripe_events) is 'Writes the row of a subscription from its latest event.';
 
-create function private.stripe_upsert_invoice(event private.stripe_events) returns void
+create function private.stripe_upsert_invoice(event private.stripe_events) returns public.stripe_invoices
 language plpgsql set search_path = ''
 as $$
 declare
   o jsonb := event.payload #> '{data,object}';
   customer text := private.stripe_id(o -> 'customer');
   subscription text := private.stripe_invoice_subscription(o);
+  written public.stripe_invoices;
 begin
   insert into public.stripe_invoices (
     id, org_id, customer_id, subscription_id, number, status, currency, total, tax, amount_due, amount_paid, paid_out_of_band,
@@ -188,10 +189,12 @@ begin
     billing_reason = excluded.billing_reason, hosted_invoice_url = excluded.hosted_invoice_url, invoice_pdf = excluded.invoice_pdf,
     period_start = excluded.period_start, period_end = excluded.period_end, due_date = excluded.due_date, paid_at = excluded.paid_at,
     deleted = excluded.deleted, event_id = excluded.event_id,
-    created_at = excluded.created_at, as_of = excluded.as_of;
+    created_at = excluded.created_at, as_of = excluded.as_of
+  returning stripe_invoices.* into written;
+  return written;
 end
 $$;
-comment on function private.stripe_upsert_invoice(private.stripe_events) is 'Writes the row of an invoice from its latest event.';
+comment on function private.stripe_upsert_invoice(private.stripe_events) is 'Writes the row of an invoice from its latest event, and returns it.';
 
 create function private.stripe_upsert_price(event private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -77,7 +77,7 @@ comment on function private.stripe_grace() is 'How long a plan stays while a pay
 -- A payment counts if its invoice begins a period. The status "active" proves no payment: with delayed payment methods
 -- Stripe reports it before the money arrives. Other paid invoices prove none either: an invoice of 0 for a change within
 -- a period is paid at once, while the first invoice may still be open.
-create function private.stripe_paid_for(subscription text, livemode boolean) returns boolean
+create function private.stripe_paid_for(subscription text, livemode boolean, without_invoice text default null) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -89,6 +89,7 @@ begin
     or exists (
       select from public.stripe_invoices as i
       where i.subscription_id = stripe_paid_for.subscription and i.livemode = stripe_paid_for.livemode and i.status = 'paid'
+        and i.id is distinct from without_invoice
         and case coalesce(i.billing_reason, 'subscription')
           -- The first one may be 0 because of a trial, a coupon or a credit of the operator.
           when 'subscription_create' then true
@@ -101,7 +102,7 @@ begin
     );
 end
 $$;
-comment on function private.stripe_paid_for(text, boolean) is 'Whether the session of a subscription is settled, or an invoice that begins one of its periods is paid. Once true, it stays true.';
+comment on function private.stripe_paid_for(text, boolean, text) is 'Whether the session of a subscription is settled, or an invoice that begins one of its periods is paid, other than without_invoice. Once true, it stays true.';
 
 create function private.stripe_nothing_owed(subscription text, livemode boolean) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp

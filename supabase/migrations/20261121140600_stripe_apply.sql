@@ -24,21 +24,37 @@ end
 $$;
 comment on function private.stripe_is_linked(private.stripe_events, text) is 'Whether the row of an event''s object exists and already names the same customer and organization. Its organization then stays the same.';
 
+create function private.stripe_customer_of(object jsonb) returns text
+language sql immutable parallel safe
+return case object ->> 'object'
+  when 'customer' then object ->> 'id'
+  when 'price' then null
+  else private.stripe_id(object -> 'customer')
+end;
+comment on function private.stripe_customer_of(jsonb) is 'Id of the customer that an object belongs to, or is; null for a price.';
+
+-- The seed separates the modes.
+create function private.stripe_object_lock(object_id text, livemode boolean) returns bigint
+language sql immutable parallel safe
+return hashtextextended('kijko.stripe.object:' || object_id, livemode::integer);
+comment on function private.stripe_object_lock(text, boolean) is 'Advisory lock of an object.';
+
+create function private.stripe_customer_lock(customer text, livemode boolean) returns bigint
+language sql immutable parallel safe
+return hashtextextended('kijko.stripe.customer:' || customer, livemode::integer);
+comment on function private.stripe_customer_lock(text, boolean) is 'Advisory lock of a customer and all their objects.';
+
 create function private.stripe_apply_event(event private.stripe_events) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   latest private.stripe_events := event;
   latest_id text;
-  customer text := case event.object_type
-    when 'customer' then event.object_id
-    when 'price' then null
-    else private.stripe_id(event.payload #> '{data,object,customer}')
-  end;
+  customer text := private.stripe_customer_of(event.payload #> '{data,object}');
 begin
-  -- One event at a time for each object and each customer, locked in this order. The seed separates the modes. Null locks nothing.
-  perform pg_advisory_xact_lock(hashtextextended('kijko.stripe.object:' || event.object_id, event.livemode::integer));
-  perform pg_advisory_xact_lock(hashtextextended('kijko.stripe.customer:' || customer, event.livemode::integer));
+  -- One event at a time for each object and each customer, locked in this order. Null locks nothing.
+  perform pg_advisory_xact_lock(private.stripe_object_lock(event.object_id, event.livemode)),
+    pg_advisory_xact_lock(private.stripe_customer_lock(customer, event.livemode));
 
   latest_id := private.stripe_latest_event(event.object_id, event.livemode);
   if latest_id is distinct from event.id then
@@ -129,24 +145,23 @@ create function private.stripe_apply_invoice(latest private.stripe_events) retur
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  subscription text := private.stripe_invoice_subscription(latest.payload #> '{data,object}');
-  -- Once a subscription is paid for, no other invoice changes the plan. Its status does.
-  paid_for boolean := private.stripe_paid_for(subscription, latest.livemode);
-  owed_nothing boolean := not paid_for and private.stripe_nothing_owed(subscription, latest.livemode);
+  before public.stripe_invoices;
+  after public.stripe_invoices;
 begin
-  perform private.stripe_upsert_invoice(latest);
-  -- The plan depends on an invoice only through these two, unless a dispute took a payment back. Both are false if the invoice has no subscription.
-  if not exists (
-    select from public.stripe_subscriptions as s
-    where s.id = subscription and s.livemode = latest.livemode and s.payment_lost_at is not null
-  ) and (paid_for or not (
-    owed_nothing or private.stripe_paid_for(subscription, latest.livemode) or private.stripe_nothing_owed(subscription, latest.livemode)
-  )) then
+  select i.* into before from public.stripe_invoices as i where i.id = latest.object_id and i.livemode = latest.livemode;
+  after := private.stripe_upsert_invoice(latest);
+  -- What stripe_paid_for, stripe_nothing_owed and stripe_is_repaid read of an invoice. They read no draft.
+  if (before.subscription_id, before.status, before.billing_reason, before.amount_paid, before.paid_out_of_band, before.amount_remaining, before.paid_at, before.created_at)
+      is not distinct from (after.subscription_id, after.status, after.billing_reason, after.amount_paid, after.paid_out_of_band, after.amount_remaining, after.paid_at, after.created_at)
+    or (coalesce(before.status, 'draft') = 'draft' and after.status = 'draft')
+  then
     return;
   end if;
   perform private.stripe_refresh_plan(s.org_id)
   from public.stripe_subscriptions as s
-  where s.id = subscription and s.livemode = latest.livemode and s.org_id is not null;
+  where s.id = after.subscription_id and s.livemode = after.livemode and s.org_id is not null
+    -- Once a subscription is paid for, no other invoice changes the plan, unless a dispute took a payment back. Its status does.
+    and (s.payment_lost_at is not null or not private.stripe_paid_for(s.id, s.livemode, after.id));
 end
 $$;
 comment on function private.stripe_apply_invoice(private.stripe_events) is 'Writes an invoice, then derives the plan if it can depend on that invoice.';

@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(9);
+select plan(10);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 
@@ -58,6 +58,17 @@ select is(tests.after(array[
   tests.event('invoice.paid', 3, tests.invoice('in_paid', 'cus_b', 'sub_b', 'paid', '{"billing_reason": "subscription_update", "total": 500, "amount_paid": 500}'))
 ], $$select tests.plan('bob')$$), plan, 'with a void invoice for ' || reason)
 from (values ('manual', 'FREE active'), ('subscription_create', 'TEAMS active')) as v (reason, plan);
+
+-- ---- which event of an object is the latest depends on no event of another object, second or stage
+select is(tests.after(array[
+  tests.event('invoice.updated', 1, tests.invoice('in_b', 'cus_b', 'sub_b', 'open', '{"attempt_count": 1}')),
+  tests.event('invoice.updated', 1, tests.invoice('in_other', 'cus_other', 'sub_other', 'open', '{"attempt_count": 9}')),
+  tests.event('invoice.updated', 0, tests.invoice('in_b', 'cus_b', 'sub_b', 'open', '{"attempt_count": 8}')),
+  tests.event('invoice.created', 1, tests.invoice('in_b', 'cus_b', 'sub_b', 'draft', '{"attempt_count": 7}')),
+  tests.event('invoice.updated', 1, tests.invoice('in_b', 'cus_b', 'sub_b', 'open', '{"attempt_count": 6}')) || '{"livemode": true}',
+  tests.event('invoice.updated', 1, tests.invoice('in_b', 'cus_b', 'sub_b', 'open', '{"attempt_count": 2}'))
+], $$select string_agg(concat_ws(':', i.id, i.attempt_count), ' ' order by i.id) from public.stripe_invoices as i where i.id in ('in_b', 'in_other') and not i.livemode$$),
+  'in_b:2 in_other:9', 'the later of two of one second');
 
 select * from finish();
 rollback;
