@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(15);
+select plan(20);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 select tests.send(e) from unnest(array[
@@ -42,6 +42,18 @@ select is((select count(*) from private.stripe_price_changes where price_id = 'p
 select tests.send(tests.event('price.updated', 6, '{"id":"price_many_monthly","object":"price","product":"prod_1","lookup_key":"teams_monthly","nickname":"many","currency":"eur","unit_amount":2900,"active":true,"created":1}'));
 select is((select count(*) from private.stripe_price_changes where price_id = 'price_many_monthly'), 1::bigint, 'a new nickname changes no plan');
 
+-- ---- the second check, when all who may have read the old price have ended
+delete from private.stripe_plan_refreshes;
+delete from private.stripe_price_changes where price_id <> 'price_many_monthly';
+select is(private.stripe_recheck_prices(), 0, 'a new change waits for the transactions of its time');
+select ok(c.horizon <= pg_snapshot_xmax(pg_current_snapshot()), 'which are those that run now') from private.stripe_price_changes as c;
+-- One of them still runs.
+update private.stripe_price_changes as c set horizon = (pg_snapshot_xmax(pg_current_snapshot())::text::bigint + 1000000)::text::xid8;
+-- A second change, whose transactions have ended.
+insert into private.stripe_price_changes (price_id, livemode, horizon) values ('price_many_monthly', false, pg_snapshot_xmin(pg_current_snapshot()));
+select is(private.stripe_recheck_prices(), 1, 'a change is checked when they have ended');
+select is((select count(distinct r.org_id) from private.stripe_plan_refreshes as r), 30::bigint, 'for all who use the price');
+select is((select count(*) from private.stripe_price_changes as c where c.horizon is not null), 1::bigint, 'and once; the other change still waits');
 
 select * from finish();
 rollback;

@@ -133,7 +133,8 @@ select results_eq(
   $$values ('habits', 50, 3::bigint, 3::bigint), ('habits', 80, 3, 3), ('habits', 100, 3, 3)$$, 'thresholds that were reached'
 );
 select is(
-  public.explain_limit(tests.org('ada'), 'executions') #>> '{plan_includes,amount}', '50', 'an explanation knows the plan'
+  (select jsonb_build_array(e #> '{plan_includes,amount}', e -> 'overridden') from public.explain_limit(tests.org('ada'), 'executions') as e),
+  '[50, false]', 'an explanation knows the plan, and that nobody has set another limit'
 );
 select tests.act_as('mem', tests.org('ada'));
 select is(
