@@ -13,7 +13,8 @@
 --   3. stripe_rows.sql     that event becomes the row of the object (stripe_mirror.sql)
 --   4. stripe_plan.sql     rows are linked to an organization; its plan is derived
 --   5. stripe_apply.sql    the functions that do 1 to 4, and retries
---   6. stripe_prices.sql   a price with a new lookup key changes many plans
+--   6. stripe_batches.sql  several events in one transaction
+--   7. stripe_prices.sql   a price with a new lookup key changes many plans
 -- All of them read events with the functions of stripe_reading.sql.
 --
 -- The latest event of an object, by these rules in this order:

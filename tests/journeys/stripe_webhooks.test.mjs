@@ -1,6 +1,8 @@
 // Which deliveries Stripe's webhook accepts, and what it stores of them.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import pg from 'pg';
+import { until } from '../until.mjs';
 import { newPerson } from './domain.mjs';
 import { deliver, parseThin, recorded, signature } from './stripe_events.mjs';
 import { harmless, newTag, OTHER_SECRETS, SECRET, send, stored } from './stripe_webhook.mjs';
@@ -190,5 +192,39 @@ describe('which deliveries are accepted', () => {
     );
     assert.equal(answers.filter((answer) => !answer.body.duplicate).length, 1);
     assert.equal((await stored(first.id)).attempts, 1);
+  });
+
+  test('of many deliveries at once each gets its own answer, also beside one that is refused', async () => {
+    const events = Array.from({ length: 30 }, harmless);
+    const refused = { ...harmless(), livemode: 'maybe' };
+    const [refusal, ...answers] = await Promise.all([refused, ...events, ...events.slice(0, 5)].map((event) => send(event)));
+    assert.deepEqual([refusal.status, refusal.body.code, await stored(refused.id)], [400, 'bad_request', undefined]);
+    assert.deepEqual(new Set(answers.map(({ status, body }) => `${status} ${body.status}`)), new Set(['200 ignored']));
+    assert.equal(answers.filter(({ body }) => body.duplicate).length, 5);
+    for (const event of events) assert.deepEqual((await stored(event.id)).payload, event);
+  });
+
+  test('a delivery that waits for a lock of its customer delays no other', async () => {
+    const person = await newPerson();
+    const tag = newTag();
+    const [created] = recorded('lifecycle', { orgId: person.orgId, tag });
+    const blocker = new pg.Client({ connectionString: env.ADMIN_DB_URL });
+    await blocker.connect();
+    try {
+      await blocker.query('begin');
+      await blocker.query('select pg_advisory_xact_lock(private.stripe_customer_lock($1, false))', [created.data.object.id]);
+      let isAnswered = false;
+      const answer = send(created).finally(() => (isAnswered = true));
+      await until(
+        'the delivery waits',
+        async () => (await sql('select from pg_locks where locktype = $1 and not granted', ['advisory'])).length > 0,
+      );
+      const others = await Promise.all(Array.from({ length: 20 }, () => send(harmless())));
+      assert.deepEqual([isAnswered, new Set(others.map(({ status }) => status))], [false, new Set([200])]);
+      await blocker.query('commit');
+      assert.deepEqual([(await answer).status, (await stored(created.id)).status], [200, 'applied']);
+    } finally {
+      await blocker.end();
+    }
   });
 });

@@ -325,7 +325,7 @@ select results_eq(
     'private.social_not_found(uuid,boolean)', 'private.social_prepared(text,uuid,integer,jsonb)', 'private.social_published(uuid,text,text,integer)',
     'private.social_refused(uuid,text,text,text,integer,double precision)', 'private.social_start_create(text,uuid,integer,uuid,double precision)',
     'private.stripe_backlog()',
-    'private.stripe_ingest_event(jsonb)',
+    'private.stripe_ingest_event(jsonb)', 'private.stripe_ingest_events(jsonb[])',
     'private.topics_finish_embedding(text,uuid,integer,jsonb)', 'private.topics_finish_run(text,uuid,integer,jsonb)', 'private.topics_score_embedded(uuid)',
     'private.topics_start_embedding(text,uuid,integer)', 'private.topics_start_run(text,uuid,integer)',
     'private.webhooks_outbox_backlog()'

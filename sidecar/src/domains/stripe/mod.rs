@@ -1,8 +1,10 @@
 //! Stripe: events come in by webhook, are verified here, and are stored and applied by the database.
 //!
 //! This domain knows signatures and nothing about billing. `private.stripe_ingest_event` decides which event is the latest, which
-//! organization it belongs to and which plan follows, in the transaction that stores the event.
+//! organization it belongs to and which plan follows, in the transaction that stores the event. Deliveries that arrive at once
+//! share one.
 
+mod batches;
 mod config;
 mod metrics;
 mod routes;
@@ -10,6 +12,7 @@ mod store;
 
 use std::sync::Arc;
 
+use batches::Batches;
 use config::StripeConfig;
 use kijko_core::{Context, Domain, Setup, config::Reader};
 use metrics::{StripeCheck, StripeSeries};
@@ -28,7 +31,7 @@ fn domain(config: StripeConfig, context: &Context) -> Domain {
         configured: !config.webhook_secrets.is_empty(),
     };
     let webhook = Webhook {
-        db: context.db.clone(),
+        batches: Arc::new(Batches::new(context.db.clone())),
         secrets: config.webhook_secrets.into(),
         max_body_bytes: context.max_body_bytes,
         series: series.clone(),

@@ -4,13 +4,10 @@
 use std::{sync::Arc, time::SystemTime};
 
 use axum::{Json, Router, body::Body, extract::State, http::HeaderMap, routing::post};
-use kijko_core::{db::Db, error::Error, http::extract::body, secret::Secret, telemetry::canonical};
+use kijko_core::{error::Error, http::extract::body, secret::Secret, telemetry::canonical};
 use serde::Serialize;
 
-use super::{
-    metrics::StripeSeries,
-    store::{self, Event},
-};
+use super::{batches::Batches, metrics::StripeSeries, store::Event};
 use crate::stripe_signature as signature;
 
 const SIGNATURE: &str = "stripe-signature";
@@ -18,7 +15,7 @@ const SIGNATURE: &str = "stripe-signature";
 /// What the route needs.
 #[derive(Clone)]
 pub(super) struct Webhook {
-    pub db: Db,
+    pub batches: Arc<Batches>,
     /// Any of these may have signed a delivery. Without one the route is not configured.
     pub secrets: Arc<[Secret]>,
     pub max_body_bytes: usize,
@@ -78,7 +75,7 @@ impl Webhook {
     }
 
     async fn ingest(&self, event: &Event, text: &str) -> Result<Received, Error> {
-        let ingested = match store::ingest(&self.db, text).await {
+        let ingested = match self.batches.ingest(text).await {
             Err(error) if error.is_about_the_data() => {
                 self.reject("malformed");
                 tracing::error!(event = event.id, kind = event.kind, %error, "a Stripe event cannot be stored");

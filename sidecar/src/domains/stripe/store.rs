@@ -1,12 +1,13 @@
 //! The shape that an event must have to be stored, and the only SQL of this domain.
 
-use kijko_core::db::{Db, DbError, storable};
+use kijko_core::db::{Db, DbError};
 use serde::{Deserialize, Serialize};
 
 /// Asked for with each readiness probe and scrape.
 const BACKLOG: &str = "select failed, given_up, oldest_failed_seconds, unlinked, unplanned from private.stripe_backlog()";
 const INGEST: &str =
     "select status, duplicate, error_code from private.stripe_ingest_event($1::text::jsonb)";
+const INGEST_ALL: &str = "select status, duplicate, error_code from private.stripe_ingest_events($1::text[]::jsonb[]) order by place";
 
 /// A verified delivery that is an event. The database reads the rest of it.
 #[derive(Debug, Deserialize)]
@@ -73,7 +74,19 @@ impl Event {
 
 /// Stores the event and applies it; once this returns it is committed.
 pub(super) async fn ingest(db: &Db, body: &str) -> Result<Ingested, DbError> {
-    db.one(INGEST, &[&storable(body)], |row| {
+    db.one(INGEST, &[&body], |row| {
+        Ok(Ingested {
+            status: row.try_get(0)?,
+            duplicate: row.try_get(1)?,
+            error_code: row.try_get(2)?,
+        })
+    })
+    .await
+}
+
+/// Stores several events and applies each, in one transaction. An error is about all of them: none is stored.
+pub(super) async fn ingest_all(db: &Db, bodies: &[&str]) -> Result<Vec<Ingested>, DbError> {
+    db.all(INGEST_ALL, &[&bodies], |row| {
         Ok(Ingested {
             status: row.try_get(0)?,
             duplicate: row.try_get(1)?,
