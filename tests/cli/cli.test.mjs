@@ -6,7 +6,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import pg from 'pg';
-import { home, kijko, letRequestsRollBack, pidOf, port, requestsRollBack, root } from './stack.mjs';
+import { home, kijko, letRequestsRollBack, logs, pidOf, port, requestsRollBack, root } from './stack.mjs';
 
 describe('misuse and failure have different exit codes', () => {
   for (const args of [
@@ -90,11 +90,8 @@ describe('secrets', () => {
   it('appear in no log', () => {
     const passwords = fs.readFileSync(path.join(home, 'secrets', 'passwords'), 'utf8').match(/[0-9a-f]{48}/g);
     assert.equal(passwords.length, 8);
-    for (const name of fs.readdirSync(path.join(home, 'log'), { recursive: true })) {
-      if (fs.statSync(path.join(home, 'log', name)).isDirectory()) continue;
-      const text = fs.readFileSync(path.join(home, 'log', name), 'utf8');
+    for (const { name, text } of logs())
       for (const password of passwords) assert.ok(!text.includes(password), `a password stands in ${name}`);
-    }
   });
 });
 

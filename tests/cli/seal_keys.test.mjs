@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { until } from '../until.mjs';
-import { asPostgres, asSuperuser, home, kijko, port, root, session } from './stack.mjs';
+import { asPostgres, asSuperuser, home, kijko, logs, port, root, session } from './stack.mjs';
 
 const file = path.join(home, 'secrets/seal.keys');
 const lines = () => fs.readFileSync(file, 'utf8').trim().split('\n');
@@ -289,8 +289,6 @@ describe('the value of a secret', () => {
       });
     }
     assert.match(written(), /secrets_value/);
-    for (const name of fs.readdirSync(path.join(home, 'log'), { recursive: true }).filter((file) => file.endsWith('.log'))) {
-      assert.ok(!fs.readFileSync(path.join(home, 'log', name), 'utf8').includes(value), name);
-    }
+    for (const { name, text } of logs()) assert.ok(!text.includes(value), name);
   });
 });

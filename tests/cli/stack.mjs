@@ -25,6 +25,26 @@ export function run(program, args, environment = {}) {
 /** The process of a part of the stack. */
 export const pidOf = (name) => Number(fs.readFileSync(path.join(home, 'run', `${name}.pid`), 'utf8').split(' ')[0]);
 
+/** Every log of the stack, those of folders and what was rotated included: {name, text}. */
+export function* logs() {
+  const folder = path.join(home, 'log');
+  let found = 0;
+  for (const entry of fs.readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile()) continue;
+    const file = path.join(entry.parentPath ?? entry.path, entry.name);
+    let text;
+    try {
+      text = fs.readFileSync(file, 'utf8');
+    } catch (error) {
+      if (error.code === 'ENOENT') continue; // rotated meanwhile
+      throw error;
+    }
+    found += 1;
+    yield { name: path.relative(folder, file), text };
+  }
+  assert.ok(found > 0, 'the stack has logs');
+}
+
 export async function session(url, body) {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
