@@ -2,7 +2,8 @@
 // Text: 100 MB of files that are made of this checkout's own. Times are the server's, measured around each call of the function
 // behind search_symbols() and search_code(), so without the request, the check of the permission and the ledger. Requests: a prefix
 // by PostgREST and by the sidecar, an expression by the sidecar. Pushes: the same indexer, git host and webhook as the journeys have,
-// from the signed delivery to the new symbols; and the memory of an indexer that reads 100 MB.
+// from the signed delivery to the new symbols; and the memory of an indexer that reads 100 MB. At its end stand the goals, each with
+// its ratio; the exit status is 1 if one is missed. Recall is printed by the tests of services/grammars.
 //
 //   ./kijko bench code           KIJKO_BENCH_RUNS=300 (of each query)   KIJKO_BENCH_MB=100   KIJKO_BENCH_ORGANIZATIONS=100
 //
@@ -11,6 +12,7 @@ import { randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import pg from 'pg';
+import { goal, printGoals } from './code_goals.mjs';
 import { measurePushes, measureRequests } from './code_requests.mjs';
 
 const env = process.env;
@@ -70,12 +72,13 @@ async function addSymbols({ org, branch }, count, seed) {
   );
 }
 
-/** The 50th, 95th and 100th percentile of a query's time in the server, in milliseconds: `call` is a query of one argument. */
+/** Prints percentiles of a query's time in the server, and returns the 95th in milliseconds: `call` is a query of one argument. */
 async function measure(label, call, args) {
   const { times } = await one(`select pg_temp.measure($1, $2) as times`, [call, args]);
   const sorted = times.map(Number).sort((a, b) => a - b);
   const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))].toFixed(3);
   console.log(`${label.padEnd(44)} p50 ${at(0.5)} ms   p95 ${at(0.95)} ms   max ${at(1)} ms`);
+  return Number(at(0.95));
 }
 
 async function measureSymbols(title, { org, branch }) {
@@ -89,15 +92,16 @@ async function measureSymbols(title, { org, branch }) {
     `select count(*) from private.code_find_symbols('${org}', '{${branch}}', $1, null, null, null, 0, 20, ${matches})`;
   const call = find('null');
   const beginnings = names.map((name) => name.slice(0, Math.max(5, name.length - 4)));
-  await measure('  exact, as matches', find(`'{exact}'`), names);
+  const exact = await measure('  exact, as matches', find(`'{exact}'`), names);
   await measure('  exact, then prefix and word', call, names);
-  await measure('  prefix, as matches', find(`'{exact,prefix}'`), beginnings);
+  const prefix = await measure('  prefix, as matches', find(`'{exact,prefix}'`), beginnings);
   await measure('  prefix, then word', call, beginnings);
-  await measure(
+  const infix = await measure(
     '  infix',
     call,
     names.map((name) => name.slice(2, 9)),
   );
+  return { exact, prefix, infix };
 }
 
 function sources(folder, found = []) {
@@ -155,14 +159,18 @@ try {
     const tenant = await newTenant('first');
     await addSymbols(tenant, 21_000, 'first');
     await admin.query('vacuum analyze private.code_symbols, private.code_tree_entries, private.code_blobs, public.repository_branches');
-    await measureSymbols('21,000 symbols, one organization', tenant);
+    const alone = await measureSymbols('21,000 symbols, one organization', tenant);
     const started = Date.now();
     for (let n = 1; n < ORGANIZATIONS; n++) await addSymbols(await newTenant(`t${n}`), 9_900, `t${n}`);
     console.log(
       `\n${ORGANIZATIONS - 1} organizations with ${9_900 * (ORGANIZATIONS - 1)} symbols written in ${((Date.now() - started) / 1000).toFixed(0)} s`,
     );
     await admin.query('vacuum analyze private.code_symbols, private.code_tree_entries, private.code_blobs, public.repository_branches');
-    await measureSymbols(`${21_000 + 9_900 * (ORGANIZATIONS - 1)} symbols, ${ORGANIZATIONS} organizations`, tenant);
+    const beside = await measureSymbols(`${21_000 + 9_900 * (ORGANIZATIONS - 1)} symbols, ${ORGANIZATIONS} organizations`, tenant);
+    for (const [kind, bound] of Object.entries({ exact: 0.25, prefix: 0.25, infix: 1.5 }))
+      goal(`${kind}, 21,000 symbols, p95`, alone[kind], bound, 'ms');
+    for (const kind of Object.keys(alone))
+      goal(`${kind}, all symbols next to one organization's, p95`, beside[kind] / alone[kind], 1.5, 'times');
   }
   if (PARTS.includes('text')) {
     const corpus = await newTenant('corpus');
@@ -173,12 +181,13 @@ try {
     console.log(
       `\n${(bytes / 1e6).toFixed(0)} MB of text written in ${((Date.now() - before) / 1000).toFixed(0)} s; index ${(size / 1e6).toFixed(0)} MB, ${(size / bytes).toFixed(2)} of it`,
     );
+    goal('index of text next to its corpus', size / bytes, 1.5, 'times');
     const call = `select count(*) from private.code_find_lines('${corpus.org}', '{${corpus.branch}}', $1, true, false, 2, null, null, 50)`;
     const rare = Array.from(
       { length: 100 },
       (_, n) => [`fn kernel_mode_${n}`, 'impl AsElements<i64>', 'jobs_within_limits(tid[])', 'WORD_START: u8 = 0'][n % 4],
     );
-    await measure('  rare literals', call, rare);
+    goal('rare literals, p95', await measure('  rare literals', call, rare), 10, 'ms');
     await measure(
       '  common literals',
       call,
@@ -192,6 +201,7 @@ try {
   }
   if (PARTS.includes('requests')) await measureRequests();
   if (PARTS.includes('pushes')) await measurePushes();
+  process.exitCode = printGoals() ? 0 : 1;
 } finally {
   await admin.query('delete from public.organizations where personal_for = any ($1)', [users]);
   await admin.query('delete from auth.users where id = any ($1)', [users]);

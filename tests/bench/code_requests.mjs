@@ -1,12 +1,13 @@
 // The parts of the benchmark of code that go through HTTP, and through the indexer.
 import { createHmac, randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { GitServer } from '../git_server.mjs';
 import { killIndexers, startIndexer } from '../indexer_service.mjs';
 import { createKey } from '../journeys/api_keys_support.mjs';
 import { commitOf, indexFiles, newIndexer } from '../journeys/code_support.mjs';
 import { newTeam, ok, setPlan } from '../journeys/domain.mjs';
 import { until } from '../until.mjs';
+import { goal } from './code_goals.mjs';
 
 const env = process.env;
 const RUNS = Number(env.KIJKO_BENCH_RUNS ?? 300);
@@ -17,6 +18,7 @@ function report(label, times) {
   const sorted = times.toSorted((a, b) => a - b);
   const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))].toFixed(2);
   console.log(`${label.padEnd(44)} p50 ${at(0.5)} ms   p95 ${at(0.95)} ms   max ${at(1)} ms`);
+  return Number(at(0.95));
 }
 
 async function newOwner() {
@@ -41,7 +43,7 @@ async function time(label, send) {
     await send(Math.max(n, 0));
     if (n >= 0) times.push(performance.now() - started);
   }
-  report(label, times);
+  return report(label, times);
 }
 
 /** 21,000 symbols by the functions of the indexer; then a prefix and an expression over HTTP, one request after the other. */
@@ -76,20 +78,46 @@ export async function measureRequests() {
   const job = await indexer.claim(await ok(owner.client.rpc('index_repository', { repository_id: repository.id })));
   await indexer.call(job, 'begin');
   await indexFiles(indexer, job, files, commitOf(repository.clone_url));
+  const post = await poster(owner);
+  const prefix = (n) => ({ q: nameOf(n % FILES, n % 20).slice(0, -2), matches: ['exact', 'prefix'], n: 20 });
+  console.log(`\n${FILES * 20} symbols, over HTTP`);
+  const postgrest = await time('  prefix, PostgREST', (n) => post(`${env.API_URL}/rest/v1/rpc/search_symbols`, prefix(n)));
+  const sidecar = await time('  prefix, sidecar', (n) => post(`${env.SIDECAR_URL}/api/v1/symbols/search`, prefix(n)));
+  goal('prefix by PostgREST, p95', postgrest, 3, 'ms');
+  goal('prefix at the sidecar, p95', sidecar, 1, 'ms');
+  await time('  expression, sidecar', (n) =>
+    post(`${env.SIDECAR_URL}/api/v1/search/code`, { query: `fn parse_${(n % FILES).toString(36)}_[0-9]+\\(`, regex: true, limit: 50 }),
+  );
+}
+
+/** Sends requests with an API key of the owner. */
+async function poster(owner) {
   const { secret } = await createKey(owner, { permissions: ['repositories:read', 'repositories:write'], rate_limit: 60_000 });
-  const post = async (url, body) => {
+  return async (url, body) => {
     const headers = { 'X-API-Key': secret, 'Content-Type': 'application/json' };
     const answer = await fetch(url, { method: 'POST', headers, body: JSON.stringify(body) });
     const text = await answer.text();
     if (!answer.ok) throw new Error(`${url}: ${answer.status} ${text}`);
+    return JSON.parse(text);
   };
-  const prefix = (n) => ({ q: nameOf(n % FILES, n % 20).slice(0, -2), matches: ['exact', 'prefix'], n: 20 });
-  console.log(`\n${FILES * 20} symbols, over HTTP`);
-  await time('  prefix, PostgREST', (n) => post(`${env.API_URL}/rest/v1/rpc/search_symbols`, prefix(n)));
-  await time('  prefix, sidecar', (n) => post(`${env.SIDECAR_URL}/api/v1/symbols/search`, prefix(n)));
-  await time('  expression, sidecar', (n) =>
-    post(`${env.SIDECAR_URL}/api/v1/search/code`, { query: `fn parse_${(n % FILES).toString(36)}_[0-9]+\\(`, regex: true, limit: 50 }),
-  );
+}
+
+/** What a process and those below it have in memory, in MiB. */
+function residentOf(pid) {
+  const processes = new Map();
+  for (const name of readdirSync('/proc').filter((each) => /^\d+$/.test(each))) {
+    try {
+      const status = readFileSync(`/proc/${name}/status`, 'utf8');
+      processes.set(Number(name), {
+        parent: Number(status.match(/^PPid:\s+(\d+)/m)[1]),
+        kib: Number(status.match(/^VmRSS:\s+(\d+)/m)?.[1] ?? 0),
+      });
+    } catch {
+      // It has ended.
+    }
+  }
+  const isBelow = (each) => each === pid || (processes.has(each) && isBelow(processes.get(each).parent));
+  return [...processes].reduce((sum, [each, { kib }]) => sum + (isBelow(each) ? kib : 0), 0) / 1024;
 }
 
 /** From a signed delivery of a push of 10 files to the last of its symbols; and the memory of an indexer that reads many files. */
@@ -108,6 +136,10 @@ export async function measurePushes() {
     const repository = await link(owner, name);
     const started = performance.now();
     const { id } = await ok(owner.client.rpc('index_repository', { repository_id: repository.id }));
+    let peak = 0;
+    const watch = setInterval(() => {
+      peak = Math.max(peak, residentOf(indexer.child.pid));
+    }, 200);
     const job = await until(
       'the first index',
       async () => {
@@ -115,12 +147,18 @@ export async function measurePushes() {
         return !['queued', 'running'].includes(row.status) && row;
       },
       { timeoutMs: 1_800_000 },
-    );
+    ).finally(() => clearInterval(watch));
     if (job.status !== 'succeeded') throw new Error(`${job.error_code}: ${job.error}`);
-    const peak = readFileSync(`/proc/${indexer.child.pid}/status`, 'utf8').match(/VmHWM:\s+(\d+) kB/)[1];
     console.log(
-      `\n${MEGABYTES} MB in ${Object.keys(files).length} files indexed in ${((performance.now() - started) / 1000).toFixed(0)} s; the service's peak ${(peak / 1024).toFixed(0)} MiB, and that of a parse process is bounded by KIJKO_INDEXER_MEMORY_MIB`,
+      `\n${MEGABYTES} MB in ${Object.keys(files).length} files indexed in ${((performance.now() - started) / 1000).toFixed(0)} s; at most ${peak.toFixed(0)} MiB of memory with the processes that parse`,
     );
+    goal(`memory of the indexer for ${MEGABYTES} MB`, peak, 512, 'MiB');
+    const post = await poster(owner);
+    const file = (n) => (n * 7) % Object.keys(files).length;
+    const page = await time('  a page of an expression', (n) =>
+      post(`${env.SIDECAR_URL}/api/v1/search/code`, { query: `fn f${file(n)}_69[0-9]\\(`, regex: true, limit: 10 }),
+    );
+    goal(`a page of an expression on ${MEGABYTES} MB, p95`, page, 50, 'ms');
     const { secret } = await ok(owner.client.rpc('rotate_repository_secret', { repository_id: repository.id }));
     const times = [];
     for (let push = 0; push < 5; push += 1) {
@@ -146,7 +184,7 @@ export async function measurePushes() {
       });
       times.push(performance.now() - begun);
     }
-    report('  a push of 10 files, to its last symbol', times);
+    goal('a push of 10 files, to its last symbol, p95', report('  a push of 10 files, to its last symbol', times) / 1000, 2, 's');
   } finally {
     await killIndexers();
     await git.close();
