@@ -25,6 +25,8 @@ async function run(input) {
   return Object.fromEntries(lines.map((line) => JSON.parse(line)).map(({ step, ...result }) => [step, result]));
 }
 
+const NOT_SUPPORTED = { status: 400, code: 'not_supported', hints: 1 };
+
 describe('documents at the paths of KotaDB', () => {
   let writer, stranger, reader, hidden, team;
   const send = async (key, method, path, body) => {
@@ -100,6 +102,9 @@ describe('documents at the paths of KotaDB', () => {
         deleted: { left: ['notes/fox.md'] },
         unknown_000: {},
         unknown_non: {},
+        semantic: NOT_SUPPORTED,
+        hybrid: NOT_SUPPORTED,
+        stats: NOT_SUPPORTED,
       },
     );
   });

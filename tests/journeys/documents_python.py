@@ -49,3 +49,9 @@ for unknown in ("00000000-0000-4000-8000-000000000000", "nonsense"):
         db.delete(unknown)
     except NotFoundError:
         report(f"unknown_{unknown[:3]}")
+for step, call in {"semantic": lambda: db.semantic_search("fox"), "hybrid": lambda: db.hybrid_search("fox"), "stats": db.stats}.items():
+    try:
+        call()
+    except ServerError as error:
+        body = json.loads(error.response_body)
+        report(step, status=error.status_code, code=body["error_type"], hints=len(body["suggestions"]))

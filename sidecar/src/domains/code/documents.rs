@@ -6,7 +6,7 @@ use axum::{
     extract::{Path, State},
     http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -14,7 +14,9 @@ use uuid::Uuid;
 
 use super::{
     kotadb::{Failure, invalid, read, refused},
-    kotadb_shapes as shapes, repositories,
+    kotadb_shapes as shapes,
+    refusal::{Body as RefusalBody, Refusal},
+    repositories,
     service::{Answer, Code},
 };
 use crate::query::Query;
@@ -36,6 +38,41 @@ pub(super) fn routes(code: Code) -> Router {
             get(read_one).put(update).delete(remove),
         )
         .with_state(code)
+        .route("/api/v1/search/semantic", post(by_meaning))
+        .route("/api/v1/search/hybrid", post(by_meaning))
+        .route("/api/v1/stats", get(statistics))
+}
+
+/// Documents have no embeddings. Searching their words instead would answer another question.
+async fn by_meaning() -> Response {
+    not_supported(
+        "documents are searched by their words, and not by their meaning",
+        "Search by words: GET /api/v1/documents/search?q=…",
+    )
+    .await
+}
+
+async fn statistics() -> Response {
+    not_supported(
+        "there are no statistics of documents",
+        "List them: GET /api/v1/documents",
+    )
+    .await
+}
+
+async fn not_supported(message: &str, hint: &str) -> Response {
+    let refusal = Refusal::Said {
+        status: StatusCode::BAD_REQUEST,
+        body: RefusalBody {
+            code: "not_supported".to_owned(),
+            message: message.to_owned(),
+            details: None,
+            hint: Some(hint.to_owned()),
+        },
+        headers: HeaderMap::new(),
+        counted: false,
+    };
+    refused(Failure::Invalid(Box::new(refusal))).await
 }
 
 /// The client asks this before it knows a key.
