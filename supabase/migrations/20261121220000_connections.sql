@@ -6,6 +6,8 @@
 --   3. The same member, in the same session, calls complete_connection() with that code. Only now the organization has the connection.
 --   4. A job renews the token before it expires. Where the provider wants a new consent, the connection is paused, with a notice.
 --   5. What is removed or replaced is revoked at the provider.
+--
+-- An organization may bring an application of its own, by which the provider knows it. Its tokens are good with that one only.
 -- A connection belongs to its organization. It outlives the membership, and the account, of the member who made it.
 -- ============================================================================
 
@@ -17,7 +19,7 @@ create table public.connections (
   account_name text check (char_length(account_name) between 1 and 255),
   scopes text[] not null default '{}' check (cardinality(scopes) <= 100 and octet_length(scopes::text) <= 8192),
   status text not null default 'active' check (status in ('active', 'paused')),
-  paused_reason text check (paused_reason in ('expired', 'revoked', 'refresh_interrupted')),
+  paused_reason text check (paused_reason in ('expired', 'revoked', 'refresh_interrupted', 'application_removed')),
   paused_at timestamptz,
   error_code text check (char_length(error_code) <= 100),
   expires_at timestamptz,
@@ -47,7 +49,7 @@ comment on column public.connections.account_id is 'The account, as the provider
 comment on column public.connections.account_name is 'Login name of the account at the provider when it was last authorized; null if the provider tells none.';
 comment on column public.connections.scopes is 'What the provider says that the token may do; what was asked for, if it does not say.';
 comment on column public.connections.status is 'active, or paused until a member authorizes it again.';
-comment on column public.connections.paused_reason is 'expired (its time is over), revoked (the provider does not accept it any more), or refresh_interrupted (the answer to a refresh was lost, and the provider gives no other). Null while active.';
+comment on column public.connections.paused_reason is 'expired (its time is over), revoked (the provider does not accept it any more), refresh_interrupted (the answer to a refresh was lost, and the provider gives no other), or application_removed (the application that it was authorized by is gone). Null while active.';
 comment on column public.connections.paused_at is 'When it was paused; null while active.';
 comment on column public.connections.error_code is 'Why the last refresh failed, for a reason that may pass; null after a success.';
 comment on column public.connections.expires_at is 'When the access token expires; null if it does not, or the provider does not say. A token that can be refreshed is, before that.';
@@ -129,6 +131,78 @@ comment on function public.list_connection_providers() is 'The providers at whic
 grant execute on function public.list_connection_providers() to authenticated;
 
 -- ----------------------------------------------------------------------------
+-- Applications: an organization's own client of a provider
+-- ----------------------------------------------------------------------------
+
+create table public.connection_applications (
+  id uuid primary key default gen_random_uuid(),
+  org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade check (org_id <> kijko.platform_org_id()),
+  provider text not null check (char_length(provider) <= 32 and provider ~ '^[a-z][a-z0-9_]*$'),
+  client_id text not null check (char_length(client_id) <= 255 and client_id ~ '^[!-~]+$'),
+  secret_set_at timestamptz not null default kijko.now(),
+  created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
+  created_by_key uuid default kijko.api_key_id(),
+  created_at timestamptz not null default kijko.now(),
+  updated_at timestamptz not null default kijko.now(),
+  unique (org_id, provider)
+);
+comment on table public.connection_applications is 'Applications of an organization at providers, one for each: new connections are authorized by it instead of the operator''s. Written by set_connection_application(); no function for clients returns its secret.';
+comment on column public.connection_applications.id is 'Identity of the row. Another client_id is another application.';
+comment on column public.connection_applications.org_id is 'Organization that owns it.';
+comment on column public.connection_applications.provider is 'Provider, one of list_connection_providers().';
+comment on column public.connection_applications.client_id is 'By what the provider knows it.';
+comment on column public.connection_applications.secret_set_at is 'When its secret was last set.';
+comment on column public.connection_applications.created_by is 'User who created it; null after that user is deleted.';
+comment on column public.connection_applications.created_by_key is 'API key that created it; null for a user.';
+comment on column public.connection_applications.created_at is 'When it was created.';
+comment on column public.connection_applications.updated_at is 'Last change; set by trigger.';
+select private.make_tenant_table('public.connection_applications', resource => 'connections', writable => '{}', max_rows => 50, catalogue => '{
+  "provider, client_id, secret_set_at": "by which application accounts are connected"
+}');
+grant delete on public.connection_applications to authenticated, service_role;
+create policy connection_applications_delete on public.connection_applications for delete to authenticated
+  using (org_id = any (array(select private.org_ids_with('connections:write'))));
+
+create table private.connection_application_secrets (
+  application_id uuid primary key,
+  organization uuid not null,
+  client_id text not null check (char_length(client_id) <= 255),
+  client_secret kijko.sealed not null check (char_length(client_secret) <= 6000),
+  -- No foreign keys: it outlives the application, and the organization, until its tokens are revoked.
+  retired_at timestamptz
+);
+create index connection_application_secrets_retired_idx on private.connection_application_secrets (retired_at) where retired_at is not null;
+comment on table private.connection_application_secrets is 'Sealed secrets of applications. That of a removed one is kept until its tokens are revoked.';
+comment on column private.connection_application_secrets.application_id is 'The application.';
+comment on column private.connection_application_secrets.organization is 'Its organization; stays when that is gone.';
+comment on column private.connection_application_secrets.client_id is 'By what the provider knows it.';
+comment on column private.connection_application_secrets.client_secret is 'Sealed in the context of its application.';
+comment on column private.connection_application_secrets.retired_at is 'When the application was removed or replaced, by the real clock; null before.';
+select private.describe_data('private.connection_application_secrets', '{
+  "application_id, organization, client_id, retired_at": {"subject": "organization", "purpose": "which application has given tokens", "export": "none", "erasure": "retention"},
+  "client_secret": {"purpose": "authorizes and revokes tokens of the application", "erasure": "retention"}
+}', 'secret');
+alter table private.connection_application_secrets enable row level security;
+
+create function private.connections_application_context(application private.connection_application_secrets) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+return 'connection_application_secrets/' || application.organization::text || '/' || application.application_id::text;
+comment on function private.connections_application_context(private.connection_application_secrets) is 'The context in which the secret of an application is sealed.';
+select private.seal_column('private.connection_application_secrets', 'client_secret', context => 'private.connections_application_context(private.connection_application_secrets)');
+
+create function private.connections_application(id uuid) returns jsonb
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select jsonb_build_object('client_id', s.client_id, 'client_secret', kijko.unseal(s.client_secret, private.connections_application_context(s)))
+    from private.connection_application_secrets as s where s.application_id = connections_application.id
+  );
+end
+$$;
+comment on function private.connections_application(uuid) is 'Id and secret of an application of an organization, for the sidecar; null for the operator''s. Nullable: result. Called by definer functions only.';
+
+-- ----------------------------------------------------------------------------
 -- Flows: connections that have begun
 -- ----------------------------------------------------------------------------
 
@@ -140,6 +214,7 @@ create table private.connection_flows (
   provider text not null check (char_length(provider) <= 32),
   scopes text[] not null check (cardinality(scopes) <= 50),
   redirect_to text not null check (char_length(redirect_to) <= 2048),
+  application_id uuid references private.connection_application_secrets (application_id),
   connection_id uuid,
   account jsonb check (private.json_fits(account, 16384)),
   ticket_hash bytea unique,
@@ -153,6 +228,7 @@ create table private.connection_flows (
 );
 create index connection_flows_organization_idx on private.connection_flows (organization, connection_id);
 create index connection_flows_user_id_idx on private.connection_flows (user_id);
+create index connection_flows_application_id_idx on private.connection_flows (application_id) where application_id is not null;
 create index connection_flows_created_at_idx on private.connection_flows (created_at);
 comment on table private.connection_flows is 'Connections that have begun. A row is good for one callback and one completion within ten minutes, by the member who began. Ticket, state, browser and code are stored as SHA-256.';
 comment on column private.connection_flows.id is 'The flow.';
@@ -162,6 +238,7 @@ comment on column private.connection_flows.session_id is 'Session in which it be
 comment on column private.connection_flows.provider is 'Where the browser is sent.';
 comment on column private.connection_flows.scopes is 'What is asked for; checked against the provider''s list.';
 comment on column private.connection_flows.redirect_to is 'Where the browser goes in the end; checked against the allow-list of login.';
+comment on column private.connection_flows.application_id is 'Application of the organization that asks; null for the operator''s.';
 comment on column private.connection_flows.connection_id is 'Connection that is authorized again: the account must be the same. Null for any account.';
 comment on column private.connection_flows.account is 'What the provider says: id, name, scopes. Null before it has answered.';
 comment on column private.connection_flows.ticket_hash is 'Of the ticket by which a browser takes the flow over; null once that happened.';
@@ -172,7 +249,7 @@ comment on column private.connection_flows.created_at is 'When it began.';
 comment on column private.connection_flows.used_at is 'When its callback came. A second one is refused.';
 comment on column private.connection_flows.ended_at is 'When the answer of the provider was handled.';
 select private.describe_data('private.connection_flows', '{
-  "id, organization, provider, scopes, redirect_to, connection_id, account, created_at, used_at, ended_at": {"purpose": "what is being connected", "export": "none", "erasure": "retention"},
+  "id, organization, provider, scopes, redirect_to, application_id, connection_id, account, created_at, used_at, ended_at": {"purpose": "what is being connected", "export": "none", "erasure": "retention"},
   "user_id, session_id": {"subject": "person", "purpose": "who may complete it", "export": "none", "erasure": "person"},
   "ticket_hash, state_hash, browser_hash, code_hash": {"subject": "secret", "purpose": "bind the flow to one browser and one member"}
 }');
@@ -187,6 +264,7 @@ create table private.connection_tokens (
   organization uuid not null,
   provider text not null check (char_length(provider) <= 32),
   account_id text check (char_length(account_id) <= 255),
+  application_id uuid references private.connection_application_secrets (application_id),
   connection_id uuid unique,
   flow_id uuid unique references private.connection_flows (id) on delete set null,
   access_token kijko.sealed not null check (char_length(access_token) <= 24000),
@@ -206,6 +284,7 @@ create table private.connection_tokens (
   foreign key (organization, connection_id) references public.connections (org_id, id) on delete set null (connection_id)
 );
 create index connection_tokens_connection_idx on private.connection_tokens (organization, connection_id);
+create index connection_tokens_application_id_idx on private.connection_tokens (application_id) where application_id is not null;
 create index connection_tokens_check_at_idx on private.connection_tokens (check_at) where check_at is not null and connection_id is not null;
 create index connection_tokens_orphaned_idx on private.connection_tokens (created_at) where connection_id is null and flow_id is null;
 comment on table private.connection_tokens is 'Sealed tokens of connections. One without connection and flow waits to be revoked at its provider.';
@@ -213,6 +292,7 @@ comment on column private.connection_tokens.id is 'The row; part of the context 
 comment on column private.connection_tokens.organization is 'Organization of the connection; stays when it is gone.';
 comment on column private.connection_tokens.provider is 'Whose token it is.';
 comment on column private.connection_tokens.account_id is 'The account at the provider; null if it did not say.';
+comment on column private.connection_tokens.application_id is 'Application of the organization that got it, and refreshes and revokes it; null for the operator''s.';
 comment on column private.connection_tokens.connection_id is 'The connection; null before it is completed, and once it is removed.';
 comment on column private.connection_tokens.flow_id is 'The flow that waits to be completed.';
 comment on column private.connection_tokens.access_token is 'Sealed.';
@@ -229,7 +309,7 @@ comment on column private.connection_tokens.revocation_attempts is 'How often it
 comment on column private.connection_tokens.revoke_at is 'Not before then is its revocation tried again, by the real clock.';
 comment on column private.connection_tokens.created_at is 'When the provider gave it.';
 select private.describe_data('private.connection_tokens', '{
-  "id, organization, provider, account_id, connection_id, flow_id, generation, expires_at, refresh_expires_at, check_at, refresh_started_at, unanswered, failures, replaced, revocation_attempts, revoke_at, created_at": {"subject": "organization", "purpose": "whose token it is, and when it is refreshed or revoked", "export": "none", "erasure": "retention"},
+  "id, organization, provider, account_id, application_id, connection_id, flow_id, generation, expires_at, refresh_expires_at, check_at, refresh_started_at, unanswered, failures, replaced, revocation_attempts, revoke_at, created_at": {"subject": "organization", "purpose": "whose token it is, and when it is refreshed or revoked", "export": "none", "erasure": "retention"},
   "access_token, refresh_token": {"purpose": "lets the product act by the account", "erasure": "retention"}
 }', 'secret');
 alter table private.connection_tokens enable row level security;

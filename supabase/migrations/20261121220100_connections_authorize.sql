@@ -71,6 +71,7 @@ $$;
 comment on function private.connections_location(text, jsonb) is 'The target with the fields in its query.';
 
 select private.set_retention('private.connection_flows', null, 'a consent at a provider that is under way', kept_by => 'private.connections_lifetime()');
+select private.set_retention('private.connection_application_secrets', null, 'authorizes and revokes tokens', kept_by => 'the application; once that is removed, its tokens');
 select private.set_retention('private.connection_tokens', null, 'lets the product act by the account', kept_by => 'the connection; once that is removed, the revocation at the provider, at most some seventeen hours');
 
 create function private.connections_prune() returns void
@@ -79,9 +80,16 @@ as $$
   delete from private.connection_flows as f where f.id in (
     select o.id from private.connection_flows as o where o.created_at < kijko.now() - private.connections_lifetime()
     order by o.created_at limit 200 for update skip locked
+  );
+  delete from private.connection_application_secrets as s where s.application_id in (
+    select r.application_id from private.connection_application_secrets as r
+    where r.retired_at is not null
+      and not exists (select from private.connection_flows as f where f.application_id = r.application_id)
+      and not exists (select from private.connection_tokens as t where t.application_id = r.application_id)
+    order by r.retired_at limit 200 for update skip locked
   )
 $$;
-comment on function private.connections_prune() is 'Deletes flows that have expired. Tokens that nobody completed are then revoked.';
+comment on function private.connections_prune() is 'Deletes flows that have expired, whose tokens are then revoked, and secrets of removed applications that no token needs any more.';
 
 -- ----------------------------------------------------------------------------
 -- Beginning
@@ -118,6 +126,7 @@ declare
   ticket constant text := private.connections_new_secret();
   former public.connections;
   found_provider private.connection_providers;
+  application uuid;
 begin
   if begin_connection.connection_id is not null then
     select c.* into former from public.connections as c where c.id = begin_connection.connection_id and c.org_id = org;
@@ -136,7 +145,9 @@ begin
   end if;
   perform private.limit_rate('connection:' || org, 60, interval '1 hour', 'an organization begins at most %s connections an hour');
   perform private.connections_prune();
-  insert into private.connection_flows (organization, user_id, session_id, provider, scopes, redirect_to, connection_id, ticket_hash)
+  -- It is not removed before this flow is seen.
+  select a.id into application from public.connection_applications as a where a.org_id = org and a.provider = found_provider.name for key share;
+  insert into private.connection_flows (organization, user_id, session_id, provider, scopes, redirect_to, application_id, connection_id, ticket_hash)
   values (
     org, member, kijko.session_id(), found_provider.name,
     -- Without scopes: those that it had, as far as they are still allowed.
@@ -144,7 +155,7 @@ begin
       begin_connection.scopes,
       array(select s.scope from unnest(former.scopes) as s (scope) where s.scope = any (found_provider.scopes))
     ),
-    private.connections_target(begin_connection.redirect_to), former.id, private.connections_hash(ticket)
+    private.connections_target(begin_connection.redirect_to), application, former.id, private.connections_hash(ticket)
   );
   return (
     private.connections_login_url() || '/authorize/connection?ticket=' || ticket, kijko.now() + private.connections_lifetime()
@@ -169,7 +180,10 @@ begin
   where f.ticket_hash = private.connections_hash(ticket) and f.created_at + private.connections_lifetime() > kijko.now()
   returning f.* into flow;
   return case when flow.id is not null then
-    jsonb_build_object('flow', flow.id, 'provider', flow.provider, 'scopes', flow.scopes, 'callback', private.connections_callback_url())
+    jsonb_build_object(
+      'flow', flow.id, 'provider', flow.provider, 'scopes', flow.scopes, 'callback', private.connections_callback_url(),
+      'application', private.connections_application(flow.application_id)
+    )
   end;
 end
 $$;
@@ -189,7 +203,10 @@ begin
     and f.created_at + private.connections_lifetime() > kijko.now()
   returning f.* into flow;
   return case when flow.id is not null then
-    jsonb_build_object('flow', flow.id, 'provider', flow.provider, 'callback', private.connections_callback_url())
+    jsonb_build_object(
+      'flow', flow.id, 'provider', flow.provider, 'callback', private.connections_callback_url(),
+      'application', private.connections_application(flow.application_id)
+    )
   end;
 end
 $$;
@@ -279,10 +296,23 @@ end
 $$;
 comment on function private.connections_account(private.connection_flows, jsonb) is 'Id, name and scopes of the account; null if the answer does not identify one. Nullable: result.';
 
+create function private.connections_lock_application(flow_id uuid) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  application constant uuid := (select f.application_id from private.connection_flows as f where f.id = flow_id);
+begin
+  perform 1 from public.connection_applications as a where a.id = application for key share;
+  return found or application is null;
+end
+$$;
+comment on function private.connections_lock_application(uuid) is 'Holds off the removal of the application of a flow; false if it is removed. Before the connection and the flow, as its removal does. Called by definer functions only.';
+
 create function private.connections_authorized(flow_id uuid, answer jsonb) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+  has_application constant boolean := private.connections_lock_application(flow_id);
   flow constant private.connection_flows := private.connections_end_flow(flow_id);
   named constant jsonb := private.connections_account(flow, answer);
   code constant text := private.connections_new_secret();
@@ -296,13 +326,17 @@ begin
   token.id := gen_random_uuid();
   token.organization := flow.organization;
   token := private.connections_seal(token, answer -> 'tokens');
-  insert into private.connection_tokens (id, organization, provider, account_id, flow_id, access_token, refresh_token, expires_at, refresh_expires_at, check_at)
+  insert into private.connection_tokens (
+    id, organization, provider, account_id, application_id, flow_id, access_token, refresh_token, expires_at, refresh_expires_at, check_at
+  )
   values (
-    -- Without an account it waits to be revoked.
-    token.id, token.organization, flow.provider, named ->> 'id', case when named is not null then flow.id end, token.access_token, token.refresh_token, token.expires_at, token.refresh_expires_at,
-    token.check_at
+    -- Without an account, or its application, it waits to be revoked.
+    token.id, token.organization, flow.provider, named ->> 'id', flow.application_id, case when named is not null and has_application then flow.id end,
+    token.access_token, token.refresh_token, token.expires_at, token.refresh_expires_at, token.check_at
   );
-  if named is null then
+  if not has_application then
+    return private.connections_refuse(flow, 'server_error', 'The application was removed');
+  elsif named is null then
     return private.connections_refuse(flow, 'account_unknown', 'The provider does not say whose account it is');
   end if;
   update private.connection_flows as f set account = named, code_hash = private.connections_hash(code) where f.id = flow.id;
@@ -311,74 +345,3 @@ end
 $$;
 comment on function private.connections_authorized(uuid, jsonb) is 'Ends a flow: keeps the provider''s tokens, sealed, until the member completes it. Returns where the browser goes; null if the flow has ended. Nullable: result. Definer: the sidecar holds no table rights.';
 grant execute on function private.connections_authorized(uuid, jsonb) to kijko_sidecar;
-
--- ----------------------------------------------------------------------------
--- Completion
--- ----------------------------------------------------------------------------
-
-create function private.connections_attach_token(connection public.connections, flow private.connection_flows) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  fresh private.connection_tokens;
-begin
-  -- The former one is revoked, unless the provider gave the same one again.
-  delete from private.connection_tokens as t
-  using private.connection_tokens as n
-  where t.connection_id = connection.id and n.flow_id = flow.id
-    and kijko.unseal(t.access_token, private.connections_access_context(t)) = kijko.unseal(n.access_token, private.connections_access_context(n));
-  update private.connection_tokens as t set connection_id = null, check_at = null, replaced = true where t.connection_id = connection.id;
-  update private.connection_tokens as t set connection_id = connection.id, flow_id = null where t.flow_id = flow.id
-  returning t.* into fresh;
-  update public.connections as c set expires_at = fresh.expires_at, refresh_expires_at = fresh.refresh_expires_at where c.id = connection.id;
-end
-$$;
-comment on function private.connections_attach_token(public.connections, private.connection_flows) is 'Gives a connection the token of a flow. Called by definer functions only.';
-
--- The same answer for a code of somebody else, which stays good for them.
-create function private.connections_find_flow(code text, member uuid) returns private.connection_flows
-language sql stable set search_path = pg_catalog, pg_temp
-as $$
-  select f.* from private.connection_flows as f
-  where f.code_hash = private.connections_hash(code) and f.user_id = member and f.session_id is not distinct from kijko.session_id()
-    and f.created_at + private.connections_lifetime() > kijko.now()
-$$;
-comment on function private.connections_find_flow(text, uuid) is 'The flow of a code, if this member began it in this session and it is not too old; null otherwise. Called by definer functions only.';
-
-create function public.complete_connection(code text) returns public.connections
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  member constant uuid := private.tenancy_require_user();
-  flow private.connection_flows := private.connections_find_flow(complete_connection.code, member);
-  former public.connections;
-  connection public.connections;
-begin
-  -- The connection first, as everywhere: removing it deletes the flow.
-  select c.* into former from public.connections as c where c.id = flow.connection_id for no key update;
-  select f.* into flow from private.connection_flows as f where f.id = flow.id for update;
-  if flow.id is null then
-    perform kijko.fail('not_found', 'no such code: it is unknown, used, expired, or of another session', 'Call begin_connection() again.');
-  elsif public.can(flow.organization, 'connections:write') is not true then
-    perform kijko.fail('permission_denied', 'requires the permission connections:write');
-  end if;
-  if former.id is not null and former.account_id <> flow.account ->> 'id' then
-    perform kijko.fail('conflict', 'the provider was asked by another account than that of the connection', 'Sign in there with its account, or begin a new connection.');
-  end if;
-  insert into public.connections as c (org_id, provider, account_id, account_name, scopes, authorized_by)
-  values (
-    flow.organization, flow.provider, flow.account ->> 'id', flow.account ->> 'name',
-    array(select jsonb_array_elements_text(flow.account -> 'scopes')), member
-  )
-  on conflict on constraint connections_org_id_provider_account_id_key do update set
-    account_name = excluded.account_name, scopes = excluded.scopes, status = 'active', paused_reason = null, paused_at = null, error_code = null,
-    refreshed_at = null, authorized_at = kijko.now(), authorized_by = excluded.authorized_by, authorizer_left_at = null
-  returning c.* into connection;
-  perform private.connections_attach_token(connection, flow);
-  delete from private.connection_flows as f where f.id = flow.id;
-  select c.* into connection from public.connections as c where c.id = connection.id;
-  return connection;
-end
-$$;
-comment on function public.complete_connection(text) is 'Completes a connection by the connection_code with which the browser came back. Only the member who began can, in the same session and within ten minutes. An account that the organization has connected already keeps its row, which is active again. Requires connections:write; not for API keys. Definer: users may not insert connections.';
-grant execute on function public.complete_connection(text) to authenticated;

@@ -191,6 +191,7 @@ begin
   where t.id = token.id;
   return jsonb_strip_nulls(jsonb_build_object(
     'token', token.id, 'generation', token.generation, 'provider', token.provider,
+    'application', private.connections_application(token.application_id),
     'refresh_token', case when token.refresh_token is not null then kijko.unseal(token.refresh_token, private.connections_refresh_context(token)) end,
     'access_token', case when token.refresh_token is null then kijko.unseal(token.access_token, private.connections_access_context(token)) end
   ));
@@ -276,11 +277,12 @@ begin
   return jsonb_build_object(
     'status', 'active', 'provider', connection.provider, 'account_id', connection.account_id, 'account_name', connection.account_name,
     'scopes', connection.scopes, 'generation', token.generation, 'expires_at', token.expires_at,
+    'own_application', token.application_id is not null,
     'access_token', kijko.unseal(token.access_token, private.connections_access_context(token))
   );
 end
 $$;
-comment on function private.connections_use(uuid, uuid) is 'The access token of an organization''s connection, for a job of that organization: {"status": "active", "access_token": …}. Without a token while it is paused (try no more), or refreshing (try again in a few seconds). Null if the organization has no such connection. Nullable: result. Definer: the sidecar holds no table rights, and no other role may call it.';
+comment on function private.connections_use(uuid, uuid) is 'The access token of an organization''s connection, for a job of that organization: {"status": "active", "access_token": …}; own_application says whose application the provider charges. Without a token while it is paused (try no more), or refreshing (try again in a few seconds). Null if the organization has no such connection. Nullable: result. Definer: the sidecar holds no table rights, and no other role may call it.';
 grant execute on function private.connections_use(uuid, uuid) to kijko_sidecar;
 
 create function private.connections_reject(org uuid, connection_id uuid, generation integer) returns void
@@ -328,7 +330,7 @@ begin
     returning t.*
   )
   select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
-    'id', l.id, 'provider', l.provider,
+    'id', l.id, 'provider', l.provider, 'application', private.connections_application(l.application_id),
     -- Also by a connection of another organization: some providers end all tokens of an account with one.
     'replaced', l.replaced or exists (
       select 1 from public.connections as c where c.provider = l.provider and c.account_id = l.account_id and c.status = 'active'

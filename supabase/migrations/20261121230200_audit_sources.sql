@@ -17,6 +17,7 @@ select private.audit_table(
 );
 -- Its only column besides the name: a new value sets it.
 select private.audit_table('public.secrets', 'secret', '{name,updated_at}');
+select private.audit_table('public.connection_applications', 'connection_application', '{provider,client_id,secret_set_at}');
 select private.audit_table(
   'public.webhook_endpoints', 'webhook_endpoint',
   '{url:host,event_types,filter,include_private_projects,signature,enabled,disabled_reason,former_secret_until}'

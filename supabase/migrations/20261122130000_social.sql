@@ -193,6 +193,7 @@ create table private.social_publications (
   hold_id uuid,
   cost_microusd bigint not null default 0,
   alt_texts_microusd bigint not null default 0,
+  own_application boolean not null default false,
   foreign key (organization, post_id) references public.social_posts (org_id, id) on delete cascade
 );
 create index social_publications_organization_idx on private.social_publications (organization, post_id);
@@ -209,8 +210,9 @@ comment on column private.social_publications.check_after is 'When it is asked n
 comment on column private.social_publications.hold_id is 'Hold of what the platform charges.';
 comment on column private.social_publications.cost_microusd is 'The amount of the hold.';
 comment on column private.social_publications.alt_texts_microusd is 'What the platform charges for its alternative texts. Charged when publishing begins: they are sent before the create call.';
+comment on column private.social_publications.own_application is 'Whether the token of this attempt is of an application of the organization: the platform then charges the organization itself.';
 select private.describe_data('private.social_publications', '{
-  "post_id, organization, prepared, create_id, create_started_at, create_deadline, outcome_unknown, checks, check_after, hold_id, cost_microusd, alt_texts_microusd": {"purpose": "keeps a post from being created twice", "export": "none"}
+  "post_id, organization, prepared, create_id, create_started_at, create_deadline, outcome_unknown, checks, check_after, hold_id, cost_microusd, alt_texts_microusd, own_application": {"purpose": "keeps a post from being created twice", "export": "none"}
 }');
 alter table private.social_publications enable row level security;
 

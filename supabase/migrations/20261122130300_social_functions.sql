@@ -259,7 +259,8 @@ begin
   full_text := private.social_full_text(post.text, post.hashtags);
   return jsonb_build_object(
     'text', full_text, 'length', private.social_length(post.platform, full_text), 'max_length', private.social_max_length(post.platform),
-    'links', to_jsonb(array(select private.social_links(full_text))), 'cost_microusd', private.social_cost(post),
+    'links', to_jsonb(array(select private.social_links(full_text))),
+    'cost_microusd', case when private.connections_has_application(post.org_id, post.connection_id) then 0 else private.social_cost(post) end,
     'media', (
       select coalesce(jsonb_agg(jsonb_build_object('path', m.path, 'alt_text', m.alt_text, 'content_type', m.content_type, 'bytes', m.bytes) order by m.n), '[]')
       from private.social_media(post) as m
@@ -268,7 +269,7 @@ begin
   );
 end
 $$;
-comment on function public.preview_social_post(uuid) is 'A post as it would be published: text with hashtags, its length as the platform counts it, links, cost, media, and problems as a list of {code, severity, message}. Requires content:read. Definer: it checks the permission itself.';
+comment on function public.preview_social_post(uuid) is 'A post as it would be published: text with hashtags, its length as the platform counts it, links, cost (0 by an application of your own), media, and problems as a list of {code, severity, message}. Requires content:read. Definer: it checks the permission itself.';
 grant execute on function public.preview_social_post(uuid) to authenticated;
 
 create type public.social_calendar_entry as (

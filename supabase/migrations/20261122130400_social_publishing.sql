@@ -159,6 +159,7 @@ declare
   post public.social_posts := private.social_lock(worker, job_id, attempt);
   publication private.social_publications;
   token jsonb;
+  is_own boolean;
   alt_texts bigint := 0;
 begin
   select b.* into publication from private.social_publications as b where b.post_id = post.id for update;
@@ -199,8 +200,9 @@ begin
     perform private.social_fail(post, 'permanent', 'too_many_attempts', 'the workers were lost too often', null, null);
     return '{}'::jsonb;
   end if;
-  -- The platform charges alternative texts as they are sent, whatever becomes of the post.
-  if publication.post_id is null then
+  is_own := coalesce((token ->> 'own_application')::boolean, false);
+  -- The platform charges alternative texts as they are sent, whatever becomes of the post; an organization's own application, not us.
+  if not is_own and coalesce(publication.alt_texts_microusd, 0) = 0 then
     alt_texts := private.social_alt_text_cost(post);
     if alt_texts > 0 then
       begin
@@ -217,10 +219,12 @@ begin
     end if;
   end if;
   update public.social_posts as p set status = 'publishing', attempts = p.attempts + 1, error_code = null, error = null, publish_after = null,
-    cost_microusd = coalesce(publication.alt_texts_microusd, alt_texts)
+    cost_microusd = coalesce(publication.alt_texts_microusd, 0) + alt_texts
   where p.id = post.id returning p.* into post;
-  insert into private.social_publications as b (post_id, organization, alt_texts_microusd) values (post.id, post.org_id, alt_texts)
-  on conflict on constraint social_publications_pkey do update set check_after = null
+  insert into private.social_publications as b (post_id, organization, alt_texts_microusd, own_application)
+  values (post.id, post.org_id, alt_texts, is_own)
+  on conflict on constraint social_publications_pkey do update set
+    check_after = null, alt_texts_microusd = b.alt_texts_microusd + excluded.alt_texts_microusd, own_application = excluded.own_application
   returning b.* into publication;
   perform private.social_log(post, 'started', cost => alt_texts);
   return private.social_describe(post, token, publication) || '{"action": "publish"}';

@@ -18,7 +18,8 @@ begin
     -- Asked again, because the answer got lost. Whether there is still time is the worker's to know.
     return jsonb_build_object('started', publication.create_id = social_start_create.create_id);
   end if;
-  cost := private.social_cost(post) - private.social_alt_text_cost(post);
+  -- By the token that the worker was given.
+  cost := case when publication.own_application then 0 else private.social_cost(post) - private.social_alt_text_cost(post) end;
   if cost > 0 then
     begin
       hold := kijko.reserve(post.org_id, 'publish_cost_microusd', cost, interval '1 day', social_start_create.create_id::text);

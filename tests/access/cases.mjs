@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { CALLERS } from './callers.mjs';
 import { BILLING_FUNCTIONS, BILLING_RELATIONS } from './cases_billing.mjs';
 import { CODE_FUNCTIONS } from './cases_code.mjs';
+import { CONNECTION_FUNCTIONS, CONNECTION_RELATIONS } from './cases_connections.mjs';
 import { CONTENT_FUNCTIONS, CONTENT_RELATIONS } from './cases_content.mjs';
 import { FILE_FUNCTIONS } from './cases_files.mjs';
 import { LLM_FUNCTIONS, LLM_RELATIONS } from './cases_llm.mjs';
@@ -21,6 +22,7 @@ const slug = () => `m-${randomUUID()}`;
  */
 export const RELATIONS = {
   ...BILLING_RELATIONS,
+  ...CONNECTION_RELATIONS,
   ...CONTENT_RELATIONS,
   ...LLM_RELATIONS,
   organizations: {
@@ -168,11 +170,6 @@ export const RELATIONS = {
     insert: (t) => ({ org_id: t.org, name: 'NEW' }),
     update: () => ({ name: 'CHANGED' }),
   },
-  connections: {
-    // Made by functions only. Members with connections:write delete.
-    insert: (t) => ({ org_id: t.org, provider: 'matrix', account_id: 'new' }),
-    update: () => ({ status: 'active' }),
-  },
   invitations: {
     insert: (t) => ({ org_id: t.org, email: 'new@example.com', role: 'viewer' }),
     update: () => ({ role: 'viewer' }),
@@ -206,6 +203,7 @@ export const ENDS_PEOPLE = ['delete_account()', 'end_session(session_id)'];
 export const FUNCTIONS = {
   ...BILLING_FUNCTIONS,
   ...FILE_FUNCTIONS,
+  ...CONNECTION_FUNCTIONS,
   ...CONTENT_FUNCTIONS,
   ...LLM_FUNCTIONS,
   ...PRIVACY_FUNCTIONS,
@@ -309,10 +307,6 @@ export const FUNCTIONS = {
   'remove_issuer(id)': { call: (w) => ({ id: w.issuer }) },
   'list_issuers()': { call: () => ({}) },
   'provision()': { call: () => ({}) },
-  // A provider of the test stack.
-  'begin_connection(provider,scopes,redirect_to,connection_id)': { call: () => ({ provider: 'hub' }) },
-  'complete_connection(code)': { call: () => ({ code: 'none' }) },
-  'list_connection_providers()': { call: () => ({}) },
   'delete_secret(name)': { call: () => ({ name: 'MATRIX' }) },
   'end_session(session_id)': {
     call: (w, caller) => ({ session_id: (w.people[CALLERS[caller]?.person] ?? w.people.colleague).spare }),

@@ -21,6 +21,7 @@ const NAMES = [
   'role',
   'freeRole',
   'connection',
+  'connectionApplication',
   'notificationType',
   'notification',
   'secretNotification',
@@ -176,6 +177,8 @@ export const fill = (t, { owner, colleague, invitee }) => [
     values (${t.meter}, ${t.org}, 'build.done', 'own.builds', ${owner})`,
   sql`insert into public.secrets (org_id, name, created_by) values (${t.org}, 'MATRIX', ${owner})`,
   sql`insert into public.connections (id, org_id, provider, account_id, created_by) values (${t.connection}, ${t.org}, 'matrix', '1', ${owner})`,
+  sql`insert into public.connection_applications (id, org_id, provider, client_id, created_by)
+    values (${t.connectionApplication}, ${t.org}, 'lab', 'matrix', ${owner})`,
   sql`insert into public.notification_types (id, org_id, name, created_by) values (${t.notificationType}, ${t.org}, 'custom.deploy', ${owner})`,
   sql`insert into public.notifications (id, org_id, audience, type, project_id, title, created_by)
     values (${t.notification}, ${t.org}, 'organization', 'custom.deploy', ${t.project}, 'Shared', ${owner}),

@@ -29,6 +29,10 @@ export class Consents {
   #tokens = new Map();
   /** What next consents are for, by platform; pages are Facebook's. */
   accounts = new Map();
+  /** Secrets of X's applications, by id. */
+  applications = new Map([[CLIENT.id, CLIENT.secret]]);
+  /** Tokens that X was asked to forget, and by which application. */
+  revoked = [];
   refusing = new Set();
 
   constructor(fake) {
@@ -42,9 +46,9 @@ export class Consents {
     return account;
   }
 
-  #grant(account, kind) {
+  #grant(account, kind, client = CLIENT.id) {
     const token = secret();
-    this.#tokens.set(token, { account, kind });
+    this.#tokens.set(token, { account, kind, client });
     if (kind === 'access') this.#fake.setToken(account, token);
     return token;
   }
@@ -53,6 +57,9 @@ export class Consents {
     const found = this.#tokens.get(token);
     return found?.kind === kind && !found.account.revoked ? found.account : null;
   }
+
+  /** The application that a token is good for. */
+  clientOf = (token) => this.#tokens.get(token)?.client;
 
   answer(platform, { method, path, query, headers, bytes }) {
     const form = new URLSearchParams(bytes.toString());
@@ -63,7 +70,7 @@ export class Consents {
 
   #authorize(platform, query) {
     const asked = Object.fromEntries(query);
-    if (asked.client_id !== CLIENT.id || asked.response_type !== 'code' || !asked.state) return { status: 400, body: {} };
+    if (!this.applications.has(asked.client_id) || asked.response_type !== 'code' || !asked.state) return { status: 400, body: {} };
     const code = secret();
     this.#codes.set(code, { platform, asked, account: this.accounts.get(platform) ?? this.next(platform) });
     const back = new URL(asked.redirect_uri);
@@ -151,20 +158,26 @@ export class Consents {
   }
 
   twitter({ path, form, headers, bearer }) {
-    const basic = `Basic ${Buffer.from(`${CLIENT.id}:${CLIENT.secret}`).toString('base64')}`;
-    if (path.startsWith('/api/2/oauth2/') && headers.authorization !== basic) return oauthError('unauthorized_client', 401);
+    const basic = headers.authorization?.match(/^Basic (.+)$/)?.[1] ?? '';
+    const [client, password] = Buffer.from(basic, 'base64').toString().split(':');
+    if (path.startsWith('/api/2/oauth2/') && (!client || this.applications.get(client) !== password))
+      return oauthError('unauthorized_client', 401);
     if (path === '/api/2/oauth2/revoke') {
-      this.#tokens.delete(form.get('token'));
+      const token = form.get('token');
+      if (this.clientOf(token) !== client) return oauthError('invalid_request');
+      this.revoked.push({ token, client });
+      this.#tokens.delete(token);
       return { status: 200, body: { revoked: true } };
     }
     if (path === '/api/2/oauth2/token') {
       // A refresh token is good once.
       const refresh = form.get('grant_type') === 'refresh_token' && form.get('refresh_token');
-      const refreshed = refresh && this.#holder(refresh, 'refresh');
+      const refreshed = refresh && this.clientOf(refresh) === client && this.#holder(refresh, 'refresh');
       if (refreshed) this.#tokens.delete(refresh);
       const found = refreshed ? { account: refreshed, asked: {} } : this.#take('twitter', form);
-      if (!found) return oauthError('invalid_request');
-      const tokens = { access_token: this.#grant(found.account, 'access'), refresh_token: this.#grant(found.account, 'refresh') };
+      if (!found || (found.asked.client_id ?? client) !== client) return oauthError('invalid_request');
+      const [access_token, refresh_token] = ['access', 'refresh'].map((kind) => this.#grant(found.account, kind, client));
+      const tokens = { access_token, refresh_token };
       return { status: 200, body: { token_type: 'bearer', expires_in: 7_200, ...tokens, scope: found.asked.scope } };
     }
     if (path !== '/api/2/users/me') return null;

@@ -225,7 +225,7 @@ select results_eq(
     'send_test_webhook(uuid)',
     'service_levels(timestamp with time zone,timestamp with time zone,uuid)', 'set_active_organization(uuid)',
     'set_blog_settings(text,text,text,boolean,integer)',
-    'set_digest_time(text,integer)', 'set_image_alt_text(uuid,text)', 'set_llm_provider_key(uuid,text)',
+    'set_connection_application(text,text,text)', 'set_digest_time(text,integer)', 'set_image_alt_text(uuid,text)', 'set_llm_provider_key(uuid,text)',
     'set_llm_settings(boolean,boolean,integer)',
     'set_notification_preference(text,boolean,text,uuid)',
     'set_prompt_label(text,text,integer,text)',
@@ -367,7 +367,7 @@ select is(
 -- authorize_billing(), authorize_function(), blog_start_image(), llm_reserve_call(), files_ticket() and privacy_ticket() last for minutes at most and are stored nowhere.
 select is_empty(
   $$select p.oid::regprocedure from pg_proc as p
-    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_billing', 'authorize_function', 'blog_start_image', 'connections_seal', 'llm_reserve_call', 'set_llm_provider_key', 'files_ticket', 'privacy_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
+    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_billing', 'authorize_function', 'blog_start_image', 'connections_seal', 'llm_reserve_call', 'set_connection_application', 'set_llm_provider_key', 'files_ticket', 'privacy_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
   'every function that seals is listed here, once its column is registered'
 );
 -- An empty search_path finds temporary types before those of Postgres.

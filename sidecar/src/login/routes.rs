@@ -135,8 +135,9 @@ async fn callback(
             .refuse(&headers, 400, "bad_oauth_state", message)
             .await;
     }
-    let (providers, purpose) = (&login.providers, Purpose::SignIn);
-    let ended = match answer(providers, provider, &query, callback, &browser, purpose).await {
+    canonical::add("oauth_provider", provider);
+    let (provider, purpose) = (login.providers.get(provider), Purpose::SignIn);
+    let ended = match answer(provider, &query, callback, &browser, purpose).await {
         Ok(mut found) => {
             found["flow"] = flow.body["flow"].clone();
             login.store.answer("finish", &headers, &found).await?

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::{body::Body, response::Response};
-use kijko_core::{error::Error, secret::Secret, telemetry::canonical};
+use kijko_core::{error::Error, secret::Secret};
 use serde_json::Value;
 
 use super::{
     browser,
     http::Fault,
-    provider::{Providers, Query},
+    provider::{Provider, Query},
 };
 
 /// How long the provider may take in all, below the limit of a request: the browser then goes back where it came from, with an error.
@@ -70,17 +70,15 @@ pub(crate) fn text<'a>(query: &'a Query, name: &str) -> Option<&'a str> {
         .filter(|value| !value.is_empty())
 }
 
-/// What the provider says in answer to the code, or the error for the browser.
+/// What the provider says in answer to the code, or the error for the browser. Without a provider it is switched off.
 pub(crate) async fn answer(
-    providers: &Providers,
-    provider: &str,
+    provider: Option<&Provider>,
     query: &Query,
     callback: &str,
     browser: &Secret,
     purpose: Purpose,
 ) -> Result<Value, Denial> {
-    canonical::add("oauth_provider", provider);
-    let Some(provider) = providers.get(provider) else {
+    let Some(provider) = provider else {
         let message = "The provider is not enabled";
         return Err(Denial::ours("unexpected_failure", message));
     };

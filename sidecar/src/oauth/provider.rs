@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use kijko_core::secret::Secret;
 use reqwest::{Method, RequestBuilder, header};
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     browser,
@@ -47,10 +47,18 @@ const MAX_PARAMETERS: usize = 10;
 const MAX_PARAMETER: usize = 500;
 
 /// One provider.
+#[derive(Clone)]
 pub(crate) struct Provider {
     pub config: ProviderConfig,
     pub(super) http: Http,
-    pub(super) discovery: Option<Discovery>,
+    pub(super) discovery: Option<Arc<Discovery>>,
+}
+
+/// An organization's own client of a provider.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Application {
+    pub client_id: String,
+    pub client_secret: Secret,
 }
 
 /// What a browser is sent to a provider with.
@@ -105,8 +113,8 @@ struct OAuthError {
 
 impl Provider {
     pub(crate) fn new(config: ProviderConfig, http: Http) -> Self {
-        let discovery =
-            (config.kind == Kind::Oidc).then(|| Discovery::new(config.url.clone(), http.clone()));
+        let discovery = (config.kind == Kind::Oidc)
+            .then(|| Arc::new(Discovery::new(config.url.clone(), http.clone())));
         Self {
             config,
             http,
@@ -114,7 +122,17 @@ impl Provider {
         }
     }
 
-    fn client_id(&self) -> &str {
+    /// The same provider, as it is asked by an application of an organization; by the operator's without one.
+    pub(crate) fn by(&self, application: Option<&Application>) -> Self {
+        let mut provider = self.clone();
+        if let Some(application) = application {
+            provider.config.client_ids = vec![application.client_id.clone()];
+            provider.config.client_secret = application.client_secret.clone();
+        }
+        provider
+    }
+
+    pub(super) fn client_id(&self) -> &str {
         &self.config.client_ids[0]
     }
 
@@ -269,7 +287,7 @@ impl Provider {
     }
 
     /// A form with the client's id and secret: in the header where the provider takes it (RFC 6749, 2.3.1), else in the form.
-    fn authenticated(
+    pub(super) fn authenticated(
         &self,
         request: RequestBuilder,
         fields: &[(&str, &str)],
@@ -297,7 +315,7 @@ impl Provider {
             .body(form.finish())
     }
 
-    fn basic(&self, encoded: bool) -> String {
+    pub(super) fn basic(&self, encoded: bool) -> String {
         let part = |text: &str| match encoded {
             true => form_urlencoded::byte_serialize(text.as_bytes()).collect(),
             false => text.to_owned(),
@@ -329,70 +347,5 @@ impl Provider {
     /// Whether clients can bring identity tokens of this provider.
     pub(crate) fn has_identity_tokens(&self) -> bool {
         self.discovery.is_some()
-    }
-
-    /// The refresh token of a GitHub App lives for months, and without its access token no application can name it. GitHub revokes it
-    /// for whoever presents it, and takes no authorization there. Enterprise Servers do not: they ask for one (401), or have no such
-    /// endpoint.
-    async fn revoke_github_refresh(&self, tokens: &Revocation) -> Result<(), Fault> {
-        const WHAT: &str = "revocation of the refresh token";
-        let Some(token) = &tokens.refresh_token else {
-            return Ok(());
-        };
-        let url = format!("{}/credentials/revoke", self.github_api());
-        let request = self.http.request(Method::POST, &url, WHAT)?;
-        let request = request
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(json!({"credentials": [token.expose()]}).to_string());
-        match self.http.send(request, WHAT).await?.status {
-            200..300 | 401 | 404 | 422 => Ok(()),
-            status => Err(Fault::Status(WHAT, status)),
-        }
-    }
-
-    /// Asks the provider to forget tokens. Done where it has no endpoint for that, or does not know them.
-    pub(crate) async fn revoke(&self, tokens: &Revocation) -> Result<(), Fault> {
-        const WHAT: &str = "revocation";
-        if self.config.kind == Kind::GitHub {
-            // The whole grant, with tokens that clients were given before. But not the tokens of connections, if it has any.
-            let what = match self.config.connection_scopes {
-                Some(_) => "token",
-                None => "grant",
-            };
-            let (api, client) = (self.github_api(), self.client_id());
-            let url = format!("{api}/applications/{client}/{what}");
-            let request = self.http.request(Method::DELETE, &url, WHAT)?;
-            let request = request
-                .header(header::AUTHORIZATION, self.basic(false))
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(json!({"access_token": tokens.access_token.expose()}).to_string());
-            return match self.http.send(request, WHAT).await?.status {
-                200..300 | 404 | 422 => self.revoke_github_refresh(tokens).await,
-                status => Err(Fault::Status(WHAT, status)),
-            };
-        }
-        let metadata = self.metadata().await?;
-        let endpoint = match &metadata {
-            None if self.config.kind.is_social() => self.social_revoke(),
-            None => Some(format!("{}/oauth/revoke", self.config.url)),
-            Some(metadata) => metadata.revocation_endpoint.clone(),
-        };
-        let Some(endpoint) = endpoint else {
-            return Ok(());
-        };
-        let refresh = tokens
-            .refresh_token
-            .iter()
-            .map(|token| ("refresh_token", token));
-        for (hint, token) in refresh.chain([("access_token", &tokens.access_token)]) {
-            let fields = [("token", token.expose()), ("token_type_hint", hint)];
-            let request = self.http.request(Method::POST, &endpoint, WHAT)?;
-            let request = self.authenticated(request, &fields, metadata.as_deref());
-            let status = self.http.send(request, WHAT).await?.status;
-            if !(200..300).contains(&status) {
-                return Err(Fault::Status(WHAT, status));
-            }
-        }
-        Ok(())
     }
 }

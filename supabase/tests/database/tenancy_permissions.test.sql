@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(152);
+select plan(154);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -31,6 +31,7 @@ select tests.act_as('ada');
 select public.set_secret('token', 'value');
 select tests.act_as_superuser();
 insert into public.connections (org_id, provider, account_id) values (tests.org('ada'), 'github', '1');
+insert into public.connection_applications (org_id, provider, client_id) values (tests.org('ada'), 'github', '1');
 insert into public.social_settings (org_id) values (tests.org('ada'));
 insert into public.social_posts (org_id, platform) values (tests.org('ada'), 'twitter');
 insert into public.api_usage (id, org_id, method, route, status, duration_ms, member_id) values (gen_random_uuid(), tests.org('ada'), 'GET', '/mcp', 200, 1, tests.id('mem'));
@@ -93,7 +94,7 @@ $$;
 
 -- ---- tables: what is there is seen with the permission and not without, by the same member
 create view tests.read_permissions (relation, permission) as values
-  ('organizations', 'organization:read'), ('memberships', 'members:read'), ('custom_roles', 'roles:read'), ('secrets', 'secrets:read'), ('connections', 'connections:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('project_members', 'projects:read'), ('skills', 'skills:read'), ('repositories', 'repositories:read'),
+  ('organizations', 'organization:read'), ('memberships', 'members:read'), ('custom_roles', 'roles:read'), ('secrets', 'secrets:read'), ('connections', 'connections:read'), ('connection_applications', 'connections:read'), ('invitations', 'members:read'), ('projects', 'projects:read'), ('project_members', 'projects:read'), ('skills', 'skills:read'), ('repositories', 'repositories:read'),
   ('skill_versions', 'skills:read'),
   ('topics', 'content:read'), ('discoveries', 'content:read'), ('discovery_runs', 'content:read'), ('research_sources', 'content:read'), ('source_embeddings', 'content:read'), ('content_costs', 'content:read'), ('blog_settings', 'content:read'), ('blog_posts', 'content:read'), ('blog_post_revisions', 'content:read'), ('blog_post_slugs', 'content:read'), ('blog_comments', 'content:read'), ('blog_drafts', 'content:read'), ('images', 'content:read'),
   ('prompts', 'prompts:read'), ('prompt_versions', 'prompts:read'), ('prompt_labels', 'prompts:read'), ('prompt_label_changes', 'prompts:read'), ('prompt_settings', 'prompts:read'), ('approvals', 'approvals:read'),

@@ -103,7 +103,8 @@ async fn refresh(
         retry_transient(limit, || store.failed(work, Some(&fault), code)).await?;
         return Err(Failure::permanent(code, "the provider is not configured").into());
     };
-    match ask(provider, work).await {
+    let provider = provider.by(work.application.as_ref());
+    match ask(&provider, work).await {
         Ok(Outcome::Good(tokens)) => {
             let stored =
                 retry_transient(limit, || store.refreshed(work, tokens.as_deref())).await?;

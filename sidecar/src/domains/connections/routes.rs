@@ -65,7 +65,8 @@ async fn authorize(
         let message = "The provider is not enabled";
         return connections.fail(flow.flow, &unavailable(message)).await;
     };
-    match authorize_url(provider, &flow, &state, &browser).await {
+    let provider = provider.by(flow.application.as_ref());
+    match authorize_url(&provider, &flow, &state, &browser).await {
         Ok(url) => to_provider(&url, &flow.callback, &state, &browser),
         Err(fault) => {
             tracing::warn!(provider = flow.provider, %fault, "an outside provider does not answer");
@@ -125,16 +126,10 @@ impl Connections {
         query: &Query,
         browser: &Secret,
     ) -> Result<Response, Error> {
-        let (providers, purpose) = (&self.providers, Purpose::Connection);
-        let asked = answer(
-            providers,
-            &flow.provider,
-            query,
-            &flow.callback,
-            browser,
-            purpose,
-        );
-        let asked = asked.await;
+        let provider = self.providers.get(&flow.provider);
+        let provider = provider.map(|provider| provider.by(flow.application.as_ref()));
+        let (callback, purpose) = (&flow.callback, Purpose::Connection);
+        let asked = answer(provider.as_ref(), query, callback, browser, purpose).await;
         self.series.authorized(asked.is_ok());
         match asked {
             Ok(answer) => match self.store.authorized(flow.flow, &answer).await {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::oauth::{
     http::Fault,
-    provider::{Provider, Tokens},
+    provider::{Application, Provider, Tokens},
     revocations::Due,
 };
 
@@ -29,6 +29,8 @@ pub(super) struct Flow {
     #[serde(default)]
     pub scopes: Vec<String>,
     pub callback: String,
+    /// Of the organization; without one, the operator's.
+    pub application: Option<Application>,
 }
 
 /// What a job is to do.
@@ -61,6 +63,8 @@ pub(super) struct Refresh {
     pub token: Uuid,
     pub generation: i32,
     pub provider: String,
+    /// Of the organization; without one, the operator's.
+    pub application: Option<Application>,
     pub refresh_token: Option<Secret>,
     pub access_token: Option<Secret>,
 }
