@@ -30,7 +30,7 @@ test_kijko() {
     KIJKO_SOCIAL_INSTAGRAM_URL="$social/instagram" KIJKO_SOCIAL_TWITTER_URL="$social/twitter" KIJKO_SOCIAL_TIMEOUT_SECONDS=2 \
     KIJKO_HOME="$TEST_HOME" KIJKO_API_PORT="$TEST_PORT" KIJKO_LLM_ECHO=1 OPENAI_API_KEY='' ANTHROPIC_API_KEY='' GEMINI_API_KEY='' \
     KIJKO_SEARXNG_URL="http://localhost:$((TEST_PORT + 9))/searxng" TAVILY_BASE_URL="http://localhost:$((TEST_PORT + 9))/tavily" \
-    KIJKO_DISCOVERY_GEMINI_URL="http://localhost:$((TEST_PORT + 9))/gemini" TAVILY_API_KEY=tvly-test KIJKO_DISCOVERY_HOST_PAUSE_MS=50 \
+    TAVILY_API_KEY=tvly-test KIJKO_DISCOVERY_HOST_PAUSE_MS=50 \
     STRIPE_API_KEY='' STRIPE_WEBHOOK_SECRET=whsec_test_first,whsec_test_second SMTP_URL='' KIJKO_BCRYPT_COST=4 KIJKO_YES=1 "$ROOT/kijko" "$@"
 }
 

@@ -137,19 +137,12 @@ end
 $$;
 comment on function private.llm_open_target(uuid, jsonb, jsonb, integer) is 'What the sidecar needs to call a target, its key included; null when the provider is gone. Nullable: result.';
 
-create function private.llm_open(ticket text) returns jsonb
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+create function private.llm_open_locked(opened private.llm_open_calls) returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  sealed constant jsonb := kijko.unseal(llm_open.ticket, 'llm/ticket')::jsonb;
-  opened private.llm_open_calls := private.llm_lock_call((sealed ->> 'call_id')::uuid);
   targets jsonb;
 begin
-  if opened.call_id is null
-    or (opened.status = 'reserved' and (sealed ->> 'expires_at')::numeric <= extract(epoch from clock_timestamp()))
-  then
-    return null;
-  end if;
   select jsonb_agg(o.target order by t.place) filter (where o.target is not null) into targets
   from jsonb_array_elements(opened.call -> 'targets') with ordinality as t (value, place)
   cross join lateral private.llm_open_target(opened.organization, opened.call, t.value, t.place::integer - 1) as o (target);
@@ -168,6 +161,23 @@ begin
   return (opened.call - array['targets', 'max_output_tokens', 'content_days']) || jsonb_build_object(
     'call_id', opened.call_id, 'org_id', opened.organization, 'targets', targets, 'attributes', opened.attributes
   );
+end
+$$;
+comment on function private.llm_open_locked(private.llm_open_calls) is 'What the sidecar needs for a locked call, which counts as sent from now on; null when its provider is gone. Nullable: result.';
+
+create function private.llm_open(ticket text) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  sealed constant jsonb := kijko.unseal(llm_open.ticket, 'llm/ticket')::jsonb;
+  opened constant private.llm_open_calls := private.llm_lock_call((sealed ->> 'call_id')::uuid);
+begin
+  if opened.call_id is null
+    or (opened.status = 'reserved' and (sealed ->> 'expires_at')::numeric <= extract(epoch from clock_timestamp()))
+  then
+    return null;
+  end if;
+  return private.llm_open_locked(opened);
 end
 $$;
 comment on function private.llm_open(text) is 'What a ticket of authorize_llm_call() allows: the targets, with their keys, and the settings of the route. From now on the call counts as sent. The same again for a call that is open already; null when the ticket has expired or the call has ended. Nullable: result. Definer: the sidecar holds no table rights.';

@@ -207,7 +207,7 @@ create table private.discovery_holds (
   attempt integer not null,
   worker text not null check (char_length(worker) <= 200),
   search_microusd bigint not null check (search_microusd >= 0),
-  model text check (char_length(model) <= 200),
+  call_id uuid,
   holds jsonb not null,
   held jsonb not null,
   attributes jsonb not null,
@@ -219,13 +219,13 @@ comment on column private.discovery_holds.organization is 'Organization of the r
 comment on column private.discovery_holds.run_id is 'The run.';
 comment on column private.discovery_holds.attempt is 'Attempt of the job that asks; a later one ends the run.';
 comment on column private.discovery_holds.worker is 'Worker that asks; another one ends the run.';
-comment on column private.discovery_holds.search_microusd is 'Price of a search when it was held: what it is settled by.';
-comment on column private.discovery_holds.model is 'Model that answers, whose tokens are charged, too; null for none.';
-comment on column private.discovery_holds.holds is 'Entries as those of calls of models.';
+comment on column private.discovery_holds.search_microusd is 'Price of a search when it was held: what it is settled by. 0 with a key of the organization, which pays the vendor itself.';
+comment on column private.discovery_holds.call_id is 'Call of the model that answers, llm_calls.id: it has holds of its own. Null without a model.';
+comment on column private.discovery_holds.holds is 'Entries as those of calls of models, for the price of the search.';
 comment on column private.discovery_holds.held is 'The most that the search can use.';
 comment on column private.discovery_holds.attributes is 'Whose use it is, for the ledger.';
 select private.describe_data('private.discovery_holds', '{
-  "organization, run_id, attempt, worker, search_microusd, model, holds, held, attributes": {"purpose": "holds what a search can cost until it is settled", "export": "none"}
+  "organization, run_id, attempt, worker, search_microusd, call_id, holds, held, attributes": {"purpose": "holds what a search can cost until it is settled", "export": "none"}
 }');
 alter table private.discovery_holds enable row level security;
 

@@ -1,8 +1,5 @@
 -- ============================================================================
 -- Topics: runs of discoveries, from the slot to the result.
---
--- What a search can cost at most is held before the vendor is asked, against the organization's meters and budgets, as for a call of a
--- model. It is settled once, by the price that was held. A search whose outcome nobody knows, because its process died, counts as charged and is not repeated.
 -- ============================================================================
 
 create function private.topics_queue_run(discovery public.discoveries, trigger text, slot timestamptz default null) returns public.discovery_runs
@@ -109,83 +106,6 @@ $$;
 comment on function public.run_discovery(uuid) is 'Runs a discovery now, in addition to its schedule and also while it is disabled; returns the run that is under way, if there is one. Requires content:write, and llm:call for a collector that charges. Definer: runs and jobs are written by functions.';
 grant execute on function public.run_discovery(uuid) to authenticated;
 
--- ----------------------------------------------------------------------------
--- What a search costs
--- ----------------------------------------------------------------------------
-
-create function private.topics_hold_search(run public.discovery_runs, worker text, attempt_number integer) returns void
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-declare
-  price private.collector_prices;
-  attempt jsonb;
-  attributes jsonb;
-begin
-  select p.* into price from private.collector_prices as p where p.collector = run.collector;
-  if price.collector is null then
-    return;
-  end if;
-  attempt := jsonb_build_object('input_tokens', price.max_input_tokens, 'output_tokens', price.max_output_tokens, 'images', 0);
-  if price.model is not null and (private.models_price(price.model, null)).id is null then
-    perform kijko.fail('model_not_priced', format('no price is known for %s', price.model));
-  end if;
-  attempt := attempt || jsonb_build_object('cost_microusd', price.search_microusd + coalesce(private.llm_max_cost(private.models_price(price.model, null), attempt), 0));
-  attributes := private.executions_usage_attributes(run.created_by, run.created_by_key, null, null, null);
-  insert into private.discovery_holds (organization, run_id, attempt, worker, search_microusd, model, holds, held, attributes)
-  values (
-    run.org_id, run.id, attempt_number, worker, price.search_microusd, price.model,
-    private.llm_hold(
-      '[]',
-      private.llm_wants(
-        run.org_id, attributes, run.collector, jsonb_build_object('own_key', false, 'name', coalesce(price.model, run.collector)), attempt
-      ),
-      attempt, interval '1 day'
-    ),
-    attempt, attributes
-  );
-end
-$$;
-comment on function private.topics_hold_search(public.discovery_runs, text, integer) is 'Holds what a search of a started run can cost at most. Fails with quota_exceeded, budget_exceeded or model_not_priced.';
-
-create function private.topics_settle_search(run public.discovery_runs, spent jsonb) returns bigint
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-declare
-  hold private.discovery_holds;
-  used jsonb;
-begin
-  delete from private.discovery_holds as h where h.organization = run.org_id and h.run_id = run.id returning h.* into hold;
-  if hold.run_id is null then
-    return 0;
-  end if;
-  -- By the price that was held: a member may have changed the collector since, and the operator its price.
-  used := case
-    when spent is null or jsonb_typeof(spent) = 'null' then '{"input_tokens": 0, "output_tokens": 0, "cost_microusd": 0}'
-    when spent ? 'searches' then jsonb_build_object(
-      'input_tokens', private.models_parse_count(spent -> 'input_tokens'), 'output_tokens', private.models_parse_count(spent -> 'output_tokens'),
-      'cost_microusd', private.models_parse_count(spent -> 'searches') * hold.search_microusd
-        + case when hold.model is null then 0 else coalesce(private.models_cost(hold.model, null, spent), 0) end
-    )
-    -- Nobody knows.
-    else hold.held
-  end;
-  perform private.llm_end_holds(hold.holds, used, hold.attributes);
-  return (used ->> 'cost_microusd')::bigint;
-end
-$$;
-comment on function private.topics_settle_search(public.discovery_runs, jsonb) is 'Settles what a search holds, once, and returns its cost. spent: null for nothing, {searches, input_tokens, output_tokens} for what the vendor says, anything else for all that is held.';
-
-create function private.topics_person_may_search(org uuid, member uuid, key uuid) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp
-return private.llm_may_call(org, member, 'content:write') or (
-  member is null and exists (
-    select from public.api_keys as k
-    where k.org_id = topics_person_may_search.org and k.id = key and k.revoked_at is null and (k.expires_at is null or k.expires_at > kijko.now())
-      and 'llm:call' = any (private.api_keys_permissions_of(k))
-  )
-);
-comment on function private.topics_person_may_search(uuid, uuid, uuid) is 'Whether a member, or a service key that is valid, holds llm:call now.';
-
 create function private.topics_end_run(
   run public.discovery_runs, discovery public.discoveries, spent jsonb, counts jsonb default '{}', code text default null, message text default null
 ) returns void
@@ -217,16 +137,10 @@ create function private.topics_settle_deleted_run() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  hold private.discovery_holds;
+  cost constant bigint := private.topics_settle_search(old, '{"unknown": true}');
 begin
-  delete from private.discovery_holds as h where h.organization = old.org_id and h.run_id = old.id returning h.* into hold;
-  if hold.run_id is not null then
-    perform private.llm_end_holds(hold.holds, hold.held, hold.attributes);
-    if exists (select 1 from public.organizations as o where o.id = old.org_id) then
-      perform private.topics_add_cost(
-        old.org_id, 'search', old.id, old.cost_microusd + (hold.held ->> 'cost_microusd')::bigint, null, null, null, 'deleted', old.created_by
-      );
-    end if;
+  if cost > 0 and exists (select 1 from public.organizations as o where o.id = old.org_id) then
+    perform private.topics_add_cost(old.org_id, 'search', old.id, old.cost_microusd + cost, null, null, null, 'deleted', old.created_by);
   end if;
   return old;
 end
@@ -304,16 +218,6 @@ create trigger jobs_topic_discovery after update of status on public.jobs
   for each row when (old.status <> new.status and new.status in ('dead', 'cancelled') and new.kind = 'topic_discovery')
   execute function private.topics_sync_run();
 
-create function private.topics_maker_may_search(run public.discovery_runs, discovery public.discoveries) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp
--- Who ran it by hand, else who made it.
-return not exists (select from private.collector_prices as p where p.collector = run.collector) or case
-  when run.trigger = 'manual' and num_nulls(run.created_by, run.created_by_key) < 2
-    then private.topics_person_may_search(run.org_id, run.created_by, run.created_by_key)
-  else private.topics_person_may_search(run.org_id, discovery.created_by, discovery.created_by_key)
-end;
-comment on function private.topics_maker_may_search(public.discovery_runs, public.discoveries) is 'Whether who has a search run that a vendor charges for may still call models. A collector without a price needs nobody.';
-
 create function private.topics_start_run(worker text, job_id uuid, attempt integer) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -355,26 +259,33 @@ begin
     );
     return '{}'::jsonb;
   end if;
+  select p.* into price from private.collector_prices as p where p.collector = run.collector;
   begin
     -- The same attempt asks again when the answer to its first question was lost.
     if hold.run_id is null then
-      perform private.topics_hold_search(run, worker, attempt);
+      hold := private.topics_hold_search(run, discovery, worker, attempt);
     end if;
   exception when others then
     get stacked diagnostics reason = pg_exception_detail;
     refusal := split_part(sqlerrm, ':', 1);
+    if refusal = 'unavailable' and private.models_unavailable_reason(price.model) is not null then
+      refusal := 'collector_not_configured';
+    end if;
     -- Refusals with a code of the API are for the organization. Any other failure is ours: the job is tried again.
-    if not exists (select 1 from kijko.error_codes as c where c.code = refusal and c.http_status < 500) then
+    if refusal <> 'collector_not_configured' and not exists (
+      select 1 from kijko.error_codes as c where c.code = refusal and c.http_status < 500
+    ) then
       raise;
     end if;
     perform private.topics_end_run(run, discovery, null, code => refusal, message => coalesce(nullif(reason, ''), sqlerrm));
     return '{}'::jsonb;
   end;
-  select p.* into price from private.collector_prices as p where p.collector = run.collector;
   return jsonb_build_object('work', jsonb_build_object(
     'collector', discovery.collector, 'url', discovery.url, 'query', discovery.query, 'category', discovery.category,
     'language', discovery.language, 'read_pages', discovery.read_pages, 'max_items', discovery.max_items, 'etag', discovery.etag,
-    'last_modified', discovery.last_modified, 'model', price.model, 'max_output_tokens', price.max_output_tokens,
+    'last_modified', discovery.last_modified,
+    -- With the key of its provider. From now on the call counts as sent.
+    'target', case when hold.call_id is not null then private.llm_open_locked(private.llm_lock_call(hold.call_id)) -> 'targets' -> 0 end,
     'allowed_hosts', coalesce(current_setting('kijko.http_allowed_hosts', true), ''),
     -- Pages that are known are not read again.
     'known', (

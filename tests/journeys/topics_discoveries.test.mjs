@@ -4,7 +4,8 @@ import { createServer } from 'node:http';
 import { after, before, describe, test } from 'node:test';
 import { anonymous, assertAnonymousSeesNothing, newTeam, ok, refused, unaffected, until } from './domain.mjs';
 import { bodyOf, json, newServer } from './functions_support.mjs';
-import { admin, sql } from './support.mjs';
+import { newVendor } from './llm_support.mjs';
+import { sql } from './support.mjs';
 
 const STORY =
   'The council decided on Monday that the old bridge over the canal will be replaced, because the inspection found cracks in two of its pillars, and because lorries have to take a detour of eleven kilometres. ';
@@ -231,7 +232,6 @@ describe('searches', () => {
         unresponsive_engines: [],
       });
     }
-    if (url.pathname.startsWith('/gemini/v1beta/')) return json(response, grounded());
     if (url.pathname.startsWith('/grounding-api-redirect/')) {
       return response.writeHead(302, { Location: `https://a.example/${url.pathname.split('/').at(-1)}` }).end();
     }
@@ -293,15 +293,48 @@ describe('searches', () => {
   });
 
   test('Gemini costs its search and its tokens, and its redirectors are resolved', async () => {
-    const price = { id: 'gemini/gemini-2.5-flash', input_microusd_per_mtok: 300_000, output_microusd_per_mtok: 2_500_000 };
-    await ok(admin().from('llm_models').upsert(price, { ignoreDuplicates: true }));
-    const made = await discover(team.admin, { collector: 'gemini', query: 'Brücken', language: 'de', read_pages: false });
-    const run = await made.run();
+    const vendor = await newVendor('gemini', (_, response) => json(response, grounded()), {
+      input_microusd_per_mtok: 300_000,
+      output_microusd_per_mtok: 2_500_000,
+    });
+    const [{ model }] = await sql(`select model from private.collector_prices where collector = 'gemini'`);
+    const answeredBy = (name) => sql(`update private.collector_prices set model = $1 where collector = 'gemini'`, [name]);
+    let run;
+    try {
+      await answeredBy(vendor.model);
+      const made = await discover(team.admin, { collector: 'gemini', query: 'Brücken', language: 'de', read_pages: false });
+      run = await made.run();
+      // A route of the organization decides about this model, too.
+      await ok(team.owner.client.from('llm_routes').insert({ org_id: team.orgId, name: vendor.model, targets: ['echo/echo'] }));
+      const elsewhere = await made.run();
+      assert.deepEqual([elsewhere.error_code, elsewhere.cost_microusd, vendor.requests.length], ['model_not_allowed', 0, 1]);
+    } finally {
+      await answeredBy(model);
+    }
     assert.deepEqual([run.status, run.added_topics], ['succeeded', 2], run.error);
     // 0.035 dollars for the search; 40 tokens in, 20 out.
     assert.equal(run.cost_microusd, 35_000 + 12 + 50);
-    const call = asked.find(({ path }) => path === '/gemini/v1beta/models/gemini-2.5-flash:generateContent');
-    assert.deepEqual(call.body.tools, [{ google_search: {} }]);
+    const [request] = vendor.requests;
+    assert.deepEqual([request.url, request.headers['x-goog-api-key']], ['/v1/models/some-model:generateContent', 'sk-vendors-own-key']);
+    assert.deepEqual(request.body.tools, [{ google_search: {} }]);
+    const calls = await ok(
+      team.owner.client
+        .from('llm_calls')
+        .select('model, status, member_id, input_tokens, output_tokens, cost_microusd, estimated')
+        .eq('org_id', team.orgId)
+        .eq('trace_id', run.id.replaceAll('-', '')),
+    );
+    assert.deepEqual(calls, [
+      {
+        model: vendor.model,
+        status: 'succeeded',
+        member_id: team.admin.user.id,
+        input_tokens: 40,
+        output_tokens: 20,
+        cost_microusd: 62,
+        estimated: false,
+      },
+    ]);
     const topics = (await topicsOf(team.admin)).filter(({ origin }) => origin === 'gemini');
     assert.deepEqual(
       topics.map(({ title, research_sources: [source] }) => [title, source.url, source.excerpt]),

@@ -207,6 +207,58 @@ select is(tests.by_key(k, q, tests.org('ada')), answer, format('%s: %s', name, q
   ('calls', :'calls', $$update public.discoveries set enabled = true, query = 'y' where name = 'Off' returning name$$, 'Off')
 ) as c (name, k, q, answer);
 
+-- ---- a model that answers is a call of models
+select tests.act_as_superuser();
+update public.llm_providers set base_url = 'https://gemini.example', enabled = true where org_id = kijko.platform_org_id() and name = 'gemini';
+insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ('gemini/gemini-2.5-flash', 300000, 2500000)
+on conflict (id) do update set input_microusd_per_mtok = 300000, output_microusd_per_mtok = 2500000;
+create function tests.call_of(of uuid) returns text language sql security definer as $$
+  select (c.status, c.own_key, c.member_id = tests.id('mem'), c.input_tokens, c.output_tokens, c.cost_microusd, c.estimated)::text
+  from public.llm_calls as c join public.discovery_runs as r on c.org_id = r.org_id and c.trace_id = replace(r.id::text, '-', '')
+  where r.discovery_id = of order by r.job_id desc limit 1
+$$;
+create function tests.run_paid(outcome jsonb, of uuid) returns jsonb language plpgsql as $$
+begin
+  perform tests.act_as('mem', tests.org('ada'));
+  perform public.run_discovery(of);
+  perform tests.act_as_superuser();
+  return tests.collected(outcome);
+end
+$$;
+select tests.run_paid('{"items": [], "spent": {"searches": 1, "input_tokens": 40, "output_tokens": 20}}', :'paid') as started \gset
+select is(:'started'::jsonb #>> '{work,target,model}', 'gemini-2.5-flash', 'the worker is told which model, at which provider');
+select is(tests.call_of(:'paid'), '(succeeded,f,t,40,20,62,f)', 'the call is recorded for who ran it');
+select is(tests.latest('Paid'), '(succeeded,0,0,0,0,)', 'and the run ends');
+select is((select max(r.cost_microusd) from public.discovery_runs as r where r.discovery_id = :'paid'), 35062::bigint, 'it costs the search and the call');
+select tests.run_paid('{"failed": {"code": "vendor_failed", "message": "x"}, "spent": {"unknown": true}}', :'paid') is not null as started \gset
+select is(tests.call_of(:'paid'), '(failed,f,t,2000,4096,10840,t)', 'of an answer that was lost nobody knows: it used all that was held');
+select tests.run_paid('{"failed": {"code": "vendor_busy", "message": "x"}, "spent": null}', :'paid') is not null as started \gset
+select is(tests.call_of(:'paid'), '(cancelled,f,t,0,0,0,f)', 'one that was not answered used nothing');
+select tests.act_as('mem', tests.org('ada'));
+select public.run_discovery(:'paid');
+select tests.act_as_superuser();
+select (tests.claimed()).id as job \gset
+select private.topics_start_run('w', :'job', 1) #>> '{work,target,model}' as first \gset
+select is(private.topics_start_run('w', :'job', 1) #>> '{work,target,model}', :'first', 'an attempt that starts twice has one call');
+select is((select count(*) from private.llm_open_calls as c where c.organization = tests.org('ada')), 1::bigint, 'indeed');
+update public.jobs set attempt = 2 where id = :'job';
+select is(private.topics_start_run('w', :'job', 2), '{}', 'another one asks nobody');
+select is(tests.call_of(:'paid'), '(failed,f,t,2000,4096,10840,t)', 'and settles the call');
+select private.topics_finish_run('w', :'job', 2, '{}') as ended \gset
+-- With a key of its own the organization pays the vendor itself.
+insert into public.llm_providers (org_id, name, kind) values (tests.org('ada'), 'gemini', 'gemini') returning id as own \gset
+select tests.run_paid('{"items": [], "spent": {"searches": 1, "input_tokens": 40, "output_tokens": 20}}', :'paid') is not null as started \gset
+select is(tests.call_of(:'paid'), '(succeeded,t,t,40,20,62,f)', 'the call is by its own provider');
+select is((select r.cost_microusd from public.discovery_runs as r where r.discovery_id = :'paid' order by r.job_id desc limit 1), 62::bigint, 'and the search is not charged by us');
+update public.llm_providers set kind = 'openai' where id = :'own';
+select tests.run_paid('{"items": []}', :'paid') is not null as started \gset
+select is(tests.latest('Paid'), '(failed,0,0,0,0,model_not_allowed)', 'another vendor has no Google Search');
+delete from public.llm_providers where id = :'own';
+update public.llm_providers set enabled = false where org_id = kijko.platform_org_id() and name = 'gemini';
+select tests.run_paid('{"items": []}', :'paid') is not null as started \gset
+select is(tests.latest('Paid'), '(failed,0,0,0,0,model_not_found)', 'nor is one asked that is off');
+select is((select count(*) from private.discovery_holds) + (select count(*) from private.llm_open_calls as c where c.organization = tests.org('ada')), 0::bigint, 'nothing stays held');
+
 -- ---- a budget refuses before anybody is asked
 select tests.act_as('ada', tests.org('ada'));
 insert into public.llm_budgets (name, scope, period, unit, amount) values ('small', 'organization', 'day', 'microusd', 100);

@@ -17,15 +17,16 @@ use serde_json::Value;
 use super::{
     config::TopicsConfig,
     fetch::{Fault, Fetched, Fetcher, Validators},
-    gemini, searxng,
+    gemini::Gemini,
+    searxng,
     store::{Kind, Work},
     tavily,
     vendor::{LIMITS, Refused},
 };
 use crate::{
-    llm::VendorConfig,
     sandbox::{DocumentRequest, Item, PromptError, Sandbox},
     service::SERVICE,
+    upstream::Upstream,
 };
 
 /// The page of an item with fewer characters is read.
@@ -77,7 +78,7 @@ pub(super) struct Collector {
     client: Client,
     searxng: Option<Url>,
     tavily: Option<(Url, Secret)>,
-    gemini: Option<VendorConfig>,
+    gemini: Gemini,
 }
 
 impl Collector {
@@ -92,7 +93,10 @@ impl Collector {
             client: Client::new(SERVICE, LIMITS)?,
             searxng: config.searxng.clone(),
             tavily: config.tavily.clone(),
-            gemini: config.gemini.clone(),
+            gemini: Gemini {
+                configured: config.gemini.clone(),
+                rows: Upstream::default(),
+            },
         })
     }
 
@@ -161,8 +165,8 @@ impl Collector {
                 (items, Some(spent))
             }
             Kind::Gemini => {
-                let vendor = self.gemini.as_ref().ok_or_else(|| missing("Gemini"))?;
-                let (items, spent) = gemini::search(&self.client, vendor, work).await?;
+                let target = work.target.as_ref().ok_or_else(|| missing("Gemini"))?;
+                let (items, spent) = self.gemini.search(&self.client, target, work).await?;
                 (self.resolve(work, items).await, Some(spent))
             }
             Kind::Searxng | Kind::Feed => {
@@ -321,8 +325,7 @@ impl Work {
             max_items: 5,
             etag: None,
             last_modified: None,
-            model: None,
-            max_output_tokens: None,
+            target: None,
             allowed_hosts: String::new(),
             known: Vec::new(),
         }

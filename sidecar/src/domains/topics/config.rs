@@ -39,23 +39,10 @@ impl TopicsConfig {
                 "has characters that no HTTP header may carry",
             );
         }
-        let gemini = LlmConfig::read(env);
-        let limits = gemini.limits;
-        let grounding = env.text("KIJKO_DISCOVERY_GEMINI_URL");
-        let grounding =
-            grounding.and_then(|url| vendor_url(env, "KIJKO_DISCOVERY_GEMINI_URL", &url));
-        let gemini = match (grounding, gemini.gemini) {
-            (None, gemini) => gemini,
-            (Some(base_url), gemini) => Some(VendorConfig {
-                base_url,
-                api_key: gemini.and_then(|it| it.api_key),
-                limits,
-            }),
-        };
         Self {
             searxng,
             tavily: url.zip(key),
-            gemini,
+            gemini: LlmConfig::read(env).gemini,
             host_pause: env.millis("KIJKO_DISCOVERY_HOST_PAUSE_MS", 1_000, 0..=60_000),
         }
     }

@@ -1,43 +1,101 @@
 //! Gemini, grounded in Google Search: the pages that its answer rests on, each with what the answer says by it. Offsets are bytes of
 //! UTF-8, and addresses are redirectors of Google: where they lead is kept.
 
-use kijko_core::outbound::{Client, Url};
+use kijko_core::{
+    jobs::Failure,
+    outbound::{Client, Url},
+    secret::Secret,
+};
 use serde_json::{Value, json};
 
 use super::{
-    store::Work,
-    vendor::{self, Refused, text, unknown},
+    store::{Target, Work},
+    vendor::{self, LIMITS, Refused, text, unknown},
 };
-use crate::{llm::VendorConfig, sandbox::Item};
+use crate::{
+    llm::{Vendor, VendorConfig},
+    sandbox::Item,
+    upstream::Upstream,
+};
 
-/// What is found, with redirectors for addresses, and what it cost.
-pub(super) async fn search(
-    client: &Client,
-    vendor: &VendorConfig,
-    work: &Work,
-) -> Result<(Vec<Item>, Value), Refused> {
-    let model = work.model.as_deref().unwrap_or_default();
-    let url = address(&vendor.base_url, model.trim_start_matches("gemini/"));
-    let body = question(work);
-    let request = || {
-        let request = client.post(url.clone()).json(&body);
-        match &vendor.api_key {
-            Some(key) => request.header("x-goog-api-key", key.expose()),
-            None => request,
-        }
-    };
-    let answer = vendor::ask(client, "Gemini", request).await?;
-    Ok((items(&answer), spent(&answer)))
+/// Where Gemini answers: what this process is configured with, and addresses of providers.
+pub(super) struct Gemini {
+    pub configured: Option<VendorConfig>,
+    pub rows: Upstream,
 }
 
+/// A way to a target.
+struct Route {
+    client: Client,
+    base: Url,
+    key: Option<Secret>,
+}
+
+impl Gemini {
+    /// What is found, with redirectors for addresses, and what it cost. `own` is the client of this process' own addresses.
+    pub(super) async fn search(
+        &self,
+        own: &Client,
+        target: &Target,
+        work: &Work,
+    ) -> Result<(Vec<Item>, Value), Refused> {
+        let Route { client, base, key } =
+            self.route(own, target).map_err(|failure| (failure, None))?;
+        let url = address(&base, &target.model);
+        let body = question(work, target.max_output_tokens);
+        let request = || {
+            let request = client.post(url.clone()).json(&body);
+            Vendor::Gemini.authorize(request, key.as_ref())
+        };
+        let answer = vendor::ask(&client, "Gemini", request).await?;
+        Ok((items(&answer), spent(&answer)))
+    }
+
+    /// As for calls of the gateway: an address of a row is reached by the guarded client, and a key without one goes to the vendor.
+    fn route(&self, own: &Client, target: &Target) -> Result<Route, Failure> {
+        if !Vendor::Gemini.takes_name(&target.model) {
+            let message = "Gemini has no model of this name";
+            return Err(Failure::permanent("vendor_refused", message));
+        }
+        let key = target.key.clone();
+        if let Some(url) = &target.base_url {
+            let (base, http) = self
+                .rows
+                .reach(&target.allowed_hosts, url)
+                .map_err(|error| {
+                    let cause = error.cause().unwrap_or_default();
+                    tracing::info!(cause, "a provider's address");
+                    Failure::permanent("vendor_refused", "the provider's address is not called")
+                })?;
+            let client = Client::of(http, LIMITS);
+            return Ok(Route { client, base, key });
+        }
+        let (base, key) = match (key, &self.configured) {
+            (Some(key), _) => (Vendor::Gemini.home(), Some(key)),
+            (None, Some(config)) => (config.base_url.clone(), config.api_key.clone()),
+            (None, None) => {
+                let message = "the operator has not configured Gemini";
+                return Err(Failure::permanent("collector_not_configured", message));
+            }
+        };
+        let client = own.clone();
+        Ok(Route { client, base, key })
+    }
+}
+
+/// The base URL may have the version, as in the gateway.
 fn address(base: &Url, model: &str) -> Url {
     let mut url = base.clone();
-    let base = base.path().trim_end_matches('/');
-    url.set_path(&format!("{base}/v1beta/models/{model}:generateContent"));
+    let path = base.path().trim_end_matches('/');
+    let version = match path.ends_with("/v1") || path.ends_with("/v1beta") {
+        true => "",
+        false => "/v1beta",
+    };
+    url.set_path(&format!("{path}{version}/models/{model}:generateContent"));
     url
 }
 
-fn question(work: &Work) -> Value {
+fn question(work: &Work, max_output_tokens: u64) -> Value {
     let kind = match work.category.as_str() {
         "news" => "news of the last days",
         _ => "sources",
@@ -50,7 +108,7 @@ fn question(work: &Work) -> Value {
     json!({
         "contents": [{"role": "user", "parts": [{"text": prompt}]}],
         "tools": [{"google_search": {}}],
-        "generationConfig": {"maxOutputTokens": work.max_output_tokens, "thinkingConfig": {"thinkingBudget": 0}},
+        "generationConfig": {"maxOutputTokens": max_output_tokens, "thinkingConfig": {"thinkingBudget": 0}},
     })
 }
 
@@ -67,6 +125,8 @@ fn spent(answer: &Value) -> Value {
         "searches": u64::from(queries.is_some_and(|it| !it.is_empty())),
         "input_tokens": count("promptTokenCount") + count("toolUsePromptTokenCount"),
         "output_tokens": count("candidatesTokenCount") + count("thoughtsTokenCount"),
+        "reasoning_tokens": count("thoughtsTokenCount"),
+        "model": answer["modelVersion"].as_str(),
     })
 }
 
@@ -165,7 +225,8 @@ mod tests {
                     ]
                 }
             }],
-            "usageMetadata": {"promptTokenCount": 40, "candidatesTokenCount": 20, "thoughtsTokenCount": 5, "totalTokenCount": 65}
+            "usageMetadata": {"promptTokenCount": 40, "candidatesTokenCount": 20, "thoughtsTokenCount": 5, "totalTokenCount": 65},
+            "modelVersion": "gemini-2.5-flash"
         })
     }
 
@@ -196,7 +257,9 @@ mod tests {
     fn what_was_spent() {
         assert_eq!(
             spent(&answer()),
-            json!({"searches": 1, "input_tokens": 40, "output_tokens": 25})
+            json!({
+                "searches": 1, "input_tokens": 40, "output_tokens": 25, "reasoning_tokens": 5, "model": "gemini-2.5-flash",
+            })
         );
         let mut plain = answer();
         plain["candidates"][0]["groundingMetadata"] = json!({});
@@ -207,18 +270,68 @@ mod tests {
 
     #[test]
     fn the_question() {
-        let mut work = Work::of_query(Kind::Gemini, "bridges");
-        work.max_output_tokens = Some(64);
-        let body = question(&work);
+        let body = question(&Work::of_query(Kind::Gemini, "bridges"), 64);
         assert_eq!(body["tools"], json!([{"google_search": {}}]));
         assert_eq!(body["generationConfig"]["maxOutputTokens"], 64);
-        let url = address(
-            &"https://g.example/base/".parse().unwrap(),
-            "gemini-2.5-flash",
+        for (base, path) in [
+            (
+                "https://g.example/base/",
+                "/base/v1beta/models/m:generateContent",
+            ),
+            ("https://g.example/v1", "/v1/models/m:generateContent"),
+        ] {
+            assert_eq!(address(&base.parse().unwrap(), "m").path(), path);
+        }
+    }
+
+    #[test]
+    fn a_key_goes_where_it_belongs() {
+        let own = Client::new(crate::service::SERVICE, LIMITS).unwrap();
+        let route = |configured: Option<&str>, base_url: Option<&str>, key: Option<&str>| {
+            let gemini = Gemini {
+                configured: configured.map(|url| VendorConfig {
+                    base_url: url.parse().unwrap(),
+                    api_key: Some(Secret::new("operators")),
+                    limits: LIMITS,
+                }),
+                rows: Upstream::default(),
+            };
+            let target = Target {
+                base_url: base_url.map(str::to_owned),
+                key: key.map(Secret::new),
+                allowed_hosts: String::new(),
+                model: "gemini-2.5-flash".to_owned(),
+                max_output_tokens: 1,
+            };
+            let route = gemini.route(&own, &target).map_err(|failure| failure.code);
+            route.map(|it| {
+                (
+                    it.base.to_string(),
+                    it.key.map(|key| key.expose().to_owned()),
+                )
+            })
+        };
+        let (home, proxy) = (
+            "https://generativelanguage.googleapis.com/",
+            "https://p.example/",
+        );
+        let with = |base: &str, key: &str| Ok((base.to_owned(), Some(key.to_owned())));
+        assert_eq!(route(Some(proxy), None, None), with(proxy, "operators"));
+        assert_eq!(route(Some(proxy), None, Some("own")), with(home, "own"));
+        let server = "https://m.example/v1";
+        assert_eq!(
+            route(Some(proxy), Some(server), Some("own")),
+            with(server, "own")
         );
         assert_eq!(
-            url.path(),
-            "/base/v1beta/models/gemini-2.5-flash:generateContent"
+            route(Some(proxy), Some(server), None),
+            Ok((server.to_owned(), None))
+        );
+        let private = route(Some(proxy), Some("http://127.0.0.1/v1"), Some("own"));
+        assert_eq!(private.unwrap_err(), "vendor_refused");
+        assert_eq!(
+            route(None, None, None).unwrap_err(),
+            "collector_not_configured"
         );
     }
 }

@@ -31,8 +31,8 @@ use store::Store;
 use super::llm::{JobCalls, JobCallsConfig};
 use crate::sandbox::Sandbox;
 
-/// Reads `KIJKO_SEARXNG_URL`, `TAVILY_*`, `GEMINI_*`, `KIJKO_DISCOVERY_GEMINI_URL`, `KIJKO_DISCOVERY_HOST_PAUSE_MS`, and the settings of
-/// the gateway, by which sources are embedded.
+/// Reads `KIJKO_SEARXNG_URL`, `TAVILY_*`, `GEMINI_*`, `KIJKO_DISCOVERY_HOST_PAUSE_MS`, and the settings of the gateway, by which sources
+/// are embedded.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
     let config = TopicsConfig::read(env);
     let calls = JobCallsConfig::read(env);

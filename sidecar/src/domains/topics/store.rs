@@ -3,6 +3,7 @@
 use kijko_core::{
     db::{Db, DbError},
     jobs::{Job, Queue},
+    secret::Secret,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -40,12 +41,24 @@ pub(super) struct Work {
     pub max_items: usize,
     pub etag: Option<String>,
     pub last_modified: Option<String>,
-    pub model: Option<String>,
-    pub max_output_tokens: Option<u64>,
+    /// The model that answers, its cost held. None: there is none, or its provider is gone.
+    pub target: Option<Target>,
     /// Hosts of the operator's own network that may be reached.
     pub allowed_hosts: String,
     /// Addresses whose text is known.
     pub known: Vec<String>,
+}
+
+/// A model of Gemini, at a provider of the platform or of the organization.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Target {
+    /// None, without a key: as this process is configured.
+    pub base_url: Option<String>,
+    pub key: Option<Secret>,
+    /// Hosts of the operator's own network that its address may name.
+    pub allowed_hosts: String,
+    pub model: String,
+    pub max_output_tokens: u64,
 }
 
 /// What is embedded.
@@ -77,10 +90,11 @@ impl Store {
             .db
             .scalar(sql, &[&queue.worker(), &job.id, &job.attempt])
             .await?;
+        // It is not repeated: it may have a key.
         started
             .map(serde_json::from_value)
             .transpose()
-            .map_err(|error| DbError::Unexpected(format!("topics_start_run: {error}")))
+            .map_err(|_| DbError::Unexpected(format!("the answer to {sql}")))
     }
 
     /// What a job asks a model, its cost held, or why it does not; `None` when its lease was lost or nothing is left to do.
