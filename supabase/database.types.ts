@@ -905,6 +905,51 @@ export type Database = {
           },
         ];
       };
+      connection_applications: {
+        Row: {
+          client_id: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          org_id: string;
+          provider: string;
+          secret_set_at: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          client_id: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          org_id?: string;
+          provider: string;
+          secret_set_at?: string;
+          updated_at?: string;
+        };
+        Update: {
+          client_id?: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          org_id?: string;
+          provider?: string;
+          secret_set_at?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'connection_applications_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       connections: {
         Row: {
           account_id: string;
@@ -920,7 +965,7 @@ export type Database = {
           id: string;
           org_id: string;
           paused_at: string | null;
-          paused_reason: 'expired' | 'revoked' | 'refresh_interrupted' | null;
+          paused_reason: 'expired' | 'revoked' | 'refresh_interrupted' | 'application_removed' | null;
           provider: string;
           refresh_expires_at: string | null;
           refreshed_at: string | null;
@@ -943,7 +988,7 @@ export type Database = {
           id?: string;
           org_id?: string;
           paused_at?: string | null;
-          paused_reason?: 'expired' | 'revoked' | 'refresh_interrupted' | null;
+          paused_reason?: 'expired' | 'revoked' | 'refresh_interrupted' | 'application_removed' | null;
           provider: string;
           refresh_expires_at?: string | null;
           refreshed_at?: string | null;
@@ -965,7 +1010,7 @@ export type Database = {
           id?: string;
           org_id?: string;
           paused_at?: string | null;
-          paused_reason?: 'expired' | 'revoked' | 'refresh_interrupted' | null;
+          paused_reason?: 'expired' | 'revoked' | 'refresh_interrupted' | 'application_removed' | null;
           provider?: string;
           refresh_expires_at?: string | null;
           refreshed_at?: string | null;
@@ -6557,7 +6602,7 @@ export type Database = {
           id: string;
           org_id: string;
           paused_at: string | null;
-          paused_reason: 'expired' | 'revoked' | 'refresh_interrupted' | null;
+          paused_reason: 'expired' | 'revoked' | 'refresh_interrupted' | 'application_removed' | null;
           provider: string;
           refresh_expires_at: string | null;
           refreshed_at: string | null;
@@ -8414,6 +8459,26 @@ export type Database = {
         SetofOptions: {
           from: '*';
           to: 'blog_settings';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      set_connection_application: {
+        Args: { client_id: string; client_secret: string; provider: string };
+        Returns: {
+          client_id: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          org_id: string;
+          provider: string;
+          secret_set_at: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'connection_applications';
           isOneToOne: true;
           isSetofReturn: false;
         };
