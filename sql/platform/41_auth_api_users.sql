@@ -6,7 +6,7 @@ set role supabase_auth_admin;
 
 -- Addresses ----------------------------------------------------------------------------------------------------------------------
 
--- As GoTrue's own pattern. It is ASCII only, so that no two addresses look alike or fall together in lower case. The length of
+-- As GoTrue's own pattern, without what private.mail_is_address() refuses: no mail could be sent. It is ASCII only, so that no two addresses look alike or fall together in lower case. The length of
 -- a domain's labels is checked beside the pattern: Postgres compiles a bounded repeat of 61 in every session anew, and slowly.
 create or replace function auth_api.valid_email(email text, malformed integer default 400) returns text
 language plpgsql volatile set search_path = '' as $$
@@ -18,6 +18,7 @@ begin
     elsif octet_length(trimmed) > 255 then
         perform auth_api.reject(malformed, 'validation_failed', 'An email address is too long');
     elsif trimmed collate "C" !~ '^[a-z0-9.!#$%&''*+/=?^_`{|}~-]+@[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$'
+        or trimmed collate "C" ~ '^[-.]|\.@|\.\.'
         or exists (select from string_to_table(split_part(trimmed, '@', 2), '.') as label where octet_length(label) > 63)
     then
         perform auth_api.reject(malformed, 'validation_failed', 'Unable to validate email address: invalid format');

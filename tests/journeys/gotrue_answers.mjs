@@ -241,6 +241,14 @@ export const SIGN_IN_CASES = [
     here: refusal(400, 'validation_failed'),
     why: 'It is the same endpoint as /otp, with its status.',
   },
+  {
+    name: 'magiclink for an address that begins like an option of a program',
+    request: 'POST /magiclink',
+    body: () => ({ email: "-s05&#jr&'@null.org" }),
+    gotrue: EMPTY,
+    here: refusal(400, 'validation_failed'),
+    why: 'No mail is sent to it: a mail server could take it for an option, or for another mailbox.',
+  },
   { name: 'resend', request: 'POST /resend', body: async (w) => ({ type: 'signup', email: (await w.unconfirmed()).email }), gotrue: EMPTY },
   { name: 'resend for nobody', request: 'POST /resend', body: (w) => ({ type: 'signup', email: w.newEmail() }), gotrue: EMPTY },
   {
