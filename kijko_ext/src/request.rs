@@ -14,8 +14,10 @@
 //! - admit.rs is `kijko.admit_request`; external.rs is `kijko.admit_external`, for requests that another server takes.
 //!
 //! statement.rs checks the statement after Postgres has analysed it, memory_limit.rs its memory while it runs, error_log.rs
-//! keeps errors of clients from filling the log, log_context.rs says in each line whose request it is, and counters.rs has the figures.
+//! keeps errors of clients from filling the log, log_context.rs says in each line whose request it is, activity.rs names it in
+//! `pg_stat_activity`, and counters.rs has the figures.
 
+mod activity;
 pub mod actors;
 mod admit;
 mod authenticate;

@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use pgrx::prelude::*;
 
 use super::actors::{self, Actor};
-use super::{admit, authenticate, header_check, issuer_token, token};
+use super::{activity, admit, authenticate, header_check, issuer_token, token};
 use crate::caller::{SERVICE_ROLE, USER_ROLE};
 use crate::pg::setting;
 use crate::pg::sql_function::{Answer, Arguments, sql_function};
@@ -22,6 +22,7 @@ sql_function!(
 
 fn admit_known_request(_: Arguments) -> Answer {
     let answer = |is_admitted: bool| Ok(pg_sys::Datum::from(is_admitted));
+    activity::name_request();
     if authenticate::by_api_key()? {
         // A request with a key comes as anon. Policies for users hold for keys, too.
         setting::set_local(c"role", USER_ROLE);

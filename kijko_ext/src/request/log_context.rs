@@ -117,7 +117,7 @@ fn describe(
     text.pop().map(|_| text)
 }
 
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     let is_of_ids =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
     (1..=MAX_REQUEST_ID).contains(&text.len()) && text.bytes().all(is_of_ids)

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(61);
+select plan(63);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 
@@ -139,6 +139,13 @@ select tests.act('anon', tests.token('anon'), null);
 select is(tests.answer('select public.before_request()') -> 'status', null, 'the anon key passes');
 select tests.act_as_service();
 select is(tests.answer('select public.before_request()') -> 'status', null, 'the service key passes');
+
+-- ---- the activity of the server names the request while it runs
+select set_config('request.headers', '{"x-request-id": "a b"}', true), tests.answer('select public.before_request()');
+select unalike(current_setting('application_name'), '%a b', 'an id of other characters is not shown');
+select set_config('request.headers', '{"x-request-id": "abc-1"}', true), tests.answer('select public.before_request()');
+select is(current_setting('application_name'), (select reset_val from pg_settings where name = 'application_name') || ' abc-1',
+  'the id stands behind the name of the connection');
 
 -- ---- the monthly quota of requests
 select tests.act_as_superuser();
