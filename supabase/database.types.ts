@@ -1897,6 +1897,69 @@ export type Database = {
           },
         ];
       };
+      feature_flags: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string;
+          enabled_in: string[];
+          id: string;
+          impression_data: boolean;
+          name: string;
+          org_id: string;
+          required_feature: string | null;
+          required_plans: string[];
+          required_roles: string[];
+          type: 'release' | 'experiment' | 'operational' | 'kill-switch' | 'permission';
+          updated_at: string;
+          variants: NonNullable<Json>;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string;
+          enabled_in?: string[];
+          id?: string;
+          impression_data?: boolean;
+          name: string;
+          org_id?: string;
+          required_feature?: string | null;
+          required_plans?: string[];
+          required_roles?: string[];
+          type?: 'release' | 'experiment' | 'operational' | 'kill-switch' | 'permission';
+          updated_at?: string;
+          variants?: NonNullable<Json>;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string;
+          enabled_in?: string[];
+          id?: string;
+          impression_data?: boolean;
+          name?: string;
+          org_id?: string;
+          required_feature?: string | null;
+          required_plans?: string[];
+          required_roles?: string[];
+          type?: 'release' | 'experiment' | 'operational' | 'kill-switch' | 'permission';
+          updated_at?: string;
+          variants?: NonNullable<Json>;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'feature_flags_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       features: {
         Row: {
           code: string;
@@ -1921,6 +1984,366 @@ export type Database = {
           updated_at?: string;
         };
         Relationships: [];
+      };
+      flag_changes: {
+        Row: {
+          apply_at: string;
+          approval_id: string | null;
+          basis: string | null;
+          change: NonNullable<Json>;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          environment: string;
+          error: string | null;
+          finished_at: string | null;
+          flag_id: string;
+          id: string;
+          org_id: string;
+          reason: string | null;
+          status: 'scheduled' | 'applied' | 'failed' | 'cancelled';
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          apply_at: string;
+          approval_id?: string | null;
+          basis?: string | null;
+          change: NonNullable<Json>;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          environment: string;
+          error?: string | null;
+          finished_at?: string | null;
+          flag_id: string;
+          id?: string;
+          org_id?: string;
+          reason?: string | null;
+          status?: 'scheduled' | 'applied' | 'failed' | 'cancelled';
+          updated_at?: string;
+        };
+        Update: {
+          apply_at?: string;
+          approval_id?: string | null;
+          basis?: string | null;
+          change?: NonNullable<Json>;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          environment?: string;
+          error?: string | null;
+          finished_at?: string | null;
+          flag_id?: string;
+          id?: string;
+          org_id?: string;
+          reason?: string | null;
+          status?: 'scheduled' | 'applied' | 'failed' | 'cancelled';
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'flag_changes_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'flag_changes_org_id_flag_id_fkey';
+            columns: ['org_id', 'flag_id'];
+            isOneToOne: false;
+            referencedRelation: 'feature_flags';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      flag_dependencies: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          enabled: boolean;
+          flag_id: string;
+          id: string;
+          org_id: string;
+          parent_id: string;
+          updated_at: string;
+          variants: string[];
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          enabled?: boolean;
+          flag_id: string;
+          id?: string;
+          org_id?: string;
+          parent_id: string;
+          updated_at?: string;
+          variants?: string[];
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          enabled?: boolean;
+          flag_id?: string;
+          id?: string;
+          org_id?: string;
+          parent_id?: string;
+          updated_at?: string;
+          variants?: string[];
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'flag_dependencies_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'flag_dependencies_org_id_flag_id_fkey';
+            columns: ['org_id', 'flag_id'];
+            isOneToOne: false;
+            referencedRelation: 'feature_flags';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'flag_dependencies_org_id_parent_id_fkey';
+            columns: ['org_id', 'parent_id'];
+            isOneToOne: false;
+            referencedRelation: 'feature_flags';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      flag_environments: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          name: string;
+          org_id: string;
+          protected: boolean;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          name: string;
+          org_id?: string;
+          protected?: boolean;
+          updated_at?: string;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          name?: string;
+          org_id?: string;
+          protected?: boolean;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'flag_environments_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      flag_evaluations: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          environment: string;
+          flag_id: string;
+          hour: string;
+          id: string;
+          no: number;
+          org_id: string;
+          updated_at: string;
+          variants: NonNullable<Json>;
+          yes: number;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          environment: string;
+          flag_id: string;
+          hour: string;
+          id?: string;
+          no?: number;
+          org_id?: string;
+          updated_at?: string;
+          variants?: NonNullable<Json>;
+          yes?: number;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          environment?: string;
+          flag_id?: string;
+          hour?: string;
+          id?: string;
+          no?: number;
+          org_id?: string;
+          updated_at?: string;
+          variants?: NonNullable<Json>;
+          yes?: number;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'flag_evaluations_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'flag_evaluations_org_id_flag_id_fkey';
+            columns: ['org_id', 'flag_id'];
+            isOneToOne: false;
+            referencedRelation: 'feature_flags';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      flag_segments: {
+        Row: {
+          constraints: NonNullable<Json>;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string;
+          id: string;
+          name: string;
+          org_id: string;
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          constraints?: NonNullable<Json>;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string;
+          id?: string;
+          name: string;
+          org_id?: string;
+          updated_at?: string;
+        };
+        Update: {
+          constraints?: NonNullable<Json>;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          description?: string;
+          id?: string;
+          name?: string;
+          org_id?: string;
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'flag_segments_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
+      flag_strategies: {
+        Row: {
+          constraints: NonNullable<Json>;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          environment: string;
+          flag_id: string;
+          id: string;
+          name: string;
+          org_id: string;
+          parameters: NonNullable<Json>;
+          position: number;
+          segment_ids: string[];
+          title: string;
+          updated_at: string;
+          variants: NonNullable<Json>;
+        };
+        ComputedFields: never;
+        Insert: {
+          constraints?: NonNullable<Json>;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          environment?: string;
+          flag_id: string;
+          id?: string;
+          name: string;
+          org_id?: string;
+          parameters?: NonNullable<Json>;
+          position?: number;
+          segment_ids?: string[];
+          title?: string;
+          updated_at?: string;
+          variants?: NonNullable<Json>;
+        };
+        Update: {
+          constraints?: NonNullable<Json>;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          environment?: string;
+          flag_id?: string;
+          id?: string;
+          name?: string;
+          org_id?: string;
+          parameters?: NonNullable<Json>;
+          position?: number;
+          segment_ids?: string[];
+          title?: string;
+          updated_at?: string;
+          variants?: NonNullable<Json>;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'flag_strategies_org_id_environment_fkey';
+            columns: ['org_id', 'environment'];
+            isOneToOne: false;
+            referencedRelation: 'flag_environments';
+            referencedColumns: ['org_id', 'name'];
+          },
+          {
+            foreignKeyName: 'flag_strategies_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'flag_strategies_org_id_flag_id_fkey';
+            columns: ['org_id', 'flag_id'];
+            isOneToOne: false;
+            referencedRelation: 'feature_flags';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
       };
       functions: {
         Row: {
@@ -6455,6 +6878,33 @@ export type Database = {
           id: string;
         }[];
       };
+      cancel_flag_change: {
+        Args: { change_id: string };
+        Returns: {
+          apply_at: string;
+          approval_id: string | null;
+          basis: string | null;
+          change: NonNullable<Json>;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          environment: string;
+          error: string | null;
+          finished_at: string | null;
+          flag_id: string;
+          id: string;
+          org_id: string;
+          reason: string | null;
+          status: 'scheduled' | 'applied' | 'failed' | 'cancelled';
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'flag_changes';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       cancel_indexing: {
         Args: { indexing_job_id: string };
         Returns: {
@@ -6537,6 +6987,10 @@ export type Database = {
           isOneToOne: true;
           isSetofReturn: false;
         };
+      };
+      change_flag: {
+        Args: { apply_at?: string | null; change: Json; environment: string; flag: string; reason?: string | null };
+        Returns: Json;
       };
       check_prompt: { Args: { label?: string | null; path?: string | null; version?: number | null }; Returns: Json };
       check_skill: { Args: { model?: string | null; parameters?: Json | null; skill_id?: string | null }; Returns: Json };
@@ -6969,6 +7423,8 @@ export type Database = {
       explain_limit: { Args: { meter: string; org_id: string }; Returns: Json };
       export_audit_log: { Args: { after_position?: number; max_rows?: number; org_id?: string | null }; Returns: Json[] };
       export_skills: { Args: { ids?: string[] | null }; Returns: Json };
+      flag_definitions: { Args: { environment?: string; known_revision?: number | null }; Returns: Json };
+      flags: { Args: { context?: Json; environment?: string }; Returns: Json };
       generate_image: {
         Args: { alt_text?: string; kind?: string; model: string; post_id: string; prompt: string; revision: number; size?: string };
         Returns: {
@@ -7527,6 +7983,7 @@ export type Database = {
         };
       };
       record_consent: { Args: { granted: boolean; purpose: string; version: string }; Returns: string };
+      record_flag_evaluations: { Args: { environment?: string; toggles: Json }; Returns: undefined };
       recover_webhooks: { Args: { endpoint_id: string; since: string }; Returns: number };
       redeliver_reflex_delivery: {
         Args: { id: string };
@@ -8484,6 +8941,25 @@ export type Database = {
         };
       };
       set_digest_time: { Args: { hour?: number; timezone?: string }; Returns: undefined };
+      set_flag_environment: {
+        Args: { name: string; protected?: boolean };
+        Returns: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          name: string;
+          org_id: string;
+          protected: boolean;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'flag_environments';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       set_image_alt_text: {
         Args: { alt_text: string; image_id: string };
         Returns: {
@@ -8663,6 +9139,16 @@ export type Database = {
           isOneToOne: false;
           isSetofReturn: true;
         };
+      };
+      stale_flags: {
+        Args: { environment?: string };
+        Returns: {
+          flag_id: string;
+          last_evaluated_at: string | null;
+          name: string;
+          reason: string;
+          type: string;
+        }[];
       };
       start_ingestion: {
         Args: { project_id: string };

@@ -158,6 +158,21 @@ impl Api {
         self.ask(function, headers, request.json(arguments)).await
     }
 
+    /// The same for a function that returns nothing.
+    pub(crate) async fn run(
+        &self,
+        function: &str,
+        headers: &HeaderMap,
+        arguments: &Value,
+    ) -> Result<HeaderMap, NotGranted> {
+        let request = self
+            .client
+            .post(self.at_path(&format!("rpc/{function}"), &[]));
+        let answered = self.answer(function, headers, request.json(arguments));
+        let (_, limits) = answered.await?;
+        Ok(limits)
+    }
+
     /// Reads rows of a table as the sender of these headers: filters, order and limit as PostgREST has them.
     pub(crate) async fn read<T: DeserializeOwned>(
         &self,
@@ -218,8 +233,21 @@ impl Api {
         &self,
         subject: &str,
         headers: &HeaderMap,
-        mut request: RequestBuilder,
+        request: RequestBuilder,
     ) -> Result<(T, HeaderMap), NotGranted> {
+        let (body, limits) = self.answer(subject, headers, request).await?;
+        let granted = serde_json::from_slice(&body).map_err(|error| Error::Internal {
+            cause: format!("{subject} answered something unexpected: {error}"),
+        })?;
+        Ok((granted, limits))
+    }
+
+    async fn answer(
+        &self,
+        subject: &str,
+        headers: &HeaderMap,
+        mut request: RequestBuilder,
+    ) -> Result<(Vec<u8>, HeaderMap), NotGranted> {
         for name in IDENTITY {
             for value in headers.get_all(name) {
                 request = request.header(name, value.as_bytes());
@@ -239,12 +267,7 @@ impl Api {
         let (status, limits) = (answer.status().as_u16(), limit_headers(answer.headers()));
         let body = answer.bytes().await.map_err(unavailable)?;
         match status {
-            200..=299 => {
-                let granted = serde_json::from_slice(&body).map_err(|error| Error::Internal {
-                    cause: format!("{subject} answered something unexpected: {error}"),
-                })?;
-                Ok((granted, limits))
-            }
+            200..=299 => Ok((body, limits)),
             400..=499 => Err(refusal(status, body, limits)),
             // Ours: the database says what is missing.
             503 if reason(&body).is_some_and(|(code, _)| code == "unavailable") => {

@@ -6,7 +6,7 @@ pub use crate::service::SERVICE;
 use crate::{domains, login};
 
 /// The domains. A new one is a folder under `domains/` and a line here. Login is no domain of the migrations: the platform has its SQL.
-pub const DOMAINS: [FromEnv; 22] = [
+pub const DOMAINS: [FromEnv; 23] = [
     domains::analytics::from_env,
     domains::billing::from_env,
     domains::blog::from_env,
@@ -14,6 +14,7 @@ pub const DOMAINS: [FromEnv; 22] = [
     domains::connections::from_env,
     domains::documents::from_env,
     domains::executions::from_env,
+    domains::flags::from_env,
     domains::functions::from_env,
     domains::issuers::from_env,
     domains::llm::from_env,

@@ -1,10 +1,12 @@
-// The cases of topics, discoveries and blog posts, in the form of cases.mjs. All are the organization's: no project hides them.
+// The cases of topics, discoveries, blog posts, social posts and flags, in the form of cases.mjs. All are the organization's: no project hides them.
 import { randomUUID } from 'node:crypto';
 import { ANALYTICS_FUNCTIONS, ANALYTICS_RELATIONS } from './cases_analytics.mjs';
+import { FLAG_FUNCTIONS, FLAG_RELATIONS } from './cases_flags.mjs';
 import { SOCIAL_FUNCTIONS, SOCIAL_RELATIONS } from './cases_social.mjs';
 
 export const CONTENT_RELATIONS = {
   ...ANALYTICS_RELATIONS,
+  ...FLAG_RELATIONS,
   ...SOCIAL_RELATIONS,
   topics: { insert: (t) => ({ org_id: t.org, title: `New ${randomUUID()}` }), update: () => ({ description: 'Changed' }) },
   research_sources: {
@@ -24,6 +26,7 @@ export const CONTENT_RELATIONS = {
 
 export const CONTENT_FUNCTIONS = {
   ...ANALYTICS_FUNCTIONS,
+  ...FLAG_FUNCTIONS,
   ...SOCIAL_FUNCTIONS,
   'list_topics(status,query,n,skip)': { call: () => ({}) },
   'score_topic(topic_id)': { call: (w) => ({ topic_id: w.topic }) },

@@ -72,6 +72,10 @@ const NAMES = [
   'event',
   'dashboard',
   'query',
+  'flag',
+  'otherFlag',
+  'thirdFlag',
+  'flagChange',
 ];
 const STRIPE = [
   'stripe_customers',
@@ -280,6 +284,18 @@ export const fill = (t, { owner, colleague, invitee }) => [
     values (${t.socialPost}, ${t.org}, 'twitter', ${t.socialConnection}, 'Hello', 'scheduled', now() + interval '1 day', 'UTC', ${owner}),
       (${t.unconfirmedPost}, ${t.org}, 'twitter', ${t.socialConnection}, 'Hello?', 'unconfirmed', now(), 'UTC', ${owner})`,
   sql`insert into public.publish_logs (org_id, social_post_id, platform, attempt, event, created_by) values (${t.org}, ${t.unconfirmedPost}, 'twitter', 1, 'unconfirmed', null)`,
+  sql`insert into public.feature_flags (id, org_id, name, created_by)
+    values (${t.flag}, ${t.org}, 'matrix', ${owner}), (${t.otherFlag}, ${t.org}, 'other', ${owner}), (${t.thirdFlag}, ${t.org}, 'third', ${owner})`,
+  // So old that nobody may need it.
+  sql`update public.feature_flags set created_at = now() - interval '31 days' where id = ${t.otherFlag}`,
+  sql`insert into public.flag_environments (org_id, name, protected, created_by) values (${t.org}, 'guarded', true, ${owner})`,
+  sql`insert into public.flag_segments (org_id, name, created_by) values (${t.org}, 'Matrix', ${owner})`,
+  sql`insert into public.flag_strategies (org_id, flag_id, name, created_by) values (${t.org}, ${t.flag}, 'default', ${owner})`,
+  sql`insert into public.flag_dependencies (org_id, flag_id, parent_id, created_by) values (${t.org}, ${t.flag}, ${t.thirdFlag}, ${owner})`,
+  sql`insert into public.flag_evaluations (org_id, flag_id, environment, hour, yes, created_by)
+    values (${t.org}, ${t.flag}, 'production', date_trunc('hour', now()), 1, ${owner})`,
+  sql`insert into public.flag_changes (id, org_id, flag_id, environment, change, apply_at, created_by)
+    values (${t.flagChange}, ${t.org}, ${t.flag}, 'production', '{"enabled": true}', now() + interval '1 day', ${owner})`,
   // Nobody checks the prompt or is told about the approvals meanwhile.
   sql`delete from public.jobs where org_id = ${t.org} and kind = 'prompt_check'`,
   sql`delete from public.notifications where org_id = ${t.org} and type = 'approval.requested'`,

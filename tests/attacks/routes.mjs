@@ -15,6 +15,8 @@ const parameters = ({ world, objects, own, rows }, path) => ({
   '*name': [rows['public.prompts'][0].path],
   symbol: ['kanary', 'main'],
   method: ['batch', 'track', 'identify'],
+  environment: ['production', 'guarded'],
+  key: ['matrix', 'other'],
   ...(path.startsWith('/llm/v1/prompts') && { '*path': [`${rows['public.prompts'][0].path}/call`] }),
   ...(path.startsWith('/functions/v1') && { '*path': ['matrix', `matrix/${world.org}`, world.project] }),
 });
@@ -135,6 +137,13 @@ const eventBodies = ({ world }) => [
   { userId: 'matrix', traits: { org_id: world.org, person_id: world.person } },
 ];
 
+/** Contexts and reports about the victim's flags. */
+const flagBodies = ({ world }) => [
+  { context: { userId: world.people.owner.id, targetingKey: world.people.owner.id, org_id: world.org, role: 'owner' } },
+  { bucket: { toggles: { matrix: { yes: 1, no: 1, variants: { a: 1 } } } }, org_id: world.org },
+  { properties: { flag_id: world.flag, org_id: world.org, plan: 'ENTERPRISE' } },
+];
+
 /** Requests to one route. Each of its parameters takes each value once; bodies and queries go along with them. */
 export function* routeAttacks(context, { method, path }) {
   const random = new Random('route', method, path);
@@ -143,9 +152,18 @@ export function* routeAttacks(context, { method, path }) {
   const widest = Math.max(1, ...names.map((name) => values[name]?.length ?? 1));
   const isLlm = path.startsWith('/llm/v1');
   const isEvents = path.startsWith('/api/v1/ingest');
-  const isCode = !isEvents && (path === '/mcp' || path.startsWith('/api/v1'));
+  const isFlags = path.startsWith('/api/v1/flags');
+  const isCode = !isEvents && !isFlags && (path === '/mcp' || path.startsWith('/api/v1'));
   const [said, asked, headers] = [
-    isEvents ? eventBodies(context) : isLlm ? llmBodies(context) : isCode ? codeBodies(context) : bodies(context),
+    isEvents
+      ? eventBodies(context)
+      : isFlags
+        ? flagBodies(context)
+        : isLlm
+          ? llmBodies(context)
+          : isCode
+            ? codeBodies(context)
+            : bodies(context),
     isCode ? CODE_QUERIES(context) : QUERIES(context),
     isLlm ? llmHeaders(context) : [undefined],
   ];

@@ -63,6 +63,14 @@ const WRITABLE = {
     change: { amount: 2 },
     keys: ['org_id,id', 'org_id,name'],
   },
+  feature_flags: { row: () => ({ name: 'first' }), change: { description: 'Second' }, keys: ['org_id,id', 'org_id,name'] },
+  flag_segments: { row: () => ({ name: 'First' }), change: { description: 'Second' }, keys: ['org_id,name'] },
+  flag_strategies: { row: ({ flag }) => ({ flag_id: flag.id, name: 'default' }), change: { title: 'Second' }, keys: [] },
+  flag_dependencies: {
+    row: ({ flag, parent }) => ({ flag_id: flag.id, parent_id: parent.id }),
+    change: { enabled: false },
+    keys: ['org_id,flag_id,parent_id'],
+  },
   topics: { row: () => ({ title: 'First' }), change: { title: 'Second' }, keys: ['org_id,id'] },
   research_sources: {
     row: ({ topic }) => ({ topic_id: topic.id, url: 'https://example.com/first' }),
@@ -90,6 +98,8 @@ describe('upsert', () => {
     project: await ok(of.client.from('projects').insert({ name: 'Parent' }).select().single()),
     topic: await ok(of.client.from('topics').insert({ title: 'Parent' }).select().single()),
     post: await ok(of.client.rpc('create_post', { title: 'Parent' })),
+    flag: await ok(of.client.from('feature_flags').insert({ name: 'child' }).select().single()),
+    parent: await ok(of.client.from('feature_flags').insert({ name: 'parent' }).select().single()),
   });
   before(async () => {
     [person, other] = await Promise.all([newPerson(), newPerson()]);

@@ -82,6 +82,13 @@ export const TENANT_TABLES = [
   'analytics_queries',
   'discoveries',
   'discovery_runs',
+  'feature_flags',
+  'flag_environments',
+  'flag_segments',
+  'flag_strategies',
+  'flag_dependencies',
+  'flag_evaluations',
+  'flag_changes',
   'audit_log',
 ];
 

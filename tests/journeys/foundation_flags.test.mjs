@@ -1,40 +1,13 @@
 // Unleash's specification of its clients: every case in SQL. Those of regular expressions are off here, by design.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { transaction } from './domain.mjs';
+import { asExpected, OFF, SPECIFICATIONS, stateOf } from './flags_cases.mjs';
 
-const FOLDER = join(dirname(createRequire(import.meta.url).resolve('@unleash/client-specification/package.json')), 'specifications');
-const read = (name) => JSON.parse(readFileSync(join(FOLDER, name), 'utf8'));
-const SPECIFICATIONS = read('index.json').map((name) => ({ name, ...read(name) }));
 assert.ok(SPECIFICATIONS.length >= 22);
-
-/** What a client knows after these events. */
-function stateOf({ state }) {
-  if (!state.events) return state;
-  const known = { version: 2, features: [], segments: [] };
-  const replace = (list, key, value, item) => [...list.filter((other) => other[key] !== value), ...(item ? [item] : [])];
-  for (const event of state.events) {
-    if (event.type === 'hydration') Object.assign(known, { features: event.features, segments: event.segments });
-    if (event.type === 'feature-updated') known.features = replace(known.features, 'name', event.feature.name, event.feature);
-    if (event.type === 'feature-removed') known.features = replace(known.features, 'name', event.featureName);
-    if (event.type === 'segment-updated') known.segments = replace(known.segments, 'id', event.segment.id, event.segment);
-    if (event.type === 'segment-removed') known.segments = replace(known.segments, 'id', event.segmentId);
-  }
-  return known;
-}
 
 // The database evaluates no regular expressions: a flag that has one is off.
 const usesPatterns = ({ features }, name) => JSON.stringify(features.find((flag) => flag.name === name) ?? {}).includes('"REGEX"');
-const OFF = { name: 'disabled', enabled: false, feature_enabled: false };
-const asExpected = ({ name, payload, enabled, feature_enabled: on }) => ({
-  name,
-  enabled,
-  feature_enabled: on,
-  ...(payload && { payload }),
-});
 
 test('flags in SQL answer as the specification says', async () => {
   let cases = 0;

@@ -16,6 +16,7 @@ pub mod code;
 pub mod connections;
 pub mod documents;
 pub mod executions;
+pub mod flags;
 pub mod functions;
 pub mod issuers;
 pub mod llm;
