@@ -7,6 +7,7 @@ import { subscriptionLives } from './billing.mjs';
 import { postIsPublished } from './blog.mjs';
 import { repositoryIsIndexed } from './code.mjs';
 import { contentGoesOut } from './content.mjs';
+import { flagShowsInFunnel } from './flags.mjs';
 import { nonMemberSeesNothing } from './isolation.mjs';
 import { promptMovesByApproval } from './prompts.mjs';
 import { pushRunsSkill } from './reflex.mjs';
@@ -252,6 +253,10 @@ async function demo() {
 
   await story.step('Ada gives a program an API key with a limit of its own', async (say) => {
     await programCallsWithItsKey(say, { ada, skill });
+  });
+
+  await story.step('Half of the visitors get a new checkout, and a funnel compares them', async (say) => {
+    await flagShowsInFunnel(say, { ada, bob });
   });
 
   await story.step('A push to GitHub runs the skill', async (say) => {
