@@ -15,7 +15,7 @@ STATUSES = Counter()
 schemathesis.openapi.format("uuid", st.one_of(st.sampled_from(IDS), st.uuids().map(str)))
 
 # Not configured on this stack: a payment provider, vendors of models, a server behind a function.
-UNAVAILABLE = {503: ("unavailable",), 502: ("unavailable", "function_unreachable")}
+UNAVAILABLE = {503: ("unavailable", "not_configured"), 502: ("unavailable", "function_unreachable")}
 
 
 def code_of(response):
