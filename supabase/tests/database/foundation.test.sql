@@ -64,7 +64,7 @@ select is(
     join pg_attribute as a on a.attrelid = c.conrelid and a.attnum = any (c.conkey)
     where pg_get_constraintdef(c.oid) ~ 'private\.is_name\('
   ),
-  'api_keys.name billing_details.name custom_roles.name discoveries.name features.name habits.name llm_budgets.name notifications.title organizations.name plans.name profiles.display_name projects.name reflexes.name skills.name',
+  'api_keys.name billing_details.name custom_roles.name discoveries.name feature_flags.name features.name flag_segments.name habits.name llm_budgets.name notifications.title organizations.name plans.name profiles.display_name projects.name reflexes.name skills.name',
   'every name of a table is checked'
 );
 
