@@ -10,6 +10,18 @@ const EQUIVALENT = [
     reason: 'the check asks for kind, user_id and org_id only. Triggers refuse to change them, so what USING admits passes.',
   },
   {
+    area: 'money',
+    object: 'private.stripe_latest_in_second',
+    what: 'logic in line 45: and → or',
+    reason: 'with one end, or without a field that changed, the past prefers the same states.',
+  },
+  {
+    area: 'money',
+    object: 'private.stripe_apply_invoice',
+    what: 'logic in line 17: and → or',
+    reason: 'it derives the plans of more organizations again, which changes none of them.',
+  },
+  {
     area: 'limits',
     object: 'private.requests_admit',
     what: 'refusal in line 29',

@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(10);
+select plan(15);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 
@@ -69,6 +69,27 @@ select is(tests.after(array[
   tests.event('invoice.updated', 1, tests.invoice('in_b', 'cus_b', 'sub_b', 'open', '{"attempt_count": 2}'))
 ], $$select string_agg(concat_ws(':', i.id, i.attempt_count), ' ' order by i.id) from public.stripe_invoices as i where i.id in ('in_b', 'in_other') and not i.livemode$$),
   'in_b:2 in_other:9', 'the later of two of one second');
+select is(tests.after(array[
+  tests.event('invoice.updated', 1, tests.invoice('in_b', 'cus_b', 'sub_b', 'open', jsonb_build_object('number', first)), null, 'evt_' || first),
+  tests.event('invoice.updated', 1, tests.invoice('in_b', 'cus_b', 'sub_b', 'open', jsonb_build_object('number', second)), null, 'evt_' || second)
+], $$select i.number from public.stripe_invoices as i where i.id = 'in_b'$$), 'b', 'of two that nothing else distinguishes, the one with the higher id')
+from (values ('a', 'b'), ('b', 'a')) as v (first, second);
+
+-- ---- a payment that a dispute took back, and the next one
+select tests.send(e) from unnest(array[
+  tests.event('checkout.session.completed', 1, tests.session('cs_b', 'cus_b', 'sub_b', tests.org('bob')::text)),
+  tests.event('customer.subscription.created', 1, tests.subscription('sub_b', 'cus_b', 'active', 'pro_monthly')),
+  tests.event('invoice.paid', 2, tests.invoice('in_b', 'cus_b', 'sub_b', 'paid', jsonb_build_object('status_transitions', jsonb_build_object('paid_at', tests.second(2)))))
+]) as e;
+update public.stripe_subscriptions as s set payment_lost_at = to_timestamp(tests.second(5)) where s.id = 'sub_b';
+select private.stripe_refresh_plan(tests.org('bob'));
+select is(tests.plan('bob'), 'FREE unpaid', 'a payment that is lost ends the plan');
+select tests.send(tests.event('invoice.updated', 6, tests.invoice('in_next', 'cus_b', 'sub_b', 'open', '{"billing_reason": "subscription_cycle"}')));
+select is(tests.plan('bob'), 'FREE unpaid', 'an open invoice does not bring it back');
+select tests.send(tests.event('invoice.paid', 7, tests.invoice('in_next', 'cus_b', 'sub_b', 'paid', jsonb_build_object(
+  'billing_reason', 'subscription_cycle', 'status_transitions', jsonb_build_object('paid_at', tests.second(7))
+))));
+select is(tests.plan('bob'), 'PRO active', 'the next payment does');
 
 select * from finish();
 rollback;
