@@ -257,18 +257,19 @@ check_inside_database() {
 }
 
 check_jobs() {
-  local oldest overdue dead billing
+  local oldest overdue dead billing privacy
   # Leases are taken back every minute, so one that ended longer ago means that nothing does it.
   if ! try_login postgres "$KIJKO_POSTGRES_PASSWORD" "select coalesce(max(s.oldest_queued_seconds), 0)::bigint,
       (select count(*) from public.jobs as j where j.status = 'running' and j.attempt >= 0 and j.locked_until < clock_timestamp() - make_interval(secs => $LEASE_WARN)),
       (select count(*) from public.jobs as j where j.status = 'dead' and j.finished_at > clock_timestamp() - make_interval(hours => $DEAD_HOURS)
         and not (j.kind = 'code.index' and private.code_is_refusal(j.error_code))),
-      (select count(*) from private.billing_problems() where exists (select from private.billing_account))
+      (select count(*) from private.billing_problems() where exists (select from private.billing_account)),
+      (select count(*) from private.privacy_problems())
     from private.jobs_stats() as s"; then
     found critical jobs "$LOGIN_FAULT"
     return 0
   fi
-  IFS='|' read -r oldest overdue dead billing <<< "$LOGIN_ANSWER"
+  IFS='|' read -r oldest overdue dead billing privacy <<< "$LOGIN_ANSWER"
   if [ "$oldest" -ge "$QUEUE_CRITICAL" ]; then
     found critical queue "the oldest due job waits for $oldest s"
   elif [ "$oldest" -ge "$QUEUE_WARN" ]; then
@@ -279,6 +280,7 @@ check_jobs() {
   if [ "$overdue" = 0 ]; then found ok leases "none is overdue"; else found warning leases "$overdue overdue (./kijko jobs overdue)"; fi
   if [ "$dead" = 0 ]; then found ok dead-jobs "none in $DEAD_HOURS hours"; else found warning dead-jobs "$dead in $DEAD_HOURS hours (./kijko jobs dead)"; fi
   if [ "$billing" = 0 ]; then found ok billing "nothing differs from Stripe"; else found warning billing "$billing to look at (select * from private.billing_problems())"; fi
+  if [ "$privacy" = 0 ]; then found ok erasures "none fails"; else found warning erasures "$privacy to look at (select * from private.privacy_problems())"; fi
 }
 
 # Of Postgres and pg_cron only, as the superuser, who reads nothing of postgres'. Each line is a level, a name and a text.

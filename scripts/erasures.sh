@@ -36,6 +36,7 @@ require_erasures() {
 
 replay_erasures() {
   local entries
+  rm -f "$LOGS/erasures.json"
   entries=$(known_erasures | jq -sc .)
   [ "$entries" != '[]' ] || return 0
   if [ "$(recovery_psql postgres "$DATABASE_NAME" -At -c "select to_regprocedure('private.privacy_replay(jsonb)') is not null")" != t ]; then
@@ -43,7 +44,7 @@ replay_erasures() {
     return 1
   fi
   printf 'select private.privacy_replay($kijko$%s$kijko$::jsonb);\n' "$entries" |
-    recovery_psql postgres "$DATABASE_NAME" -At -v ON_ERROR_STOP=1 > "$LOGS/erasures.log" 2>&1 || { tail -n 5 "$LOGS/erasures.log"; return 1; }
+    recovery_psql postgres "$DATABASE_NAME" -At -v ON_ERROR_STOP=1 > "$LOGS/erasures.json" 2> "$LOGS/erasures.log" || { tail -n 5 "$LOGS/erasures.log"; return 1; }
   # What is erased goes on being in the journal of this machine.
   make_private_folder "$(dirname "$(erasure_journal)")"
   jq -c '.[]' <<< "$entries" > "$(erasure_journal).new"
@@ -51,4 +52,13 @@ replay_erasures() {
   give_to_os_user "$(erasure_journal).new"
   sync "$(erasure_journal).new"
   mv "$(erasure_journal).new" "$(erasure_journal)"
+}
+
+# An erasure that could not be replayed stops no restore: its person is locked out.
+report_erasures() {
+  local failed
+  [ -s "$LOGS/erasures.json" ] || return 0
+  failed=$(jq -r '.failed | length' "$LOGS/erasures.json")
+  [ "$failed" = 0 ] ||
+    say "kijko: $failed erasures could not be replayed, and their people are locked out: see $LOGS/erasures.json, and private.privacy_problems()"
 }

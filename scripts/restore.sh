@@ -35,6 +35,7 @@ command_restore() {
   take_into_use
   unlock_backups
   command_up
+  report_erasures
   # Bytes that were stored after the restored moment have no row here. They are only queued for deletion, because the data that were
   # replaced still name them.
   check_storage --queue || say "kijko: some objects have no bytes in the backup: './kijko storage check' names them"

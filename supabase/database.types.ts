@@ -7652,6 +7652,7 @@ export type Database = {
           id: string;
           kind: string;
           org_id: string | null;
+          requested_by: string | null;
           sha256: string | null;
           status: string;
           user_id: string;

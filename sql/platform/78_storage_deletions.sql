@@ -59,6 +59,11 @@ begin atomic
 end;
 comment on function storage_service.deletions_done(uuid[]) is 'These bytes are deleted. Definer: as storage_service.begin_upload().';
 
+create or replace function storage_service.has_deletions(until timestamptz) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+return exists (select from storage_service.deletions as d where coalesce(d.deleted_at, d.due_at) <= has_deletions.until);
+comment on function storage_service.has_deletions(timestamptz) is 'Whether bytes of objects that were deleted until then are still there. For proofs of erasures. Definer: as storage_service.begin_upload().';
+
 -- The owner of the table makes the trigger; the function stays the service's.
 grant execute on function storage_service.queue_deletion() to supabase_storage_admin;
 grant usage on schema storage_service to supabase_storage_admin;
@@ -75,8 +80,10 @@ select format('alter function %s owner to kijko_storage_admin', p.oid::regproced
 from pg_catalog.pg_proc as p where p.pronamespace = 'storage_service'::regnamespace and p.prosecdef
 \gexec
 revoke all on function
-    storage_service.keep_time(interval, interval), storage_service.queue_deletion(), storage_service.take_deletions(integer, interval), storage_service.deletions_done(uuid[])
+    storage_service.keep_time(interval, interval), storage_service.queue_deletion(), storage_service.take_deletions(integer, interval), storage_service.deletions_done(uuid[]), storage_service.has_deletions(timestamptz)
 from public;
 grant execute on function storage_service.keep_time(interval, interval) to kijko_storage_admin;
 grant execute on function storage_service.take_deletions(integer, interval), storage_service.deletions_done(uuid[]) to kijko_storage;
+grant usage on schema storage_service to postgres;
+grant execute on function storage_service.has_deletions(timestamptz) to postgres;
 commit;

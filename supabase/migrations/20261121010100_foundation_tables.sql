@@ -139,10 +139,12 @@ comment on function private.tie_to_person(regclass, text, text, text, boolean, t
 
 create table private.data_retention (
   table_name text primary key check (char_length(table_name) <= 127),
-  keeps interval check (keeps > interval '0'),
+  keeps interval check (keeps between interval '1 minute' and interval '100 years'),
   kept_by text check (char_length(kept_by) between 1 and 500),
   reason text not null check (char_length(reason) between 1 and 500),
-  check (num_nonnulls(keeps, kept_by) = 1)
+  check (num_nonnulls(keeps, kept_by) = 1),
+  -- The law asks for it.
+  check (table_name <> 'public.stripe_invoices' or keeps >= interval '7 years')
 );
 comment on table private.data_retention is 'How long the rows of a table are kept, and why: a row for each table of which the data catalogue says that a retention time erases it. The job that deletes the rows reads it, so a change holds from its next run on. Operators change it.';
 comment on column private.data_retention.table_name is 'Schema and table.';

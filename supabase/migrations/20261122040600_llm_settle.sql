@@ -259,6 +259,7 @@ declare
   opened private.llm_open_calls := private.llm_lock_call(llm_settle.call_id);
   used jsonb;
   total jsonb;
+  is_recorded boolean := true;
 begin
   if opened.call_id is null then
     return null;
@@ -269,7 +270,12 @@ begin
   used := private.llm_used(opened, usage);
   total := private.llm_sum(opened.spent, used);
   perform private.llm_finish(opened, usage ->> 'status', used, usage);
-  if (opened.call ->> 'record_content')::boolean and (usage ? 'prompt' or usage ? 'answer') then
+  -- Who was erased during the call is not recorded. An erasure of an account that begins now waits for this lock, and deletes what it then finds.
+  if opened.attributes ->> 'member' is not null then
+    perform 1 from auth.users as u where u.id = private.as_uuid(opened.attributes ->> 'member') and u.deleted_at is null for key share;
+    is_recorded := found;
+  end if;
+  if is_recorded and (opened.call ->> 'record_content')::boolean and (usage ? 'prompt' or usage ? 'answer') then
     insert into public.llm_call_contents (id, org_id, called_at, project_id, prompt, answer, delete_after, created_by)
     values (
       opened.call_id, opened.organization, opened.called_at, private.as_uuid(opened.attributes ->> 'project'),

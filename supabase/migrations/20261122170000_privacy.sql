@@ -49,6 +49,8 @@ create table private.privacy_requests (
   bytes bigint check (bytes >= 0),
   sha256 text check (char_length(sha256) = 64),
   error_code text check (char_length(error_code) <= 100),
+  attempts smallint not null default 0 check (attempts >= 0),
+  next_attempt_at timestamptz,
   created_at timestamptz not null default kijko.now()
 );
 create unique index privacy_requests_open_idx on private.privacy_requests (user_id, kind, coalesce(organization, '00000000-0000-0000-0000-000000000000'))
@@ -62,8 +64,8 @@ comment on column private.privacy_requests.user_id is 'Whose data.';
 comment on column private.privacy_requests.organization is 'Only what this organization has about them; null for the whole account.';
 comment on column private.privacy_requests.requested_by is 'Who asked: the person, or an administrator of the organization. Null for an account that was deleted otherwise, and once the erasure is done.';
 comment on column private.privacy_requests.session_id is 'Session that asked; null as requested_by.';
-comment on column private.privacy_requests.status is 'An export is queued, collected, ready, then expired. An erasure is unconfirmed, confirmed, journaling, journaled, then done. Either may be cancelled or failed.';
-comment on column private.privacy_requests.email is 'Address of the person, by which rows are found; null once it has ended.';
+comment on column private.privacy_requests.status is 'An export is queued, collected, ready, then expired. An erasure is unconfirmed, confirmed, journaling, journaled, then done. Either may be cancelled, or failed after ten attempts.';
+comment on column private.privacy_requests.email is 'Address of the person, by which rows are found if the account is gone; null once it has ended, kept by an erasure that failed.';
 comment on column private.privacy_requests.code_hash is 'SHA-256 of the code that confirms it; null once it is used.';
 comment on column private.privacy_requests.code_expires_at is 'Until when the code holds.';
 comment on column private.privacy_requests.due_at is 'When an erasure that is confirmed is done.';
@@ -73,10 +75,12 @@ comment on column private.privacy_requests.expires_at is 'Until when an export c
 comment on column private.privacy_requests.object_name is 'Where an export lies in the bucket privacy-exports.';
 comment on column private.privacy_requests.bytes is 'Size of an export.';
 comment on column private.privacy_requests.sha256 is 'SHA-256 of an export.';
-comment on column private.privacy_requests.error_code is 'Why it failed.';
+comment on column private.privacy_requests.error_code is 'Why the last attempt failed, or why the request was cancelled: permission_denied, last_owner, joined_again, replay_failed (after a restore; the person is locked out), internal, or a code of kijko.error_codes.';
+comment on column private.privacy_requests.attempts is 'How often it failed. After the tenth time its status is failed.';
+comment on column private.privacy_requests.next_attempt_at is 'When it is tried again; null if it never failed.';
 comment on column private.privacy_requests.created_at is 'When it was asked for.';
 select private.describe_data('private.privacy_requests', '{
-  "kind, organization, status, due_at, journaled_at, finished_at, expires_at, bytes, sha256, error_code": {"purpose": "shows that a request was answered, and how", "erasure": "retention"},
+  "kind, organization, status, due_at, journaled_at, finished_at, expires_at, bytes, sha256, error_code, attempts, next_attempt_at": {"purpose": "shows that a request was answered, and how", "erasure": "retention"},
   "user_id": {"purpose": "finds the person again in a restored backup", "erasure": "retention"},
   "requested_by, session_id": {"purpose": "who may see the request; emptied when an erasure ends", "erasure": "retention"},
   "email": {"purpose": "finds rows by address; emptied when the request ends", "erasure": "retention"},
@@ -88,7 +92,7 @@ alter table private.privacy_requests enable row level security;
 create table private.privacy_proofs (
   request_id uuid not null references private.privacy_requests (id) on delete cascade,
   target text not null check (char_length(target) <= 63 and target ~ '^[a-z_]+$'),
-  state text not null check (state in ('pending', 'done', 'kept')),
+  state text not null check (state in ('pending', 'done', 'kept', 'failed')),
   details jsonb not null default '{}' check (jsonb_typeof(details) = 'object' and private.json_fits(details, 65536)),
   due_at timestamptz,
   proved_at timestamptz,
@@ -98,8 +102,8 @@ create table private.privacy_proofs (
 create index privacy_proofs_pending_idx on private.privacy_proofs (request_id) where state = 'pending';
 comment on table private.privacy_proofs is 'What an erasure did at each place that had data of the person.';
 comment on column private.privacy_proofs.request_id is 'The erasure.';
-comment on column private.privacy_proofs.target is 'The place: journal, database, storage, stripe, mail, model_calls, events, identities, audit, backups.';
-comment on column private.privacy_proofs.state is 'pending: it goes on. done: nothing is left there. kept: what the details say is left, with the reason.';
+comment on column private.privacy_proofs.target is 'The place: journal, database, storage, stripe, mail, model_calls, events, identities, audit, late_writes, backups.';
+comment on column private.privacy_proofs.state is 'pending: it goes on. done: nothing is left there. kept: what the details say is left, with the reason. failed: it must be done by hand.';
 comment on column private.privacy_proofs.details is 'How many rows of which table, or what else was done. Nothing about the person.';
 comment on column private.privacy_proofs.due_at is 'When a pending one is over at the latest; null while unknown.';
 comment on column private.privacy_proofs.proved_at is 'When it was.';

@@ -32,7 +32,8 @@ comment on view private.data_subject_columns is 'All columns that tie a row to a
 do $$
 begin
   perform private.tie_to_person('auth.users', 'id', 'delete', 'it is the user', is_about => true);
-  perform private.tie_to_person('public.profiles', 'email', 'delete', 'the address in the user''s own row', is_about => true, matches => 'email');
+  -- By the id: an address may be another account's by then.
+  perform private.tie_to_person('public.profiles', 'id', 'delete', 'the user''s own row, with the address', is_about => true, columns => '{email}');
   perform private.tie_to_person('public.invitations', 'email', 'delete', 'an address may have no account', is_about => true, matches => 'email');
   perform private.tie_to_person('private.mail_messages', 'recipient', 'delete', 'an address may have no account', is_about => true, matches => 'email');
   perform private.tie_to_person('public.stripe_customers', 'email', 'clear', 'Stripe says it', is_about => true, matches => 'email');

@@ -6,7 +6,8 @@ insert into private.mail_kinds (name, required, optional) values
   ('erasure_confirmation', '{token, subject}', '{token_hash, site_url, redirect_to, email, new_email}'),
   ('erasure_scheduled', '{date, subject}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
   ('erasure_done', '{subject}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
-  ('erasure_cancelled', '{subject, reason}', '{token, token_hash, site_url, redirect_to, email, new_email}');
+  ('erasure_cancelled', '{subject, reason}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
+  ('erasure_failed', '{subject, reason}', '{token, token_hash, site_url, redirect_to, email, new_email}');
 
 insert into private.mail_templates (name, locale, subject, text, html) values
   ('erasure_confirmation', 'en', 'Confirm the erasure of data',
@@ -52,10 +53,11 @@ The erasure was due, and was cancelled. Reason: {reason}
 
 permission_denied: who asked for it has no right to it any more.
 last_owner: the member is now the last owner of the organization.
+joined_again: the member left the organization and joined it again.
 $m$,
 $m$<p>This was not erased: {subject}.</p>
 <p>The erasure was due, and was cancelled. Reason: <strong>{reason}</strong></p>
-<p style="color:#71717a;font-size:14px">permission_denied: who asked for it has no right to it any more.<br>last_owner: the member is now the last owner of the organization.</p>$m$),
+<p style="color:#71717a;font-size:14px">permission_denied: who asked for it has no right to it any more.<br>last_owner: the member is now the last owner of the organization.<br>joined_again: the member left the organization and joined it again.</p>$m$),
   ('erasure_cancelled', 'nl', 'Het wissen is geannuleerd',
 $m$Dit is niet gewist: {subject}.
 
@@ -63,10 +65,33 @@ Het wissen was aan de beurt en is geannuleerd. Reden: {reason}
 
 permission_denied: wie erom vroeg, mag het niet meer.
 last_owner: het lid is nu de laatste eigenaar van de organisatie.
+joined_again: het lid heeft de organisatie verlaten en is er weer lid van.
 $m$,
 $m$<p>Dit is niet gewist: {subject}.</p>
 <p>Het wissen was aan de beurt en is geannuleerd. Reden: <strong>{reason}</strong></p>
-<p style="color:#71717a;font-size:14px">permission_denied: wie erom vroeg, mag het niet meer.<br>last_owner: het lid is nu de laatste eigenaar van de organisatie.</p>$m$),
+<p style="color:#71717a;font-size:14px">permission_denied: wie erom vroeg, mag het niet meer.<br>last_owner: het lid is nu de laatste eigenaar van de organisatie.<br>joined_again: het lid heeft de organisatie verlaten en is er weer lid van.</p>$m$),
+  ('erasure_failed', 'en', 'An erasure failed',
+$m$This could not be erased: {subject}.
+
+Reason: {reason}
+
+last_owner: the member is the last owner of the organization. Make another member owner and ask again.
+Any other reason: the operator has been told. You can ask again.
+$m$,
+$m$<p>This could not be erased: {subject}.</p>
+<p>Reason: <strong>{reason}</strong></p>
+<p style="color:#71717a;font-size:14px">last_owner: the member is the last owner of the organization. Make another member owner and ask again.<br>Any other reason: the operator has been told. You can ask again.</p>$m$),
+  ('erasure_failed', 'nl', 'Het wissen is mislukt',
+$m$Dit kon niet worden gewist: {subject}.
+
+Reden: {reason}
+
+last_owner: het lid is de laatste eigenaar van de organisatie. Maak een ander lid eigenaar en vraag het opnieuw.
+Een andere reden: de beheerder weet ervan. Je kunt het opnieuw vragen.
+$m$,
+$m$<p>Dit kon niet worden gewist: {subject}.</p>
+<p>Reden: <strong>{reason}</strong></p>
+<p style="color:#71717a;font-size:14px">last_owner: het lid is de laatste eigenaar van de organisatie. Maak een ander lid eigenaar en vraag het opnieuw.<br>Een andere reden: de beheerder weet ervan. Je kunt het opnieuw vragen.</p>$m$),
   ('erasure_done', 'en', 'Data is erased',
 $m$This has been erased: {subject}.
 
@@ -184,9 +209,10 @@ begin
     perform kijko.fail('conflict', 'the member is the last owner', 'Make another member owner first.');
   end if;
   perform private.limit_rate('privacy_erasure:' || kijko.user_id(), 10, interval '1 day', 'a user asks for at most %s erasures a day');
-  -- A former one that nobody has confirmed.
+  -- A former one that nobody has confirmed; not what the person has asked for themselves.
   update private.privacy_requests as r set status = 'expired', email = null, code_hash = null, finished_at = kijko.now()
-  where r.user_id = person and r.kind = 'erasure' and r.organization is not distinct from request_erasure.org_id and r.status = 'unconfirmed';
+  where r.user_id = person and r.kind = 'erasure' and r.organization is not distinct from request_erasure.org_id and r.status = 'unconfirmed'
+    and kijko.user_id() in (r.requested_by, r.user_id);
   request := private.privacy_open('erasure', request_erasure.org_id, person, 'unconfirmed');
   update private.privacy_requests as r
   set code_hash = private.privacy_code_hash(r.id, code), code_expires_at = kijko.now() + (select s.code_lifetime from private.privacy_settings as s)
@@ -203,7 +229,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   me constant uuid := private.tenancy_require_user();
-  address constant text := (select u.email from auth.users as u where u.id = me);
+  reader text;
   request private.privacy_requests;
 begin
   -- Before the row is looked at, and whatever it says. A rollback does not take the count back.
@@ -227,13 +253,19 @@ begin
   set status = 'confirmed', code_hash = null, due_at = kijko.now() + (select s.waiting_time from private.privacy_settings as s)
   where r.id = request.id
   returning r.* into request;
-  perform private.mail_send(address, 'erasure_scheduled', null, jsonb_build_object(
-    'date', to_char(request.due_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), 'subject', private.privacy_subject_text(request)
-  ));
+  -- Who asked for it, and the person, who can cancel it, too.
+  for reader in
+    select u.email::text from auth.users as u
+    where u.id = me or (u.id = request.user_id and u.email_confirmed_at is not null and private.mail_is_address(u.email))
+  loop
+    perform private.mail_send(reader, 'erasure_scheduled', null, jsonb_build_object(
+      'date', to_char(request.due_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), 'subject', private.privacy_subject_text(request)
+    ));
+  end loop;
   return request.due_at;
 end
 $$;
-comment on function public.confirm_erasure(uuid, text) is 'Confirms an erasure with the code that was mailed, and returns when it is done, after the waiting time. The same again returns the same. Needs a sign-in within the hour, and the right to ask for it still. Ten codes an hour. Definer: users do not write the table.';
+comment on function public.confirm_erasure(uuid, text) is 'Confirms an erasure with the code that was mailed, and returns when it is done, after the waiting time. Mails it to the caller, and to the person. The same again returns the same. Needs a sign-in within the hour, and the right to ask for it still. Ten codes an hour. Definer: users do not write the table.';
 grant execute on function public.confirm_erasure(uuid, text) to authenticated;
 
 create function public.cancel_erasure(request_id uuid) returns void
@@ -254,7 +286,7 @@ grant execute on function public.cancel_erasure(uuid) to authenticated;
 
 create function public.list_privacy_requests() returns table (
   id uuid, kind text, user_id uuid, org_id uuid, status text, created_at timestamptz, due_at timestamptz, expires_at timestamptz, bytes bigint, sha256 text,
-  error_code text
+  error_code text, requested_by uuid
 )
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -263,12 +295,12 @@ declare
   me constant uuid := private.tenancy_require_user();
 begin
   return query
-  select r.id, r.kind, r.user_id, r.organization, r.status, r.created_at, r.due_at, r.expires_at, r.bytes, r.sha256, r.error_code
+  select r.id, r.kind, r.user_id, r.organization, r.status, r.created_at, r.due_at, r.expires_at, r.bytes, r.sha256, r.error_code, r.requested_by
   from private.privacy_requests as r
   where r.requested_by = me or (r.user_id = me and r.kind = 'erasure')
   order by r.created_at desc, r.id desc
   limit 100;
 end
 $$;
-comment on function public.list_privacy_requests() is 'The newest 100 exports and erasures that the caller asked for, and erasures of their own data that others asked for. Nullable: org_id, due_at, expires_at, bytes, sha256, error_code. Definer: the table is private.';
+comment on function public.list_privacy_requests() is 'The newest 100 exports and erasures that the caller asked for, and erasures of their own data that others asked for. Nullable: org_id, due_at, expires_at, bytes, sha256, error_code, requested_by. Definer: the table is private.';
 grant execute on function public.list_privacy_requests() to authenticated;

@@ -17,6 +17,29 @@ as $$
 $$;
 comment on function private.privacy_sole_organizations(uuid) is 'Organizations that are deleted with a person: nobody else is a member.';
 
+create function private.privacy_address(request private.privacy_requests) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  account record;
+  address text := request.email;
+begin
+  select u.email::text as email, u.email_confirmed_at into account from auth.users as u where u.id = request.user_id and u.deleted_at is null;
+  if found then
+    address := case when account.email_confirmed_at is not null then account.email end;
+  end if;
+  if exists (
+    select from auth.users as o
+    where o.id <> request.user_id and o.deleted_at is null and o.email_confirmed_at is not null
+      and lower(o.email collate "C") = lower(address collate "C")
+  ) then
+    return null;
+  end if;
+  return address;
+end
+$$;
+comment on function private.privacy_address(private.privacy_requests) is 'The address by which rows are the person''s: the confirmed one of their account, or the last one of an account that is gone. Null while another account has it. Nullable: result.';
+
 create function private.privacy_org_column(described text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -146,6 +169,8 @@ begin
     update private.privacy_requests as r set status = 'failed', error_code = 'person_gone', email = null, finished_at = kijko.now() where r.id = request.id;
     return null;
   end if;
+  -- That of now, and only a confirmed one: of any other it is not known whose it is.
+  request.email := private.privacy_address(request);
   orgs := case when request.organization is null then private.privacy_sole_organizations(request.user_id) else array[request.organization] end;
   delete from private.privacy_export_chunks as c where c.request_id = request.id;
   for described in

@@ -1,122 +1,6 @@
 -- ============================================================================
--- Privacy: erasures. First the journal, then the rows, then the proofs. Each step can be repeated.
+-- Privacy: erasures, once they are in the journal: the rows, then the proofs. Each step can be repeated.
 -- ============================================================================
-
--- ----------------------------------------------------------------------------
--- The journal, which the sidecar writes
--- ----------------------------------------------------------------------------
-
-create function private.privacy_enqueue_journal(request_id uuid) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform private.jobs_enqueue(
-    kijko.platform_org_id(), 'privacy_erasure', jsonb_build_object('request_id', privacy_enqueue_journal.request_id),
-    priority => 5::smallint, max_attempts => 100, timeout_seconds => 60, unique_key => privacy_enqueue_journal.request_id::text
-  );
-end
-$$;
-comment on function private.privacy_enqueue_journal(uuid) is 'Queues the job that writes an erasure into the journal.';
-
-create function private.privacy_start_journal(worker text, job_id uuid, attempt integer) returns jsonb
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  request constant private.privacy_requests := private.privacy_lock(worker, job_id, attempt);
-begin
-  if request.status is distinct from 'journaling' then
-    return null;
-  end if;
-  return jsonb_strip_nulls(jsonb_build_object('id', request.id, 'user_id', request.user_id, 'org_id', request.organization, 'at', kijko.now()));
-end
-$$;
-comment on function private.privacy_start_journal(text, uuid, integer) is 'The entry of the journal for an erasure that is due: {id, user_id, org_id, at}. Null when the lease was lost or it is there already. Nullable: result. Definer: the sidecar holds no table rights.';
-grant execute on function private.privacy_start_journal(text, uuid, integer) to kijko_sidecar;
-
-create function private.privacy_finish_journal(worker text, job_id uuid, attempt integer, entry_sha256 text) returns boolean
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-  request constant private.privacy_requests := private.privacy_lock(worker, job_id, attempt);
-begin
-  update private.privacy_requests as r set status = 'journaled', journaled_at = clock_timestamp() where r.id = request.id and r.status = 'journaling';
-  if not found then
-    return false;
-  end if;
-  perform private.privacy_prove(request.id, 'journal', 'done', jsonb_build_object('sha256', entry_sha256));
-  return true;
-end
-$$;
-comment on function private.privacy_finish_journal(text, uuid, integer, text) is 'Says that an erasure is in the journal, on the disk; false when the lease was lost. Definer: the sidecar holds no table rights.';
-grant execute on function private.privacy_finish_journal(text, uuid, integer, text) to kijko_sidecar;
-
-create function private.privacy_prove(request_id uuid, target text, state text, details jsonb, due_at timestamptz default null) returns void
-language sql set search_path = pg_catalog, pg_temp
-as $$
-  insert into private.privacy_proofs as p (request_id, target, state, details, due_at, proved_at)
-  values (
-    privacy_prove.request_id, privacy_prove.target, privacy_prove.state, privacy_prove.details, privacy_prove.due_at,
-    case when privacy_prove.state <> 'pending' then kijko.now() end
-  )
-  on conflict on constraint privacy_proofs_pkey do update set
-    -- A repetition finds fewer rows than the first time.
-    state = excluded.state, details = excluded.details || p.details, due_at = excluded.due_at, proved_at = excluded.proved_at
-$$;
-comment on function private.privacy_prove(uuid, text, text, jsonb, timestamptz) is 'Records what an erasure did at a place.';
-
--- ----------------------------------------------------------------------------
--- Stripe: the address goes, invoices stay
--- ----------------------------------------------------------------------------
-
-create function private.privacy_redact_event(payload jsonb) returns jsonb
-language plpgsql immutable set search_path = pg_catalog, pg_temp
-as $$
-declare
-  personal constant text[] := array[
-    'email', 'name', 'phone', 'address', 'shipping', 'billing_details', 'receipt_email', 'customer_email', 'customer_name', 'customer_phone',
-    'customer_address', 'customer_shipping', 'customer_details', 'description'
-  ];
-  place text;
-begin
-  foreach place in array array['object', 'previous_attributes'] loop
-    if jsonb_typeof(payload #> array['data', place]) = 'object' then
-      payload := jsonb_set(payload, array['data', place], (payload #> array['data', place]) - personal);
-    end if;
-  end loop;
-  return payload;
-end
-$$;
-comment on function private.privacy_redact_event(jsonb) is 'An event of Stripe without what it says about a person.';
-
-create function private.privacy_customers(request private.privacy_requests) returns table (id text, livemode boolean, organization uuid, is_sole boolean)
-language sql stable set search_path = pg_catalog, pg_temp
-as $$
-  select c.id, c.livemode, coalesce(c.org_id, kijko.platform_org_id()), coalesce(c.org_id = any (private.privacy_sole_organizations(request.user_id)), false)
-  from public.stripe_customers as c
-  where request.organization is null and (
-    lower(c.email collate "C") = lower(request.email collate "C") or c.org_id = any (private.privacy_sole_organizations(request.user_id))
-  )
-$$;
-comment on function private.privacy_customers(private.privacy_requests) is 'Customers at Stripe with the person''s address, and those of organizations that go with them.';
-
-create function private.privacy_erase_customer(customer text, is_live boolean, org uuid, is_sole boolean) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform private.billing_send(
-    'customer_erasure', customer, org, 'POST', '/v1/customers/' || customer,
-    case when is_sole then '{"email": "", "name": "", "phone": "", "address": "", "shipping": ""}'::jsonb else '{"email": ""}'::jsonb end
-  );
-  update public.stripe_customers as c set email = null, name = case when is_sole then null else c.name end
-  where c.id = customer and c.livemode = is_live;
-  update private.stripe_events as e set payload = private.privacy_redact_event(e.payload)
-  where e.livemode = is_live and (e.object_id = customer or e.payload #>> '{data,object,customer}' = customer)
-    and private.privacy_redact_event(e.payload) <> e.payload;
-  -- What Stripe was told of the name and address.
-  update private.billing_effects as e set details = '{}' where e.kind = 'customer' and e.subject = customer and is_sole;
-end
-$$;
-comment on function private.privacy_erase_customer(text, boolean, uuid, boolean) is 'Takes the person''s address from a customer at Stripe and from what is mirrored here; of an organization that goes with the person name, telephone and postal address, too. Invoices stay.';
 
 -- ----------------------------------------------------------------------------
 -- Rows
@@ -184,8 +68,14 @@ declare
   cleared bigint;
   with_organizations bigint;
 begin
-  if to_regclass('storage.objects') is null or request.organization is not null then
+  if to_regclass('storage.objects') is null then
     return '{"deleted": 0}'::jsonb;
+  elsif request.organization is not null then
+    update storage.objects as o set owner = null, owner_id = null
+    where o.owner_id = request.user_id::text and o.bucket_id in (select m.bucket_id from private.metered_buckets as m)
+      and private.storage_org_id(o.name) = request.organization;
+    get diagnostics cleared = row_count;
+    return jsonb_build_object('owner_cleared', cleared);
   end if;
   select count(*) into with_organizations from storage.objects as o
   where o.bucket_id in (select m.bucket_id from private.metered_buckets as m) and private.storage_org_id(o.name) = any (orgs);
@@ -202,7 +92,7 @@ begin
   return jsonb_build_object('deleted', deleted, 'deleted_with_organizations', with_organizations, 'owner_cleared', cleared);
 end
 $$;
-comment on function private.privacy_erase_storage(private.privacy_requests) is 'Deletes the objects of a person outside organizations, and clears who wrote those of organizations; says how many. Those of organizations that go with the person go with them.';
+comment on function private.privacy_erase_storage(private.privacy_requests) is 'Deletes the objects of a person outside organizations, and clears who wrote those of organizations, or of the one that is meant; says how many. Those of organizations that go with the person go with them.';
 
 create function private.privacy_erase_rows(request private.privacy_requests) returns jsonb
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -251,13 +141,35 @@ as $$
 $$;
 comment on function private.privacy_left(private.privacy_requests, boolean) is 'How many rows are still tied to a person, by column: kept ones, or those that an erasure should have taken.';
 
+create function private.privacy_pass_on(request private.privacy_requests) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (
+    select from public.memberships as m where m.org_id = request.organization and m.user_id = request.user_id and m.role = 'owner'
+  ) then
+    return;
+  end if;
+  perform 1 from public.organizations as o where o.id = request.organization for no key update;
+  if not exists (
+    select from public.memberships as m
+    where m.org_id = request.organization and m.user_id <> request.user_id and private.tenancy_is_active_member(m)
+  ) then
+    perform kijko.fail('conflict', 'the person is the only member of the organization');
+  end if;
+  perform private.tenancy_promote_successor(request.organization, request.user_id);
+end
+$$;
+comment on function private.privacy_pass_on(private.privacy_requests) is 'Sees that the organization of an erasure has another owner. Fails with conflict if nobody else is a member.';
+
 create function private.privacy_erase(request_id uuid, is_replay boolean default false) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   request private.privacy_requests;
+  is_account boolean;
   customer record;
-  customers integer := 0;
+  effects uuid[] := '{}'::uuid[];
   identities bigint;
   storage_counts jsonb;
   counts jsonb;
@@ -267,14 +179,18 @@ begin
   if request.id is null then
     return false;
   end if;
+  is_account := request.organization is null;
+  request.email := private.privacy_address(request);
   select count(*) into identities from auth.identities as i where i.user_id = request.user_id;
   for customer in select c.* from private.privacy_customers(request) as c loop
-    perform private.privacy_erase_customer(customer.id, customer.livemode, customer.organization, customer.is_sole);
-    customers := customers + 1;
+    effects := effects || private.privacy_erase_customer(customer.id, customer.livemode, customer.organization, customer.is_sole);
   end loop;
   storage_counts := private.privacy_erase_storage(request);
+  if not is_account then
+    perform private.privacy_pass_on(request);
+  end if;
   counts := private.privacy_erase_rows(request);
-  if request.organization is null then
+  if is_account then
     delete from auth.sessions as s where s.user_id = request.user_id;
     delete from auth.users as u where u.id = request.user_id and u.deleted_at is null;
     -- Rows that were written by the deletion itself.
@@ -286,29 +202,63 @@ begin
   if rest <> '{}' then
     perform kijko.fail('internal', format('erasure %s: left over: %s', request.id, rest));
   end if;
-  perform private.privacy_prove(request.id, 'database', 'done', counts);
-  perform private.privacy_prove(request.id, 'events', 'kept', private.privacy_left(request, kept => true) || jsonb_build_object('reason', 'evidence and billing, by private.data_subjects and private.data_retention'));
-  perform private.privacy_prove(request.id, 'mail', 'done', jsonb_build_object('messages', coalesce(counts -> 'private.mail_messages.recipient', '0')));
-  perform private.privacy_prove(request.id, 'model_calls', 'done', jsonb_build_object('contents', coalesce(counts -> 'public.llm_call_contents.created_by', '0')));
-  perform private.privacy_prove(request.id, 'storage', 'pending', storage_counts, kijko.now() + interval '30 days');
-  perform private.privacy_prove(request.id, 'stripe', case when customers > 0 then 'pending' else 'done' end, jsonb_build_object('customers', customers));
-  perform private.privacy_prove(request.id, 'identities', 'pending', jsonb_build_object('identities', identities), kijko.now() + interval '1 day');
-  perform private.privacy_prove(request.id, 'audit', 'pending', '{}', kijko.now() + interval '1 day');
-  perform private.privacy_prove(request.id, 'backups', 'pending', '{}', kijko.now() + (select s.backup_lifetime from private.privacy_settings as s));
+  perform private.privacy_prove_erased(request, counts, storage_counts, identities, effects);
   if not is_replay then
     perform private.privacy_confirm_done(request);
   end if;
   update private.privacy_requests as r
-  set status = 'done', finished_at = kijko.now(), email = null, code_hash = null, code_expires_at = null, requested_by = null, session_id = null
+  set status = 'done', finished_at = kijko.now(), email = null, code_hash = null, code_expires_at = null, requested_by = null, session_id = null, error_code = null
   where r.id = request.id;
-  delete from private.privacy_requests as r
-  where r.user_id = request.user_id and r.kind = 'export' and request.organization is null;
-  update private.privacy_requests as r set requested_by = null, session_id = null, email = null, code_hash = null, code_expires_at = null, object_name = null
-  where r.kind = 'erasure' and request.organization is null and (r.user_id = request.user_id or r.requested_by = request.user_id) and r.status in ('done', 'cancelled', 'expired', 'failed');
+  if is_account then
+    perform private.privacy_end_others(request.user_id);
+  end if;
   return true;
 end
 $$;
 comment on function private.privacy_erase(uuid, boolean) is 'Erases a person whose erasure is in the journal, and records what was done where; false if there is nothing to do. Fails, and changes nothing, if rows are left that should be gone. is_replay: after a restore, when the person is not told again.';
+
+create function private.privacy_prove_erased(request private.privacy_requests, counts jsonb, storage_counts jsonb, identities bigint, effects uuid[]) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+  select private.privacy_prove(request.id, p.target, p.state, p.details, p.due_at)
+  from (values
+    ('database', true, 'done', counts, null),
+    ('mail', true, 'done', jsonb_build_object('messages', coalesce(counts -> 'private.mail_messages.recipient', '0')), null),
+    ('model_calls', true, 'done', jsonb_build_object('contents', coalesce(counts -> 'public.llm_call_contents.created_by', '0')), null),
+    ('events', true, 'kept', private.privacy_left(request, kept => true) || '{"reason": "evidence and billing, by private.data_subjects and private.data_retention"}', null),
+    ('backups', true, 'pending', '{}', kijko.now() + (select s.backup_lifetime from private.privacy_settings as s)),
+    -- In one organization nothing of the following is deleted.
+    ('storage', request.organization is null, 'pending', storage_counts, kijko.now() + interval '30 days'),
+    ('storage', request.organization is not null, 'done', storage_counts, null),
+    ('audit', request.organization is null, 'pending', '{}', kijko.now() + interval '1 day'),
+    ('audit', request.organization is not null, 'kept', '{"reason": "evidence of the organization, until the account is erased"}', null),
+    ('identities', request.organization is null, 'pending', jsonb_build_object('identities', identities), kijko.now() + interval '1 day'),
+    ('late_writes', request.organization is null, 'pending', '{}', kijko.now() + interval '1 day'),
+    ('stripe', request.organization is null and effects = '{}', 'done', '{"customers": 0}', null),
+    ('stripe', request.organization is null and array_position(effects, null) is not null, 'kept',
+      '{"reason": "Stripe is not configured here: the address was taken from the copy only"}', null),
+    ('stripe', request.organization is null and effects <> '{}' and array_position(effects, null) is null, 'pending', jsonb_build_object('effects', effects),
+      kijko.now() + interval '1 day')
+  ) as p (target, applies, state, details, due_at)
+  where p.applies
+$$;
+comment on function private.privacy_prove_erased(private.privacy_requests, jsonb, jsonb, bigint, uuid[]) is 'Records what an erasure did where, and what goes on.';
+
+create function private.privacy_end_others(person uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update private.privacy_requests as r set status = 'cancelled', finished_at = kijko.now()
+  where r.user_id = person and r.kind = 'erasure' and r.status in ('unconfirmed', 'confirmed', 'journaling', 'journaled');
+  -- Exports about them, and those that only they could open. What is stored goes with the next privacy_purge().
+  delete from private.privacy_requests as r where r.kind = 'export' and person in (r.user_id, r.requested_by);
+  update private.privacy_requests as r set requested_by = null, session_id = null where r.requested_by = person;
+  update private.privacy_requests as r
+  set email = null, code_hash = null, code_expires_at = null, requested_by = null, session_id = null
+  where r.user_id = person and r.kind = 'erasure';
+end
+$$;
+comment on function private.privacy_end_others(uuid) is 'Ends the other requests of a person whose account is erased, and empties what ended ones and those for others have of them.';
 
 create function private.privacy_confirm_done(request private.privacy_requests) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -339,7 +289,7 @@ begin
   end if;
   update private.privacy_requests as r set status = 'cancelled', email = null, code_hash = null, finished_at = kijko.now()
   where r.user_id = old.id and r.organization is null and r.kind = 'erasure' and r.status in ('unconfirmed', 'confirmed');
-  insert into private.privacy_requests as r (kind, user_id, status, email) values ('erasure', old.id, 'journaling', "left"(old.email, 320))
+  insert into private.privacy_requests as r (kind, user_id, status, email) values ('erasure', old.id, 'journaling', case when old.email_confirmed_at is not null then "left"(old.email, 320) end)
   on conflict do nothing
   returning r.id into made;
   if made is not null then
@@ -353,3 +303,20 @@ create trigger kijko_user_privacy_deleted after delete on auth.users
   for each row execute function private.privacy_on_user_deleted();
 create trigger kijko_user_privacy_soft_deleted after update on auth.users
   for each row when (old.deleted_at is null and new.deleted_at is not null) execute function private.privacy_on_user_deleted();
+
+create function private.privacy_rename_organizations() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update public.organizations as o set name = 'Organization', slug = 'organization-' || "left"(gen_random_uuid()::text, 8)
+  where o.created_by = old.id and o.name in (
+    private.tenancy_display_name(old.raw_user_meta_data, old.email), (select p.display_name from public.profiles as p where p.id = old.id)
+  );
+  return case tg_op when 'DELETE' then old else new end;
+end
+$$;
+comment on function private.privacy_rename_organizations() is 'Trigger: an organization that sign-up named after a user does not keep the name of who is deleted. Definer: the login role may write auth only.';
+create trigger kijko_user_privacy_rename before delete on auth.users
+  for each row execute function private.privacy_rename_organizations();
+create trigger kijko_user_privacy_soft_rename before update on auth.users
+  for each row when (old.deleted_at is null and new.deleted_at is not null) execute function private.privacy_rename_organizations();

@@ -137,7 +137,7 @@ create view pg_temp.offences as
       (a.atttypid = 'uuid'::regtype and a.attname ~ '(^|_)(user_id|member_id|reader_id|author_id|owner_id)$|_by$|^personal_for$')
       or (a.atttypid = 'text'::regtype and a.attname ~ '(^|_)(email|recipient)$')
     )
-    and not exists (select 1 from private.data_subject_columns as s where s.table_name = t.name and s.column_name = a.attname)
+    and not exists (select 1 from private.data_subject_columns as s where s.table_name = t.name and a.attname = any (s.columns || s.column_name::text))
   union all
   select 'tie to a person without its column', s.table_name || '.' || s.column_name
   from private.data_subjects as s

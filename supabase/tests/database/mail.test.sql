@@ -72,7 +72,7 @@ select is(
 );
 select is(
   (select array_agg(k.name order by k.name) from private.mail_kinds as k),
-  array['confirmation', 'email_change', 'email_change_new', 'erasure_cancelled', 'erasure_confirmation', 'erasure_done', 'erasure_scheduled', 'habit_paused', 'invitation', 'invite', 'magic_link', 'notification_digest', 'reauthentication', 'recovery', 'reflex_paused', 'unlock'],
+  array['confirmation', 'email_change', 'email_change_new', 'erasure_cancelled', 'erasure_confirmation', 'erasure_done', 'erasure_failed', 'erasure_scheduled', 'habit_paused', 'invitation', 'invite', 'magic_link', 'notification_digest', 'reauthentication', 'recovery', 'reflex_paused', 'unlock'],
   'the mails that there are'
 );
 select is_empty(

@@ -1,0 +1,115 @@
+-- Privacy: erasures that cannot be done, replays that fail, and what comes too late or belongs to somebody else.
+begin;
+\ir 000_helpers.sql
+select plan(39);
+
+select tests.sign_up('ada'), tests.sign_up('ben'), tests.sign_up('cas'), tests.sign_up('dee'), tests.sign_up('eli'), tests.sign_up('fay');
+update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('ben'));
+select tests.join_org('ben', tests.org('ada'), 'owner'), tests.join_org('cas', tests.org('ada'), 'member'), tests.join_org('eli', tests.org('ben'), 'member');
+select tests.org('ada') as shared, tests.org('ben') as others \gset
+create function tests.erasure(who text, org uuid default null, status text default 'journaled', by_whom text default null) returns uuid language sql security definer as $$
+  insert into private.privacy_requests (kind, user_id, organization, requested_by, status, email, journaled_at, due_at)
+  select 'erasure', u.id, org, tests.id(coalesce(by_whom, who)), erasure.status, u.email, case when erasure.status = 'journaled' then now() end, kijko.now()
+  from auth.users as u where u.id = tests.id(who) returning id
+$$;
+create function tests.request(request uuid) returns private.privacy_requests language sql stable security definer as $$
+  select r.* from private.privacy_requests as r where r.id = request
+$$;
+create function tests.entry(request uuid, who text, org uuid default null, happened timestamptz default now()) returns jsonb language sql stable security definer as $$
+  select jsonb_build_object('id', request, 'user_id', tests.id(who), 'org_id', org, 'at', happened)
+$$;
+select tests.act_as_superuser();
+set local role postgres;
+
+-- ---- failures: recorded, tried again later, last in the order, at last given up
+select tests.erasure('dee') as failing \gset
+select private.privacy_record_failure(:'failing', 'internal: left over');
+select results_eq(format('select status, attempts::integer, error_code, next_attempt_at from tests.request(%L)', :'failing'),
+  $$values ('journaled', 1, 'internal', kijko.now() + interval '1 minute')$$, 'a failure is recorded, and tried again later');
+select results_eq('select request_id, attempts::integer, error_code from private.privacy_problems()', format('values (%L::uuid, 1, %L)', :'failing', 'internal'), 'an operator sees it');
+update private.privacy_requests set attempts = 9 where id = :'failing';
+select private.privacy_record_failure(:'failing', 'internal: left over');
+select is((tests.request(:'failing')).status, 'failed', 'after ten attempts it has failed');
+select is((select string_agg(m.recipient, ', ') from private.mail_messages as m where m.template = 'erasure_failed'), 'dee@example.test', 'which the person is told');
+select is((select count(*) from private.privacy_problems()), 1::bigint, 'and which an operator still sees');
+select is(private.privacy_retry(:'failing'), true, 'who has it tried again');
+select is(private.privacy_erase(:'failing'), true, 'and then it is done');
+select is((select count(*) from private.privacy_problems()), 0::bigint, 'without a problem');
+select is(private.privacy_retry(:'failing'), false, 'once');
+
+-- ---- ownership passes on, and the only member's erasure ends
+select tests.erasure('ben', :'others') as passing \gset
+select is(private.privacy_erase(:'passing'), true, 'an owner who became the last one since the erasure began');
+select is((select string_agg(u.email || ' ' || m.role, ', ') from public.memberships as m join auth.users as u on u.id = m.user_id where m.org_id = :'others'),
+  'eli@example.test owner', 'leaves the organization to another member');
+select tests.erasure('fay', tests.org('fay')) as alone \gset
+select throws_ok(format('select private.privacy_erase(%L)', :'alone'), 'KJ409', null, 'the only member cannot leave');
+select private.privacy_record_failure(:'alone', 'conflict: the person is the only member');
+select is((select (r.status, r.error_code)::text from tests.request(:'alone') as r), '(failed,last_owner)', 'and is told so at once');
+select is((select count(*) from public.organizations where id = tests.org('fay')), 1::bigint, 'their organization stays');
+
+-- ---- an address belongs to whoever has confirmed it
+select tests.erasure('cas') as moved \gset
+update auth.users set email = 'cas-now@example.test' where id = tests.id('cas');
+select is(private.privacy_address(tests.request(:'moved')), 'cas-now@example.test', 'an erasure goes by the address of now');
+update auth.users set email_confirmed_at = null where id = tests.id('cas');
+select is(private.privacy_address(tests.request(:'moved')), null, 'by none that nobody has confirmed');
+update auth.users set email_confirmed_at = now() where id = tests.id('cas');
+insert into private.privacy_requests (kind, user_id, status, email) values ('erasure', gen_random_uuid(), 'journaled', 'eli@example.test') returning id as gone \gset
+select is(private.privacy_address(tests.request(:'gone')), null, 'and by none that another account has now');
+select is(private.privacy_erase(:'gone'), true, 'whose profile stops no erasure of a former account');
+select is((select count(*) from public.profiles where email = 'eli@example.test'), 1::bigint, 'and stays');
+
+-- ---- with an account everything ends that waits for it, and what comes too late goes
+select tests.erasure('cas', :'shared', 'confirmed', 'ada') as inside \gset
+insert into private.privacy_requests (kind, user_id, organization, requested_by, session_id, status) values ('export', tests.id('ben'), :'shared', tests.id('cas'), gen_random_uuid(), 'ready');
+insert into public.organizations (name, created_by) values ('cas', tests.id('cas')) returning id as named \gset
+insert into public.memberships (org_id, user_id, role) values (:'named', tests.id('ada'), 'owner');
+select is(private.privacy_erase(:'moved'), true, 'an account is erased');
+select is((select (r.status, r.email)::text from tests.request(:'inside') as r), '(cancelled,)', 'the erasure in an organization that waits is none any more');
+select is((select count(*) from private.privacy_requests where kind = 'export'), 0::bigint, 'exports that they asked for of others go');
+select is((select name || ' ' || (slug ~ '^organization-')::text from public.organizations where id = :'named'), 'Organization true', 'what sign-up named after them has another name');
+select tests.act_as_superuser();
+insert into public.llm_call_contents (id, org_id, called_at, prompt, delete_after, created_by)
+values (gen_random_uuid(), :'shared', kijko.now(), '"late"', kijko.now() + interval '1 day', tests.id('cas'));
+set local role postgres;
+update private.privacy_proofs set due_at = kijko.now() where request_id = :'moved' and target = 'late_writes';
+select ok(private.privacy_settle() > 0, 'a day later it is looked again');
+select is((select count(*) from public.llm_call_contents where created_by = tests.id('cas')), 0::bigint, 'for what was under way');
+select is((select state from private.privacy_proofs where request_id = :'moved' and target = 'late_writes'), 'done', 'with a proof');
+
+-- ---- proofs say what was done
+select is(private.privacy_settle_stripe(array[gen_random_uuid()]), 'failed', 'a request to Stripe of which nothing is known is no proof');
+select is((select string_agg(target || ' ' || state, ', ' order by target) from private.privacy_proofs where request_id = :'passing'),
+  'audit kept, backups pending, database done, events kept, mail done, model_calls done, storage done', 'an erasure in one organization has proofs of what it does');
+select is(
+  private.privacy_redact_event('{"data": {"object": {"id": "pi_1", "name": "x", "metadata": {"org_id": "o", "who": "x"}, "last_payment_error": {"payment_method": {"billing_details": {"email": "x"}}}, "charges": [{"id": "ch_1", "receipt_email": "x"}]}}}'),
+  '{"data": {"object": {"id": "pi_1", "metadata": {"org_id": "o"}, "last_payment_error": {"payment_method": {}}, "charges": [{"id": "ch_1"}]}}}'::jsonb, 'events lose what is personal however deep');
+
+-- ---- an administrator's request, and a member who joined again
+select tests.join_org('eli', :'shared', 'member');
+select tests.erasure('eli', :'shared', 'confirmed', 'ada') as stale \gset
+update private.privacy_requests set created_at = kijko.now() - interval '1 day' where id = :'stale';
+select is(private.privacy_refusal(tests.request(:'stale')), 'joined_again', 'who joined again is not erased by an older request of an administrator');
+update private.privacy_requests set status = 'cancelled', finished_at = kijko.now() where id = :'stale';
+
+-- ---- the replay: an entry that fails stops no other
+select tests.erasure('eli', null, 'confirmed') as waiting \gset
+select private.privacy_replay(jsonb_build_array(
+  tests.entry(gen_random_uuid(), 'fay', tests.org('fay')), tests.entry(gen_random_uuid(), 'eli'), tests.entry(gen_random_uuid(), 'ben', :'shared', kijko.now() - interval '1 year'),
+  tests.entry(:'passing', 'ben', :'others')
+)) as replay \gset
+select is(:'replay'::jsonb ->> 'replayed', '1', 'who has another request open is erased');
+select is((tests.request(:'waiting')).status, 'cancelled', 'which this one replaces');
+select is((select count(*) from auth.users where id = tests.id('eli')), 0::bigint, 'also beside one that fails');
+select is(jsonb_path_query_array(:'replay'::jsonb, '$.failed[*].user_id'), jsonb_build_array(tests.id('fay')), 'which is reported');
+select ok((select banned_until > now() + interval '1000 years' from auth.users where id = tests.id('fay')), 'and its person locked out');
+select is((select error_code from private.privacy_problems()), 'replay_failed', 'until somebody has looked');
+select is((select count(*) from public.memberships where org_id = :'shared' and user_id = tests.id('ben')), 1::bigint, 'who joined after an erasure stays a member');
+
+-- ---- a retention time has bounds
+select throws_ok($$update private.data_retention set keeps = '300000 years' where table_name = 'private.privacy_requests'$$, '23514', null, 'no retention time is beyond all calendars');
+select throws_ok($$update private.data_retention set keeps = '1 year' where table_name = 'public.stripe_invoices'$$, '23514', null, 'invoices are kept as long as the law says');
+
+select * from finish();
+rollback;
