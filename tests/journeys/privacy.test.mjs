@@ -66,6 +66,7 @@ describe('a person who has used every domain', () => {
     const path = await rpc(client, 'open_export', { request_id: id });
     const elsewhere = await signIn(world.person);
     for (const other of [elsewhere.session, world.colleague.session]) assert.equal((await download(path, other)).status, 404);
+    assert.equal((await http('HEAD', path, { token: session.access_token })).status, 405, 'a HEAD does not use the link');
     const answer = await download(path, session);
     assert.equal(answer.status, 200);
     assert.equal(answer.headers.get('content-type'), 'application/zip');

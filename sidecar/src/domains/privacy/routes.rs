@@ -5,8 +5,8 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, HeaderValue, header},
-    response::Response,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
     routing::get,
 };
 use futures_util::stream;
@@ -32,8 +32,17 @@ pub(super) struct Downloads {
 
 pub(super) fn routes(downloads: Downloads) -> Router {
     Router::new()
-        .route("/api/v1/privacy/exports", get(download))
+        .route("/api/v1/privacy/exports", get(download).head(refuse_head))
         .with_state(downloads)
+}
+
+/// A link works once, and a `HEAD`, as scanners of links send, must not use it.
+async fn refuse_head() -> Response {
+    let mut response = StatusCode::METHOD_NOT_ALLOWED.into_response();
+    response
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static("GET"));
+    response
 }
 
 async fn download(
