@@ -11,6 +11,9 @@ use std::ptr;
 use pgrx::prelude::*;
 
 pub trait XactCallbacks {
+    /// The transaction is about to commit: its statements and deferred triggers are over, and it may still fail.
+    fn pre_commit(&mut self) {}
+
     /// The transaction has left this backend: it was committed or prepared.
     fn commit(&mut self);
 
@@ -75,6 +78,7 @@ unsafe extern "C-unwind" fn transaction_ends<S: XactCallbacks + 'static>(
     unsafe {
         let held: &'static PerTransaction<S> = &*held.cast();
         pg_sys::panic::pgrx_extern_c_guard(|| match event {
+            XACT_EVENT_PRE_COMMIT => held.with(S::pre_commit),
             XACT_EVENT_COMMIT | XACT_EVENT_PREPARE => held.with(S::commit),
             XACT_EVENT_ABORT => held.with(|state| state.abort(0)),
             XACT_EVENT_PRE_PREPARE => {

@@ -2,7 +2,8 @@
 //! connection by then, the request holds that one, and goes on. Otherwise it is cancelled, as by a statement timeout (57014).
 //! That would be a fault of the server to PostgREST, so the outermost execution makes it the refusal that it is. The error is
 //! changed when it has passed everything of the request, because an exception block must not catch it: PL/pgSQL's `others`
-//! leaves out cancelled statements only.
+//! leaves out cancelled statements only. A commit is not cancelled: while it waits for its standby, Postgres would take that for
+//! permission not to wait, and the client would be told of success.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::CString;
@@ -37,6 +38,8 @@ thread_local! {
     static TENANT: Cell<Option<(Key, bool)>> = const { Cell::new(None) };
     static REFUSED: RefCell<Option<Refused>> = const { RefCell::new(None) };
     static IS_CANCELLED: Cell<bool> = const { Cell::new(false) };
+    /// Whether the transaction commits: nothing is left to be cancelled.
+    static IS_COMMITTING: Cell<bool> = const { Cell::new(false) };
     /// Whether the next execution is the outermost of a brief request.
     static IS_OUTERMOST: Cell<bool> = const { Cell::new(false) };
 }
@@ -100,6 +103,15 @@ pub fn begin(limit: Duration, tenant: Key, is_free: bool, refused: Refused) {
     unsafe { unguarded::enable_timeout_after(timer, limit.as_millis() as i32) };
 }
 
+/// From here on it is not cancelled, also if it was to be. Its time is debited all the same.
+pub fn commits() {
+    IS_COMMITTING.set(true);
+    if IS_CANCELLED.get() {
+        // SAFETY: a variable of this backend. It was meant for the statements of this transaction.
+        unsafe { pg_sys::QueryCancelPending = 0 };
+    }
+}
+
 /// Whether the request was cancelled.
 pub fn end() -> bool {
     if let Some(timer) = TIMER.get() {
@@ -109,6 +121,7 @@ pub fn end() -> bool {
     TENANT.set(None);
     REFUSED.set(None);
     IS_OUTERMOST.set(false);
+    IS_COMMITTING.set(false);
     let was_cancelled = IS_CANCELLED.replace(false);
     if was_cancelled {
         // SAFETY: a variable of this backend. It was meant for this transaction, and not for the next one.
@@ -123,10 +136,14 @@ unsafe extern "C-unwind" fn at_limit() {
         return;
     };
     let pool = ConnectionPool::new(setting::pool_size());
-    if pool.is_none_or(|pool| in_flight::hold(pool, tenant, is_free).is_ok()) {
+    let holds = pool.is_none_or(|pool| in_flight::hold(pool, tenant, is_free).is_ok());
+    if holds {
         return;
     }
     IS_CANCELLED.set(true);
+    if IS_COMMITTING.get() {
+        return;
+    }
     // SAFETY: as Postgres' own handlers.
     unsafe {
         pg_sys::QueryCancelPending = 1;

@@ -245,6 +245,12 @@ impl State {
 }
 
 impl XactCallbacks for State {
+    fn pre_commit(&mut self) {
+        if self.running.as_ref().is_some_and(|it| it.brief.is_some()) {
+            brief::commits();
+        }
+    }
+
     fn commit(&mut self) {
         self.end();
     }

@@ -3,11 +3,56 @@
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pgrx::bgworkers::BackgroundWorker;
+use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
+
+/// Whether SIGTERM has come.
+static STOPPING: AtomicBool = AtomicBool::new(false);
+
+/// For a worker that commits. While a commit waits for a standby that is lost, Postgres looks at nothing but its own flags: a
+/// worker that only notes the signal would keep the server from stopping.
+pub fn attach_signal_handlers() {
+    let terminate = Some(stop as unsafe extern "C-unwind" fn(i32));
+    // SAFETY: the handler touches variables of this process only.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::pqsignal(pg_sys::SIGTERM as i32, terminate);
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(pg_sys::SIGTERM as i32, terminate);
+    }
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP);
+}
+
+/// Without `InterruptPending`, so that only such a wait ends, and no statement.
+unsafe extern "C-unwind" fn stop(_signal: i32) {
+    STOPPING.store(true, Ordering::SeqCst);
+    // SAFETY: as Postgres' own handlers.
+    unsafe {
+        pg_sys::QueryCancelPending = 1;
+        set_latch(pg_sys::MyLatch);
+    }
+}
+
+unsafe extern "C-unwind" {
+    /// Without pgrx's guard, for a signal handler.
+    #[link_name = "SetLatch"]
+    fn set_latch(latch: *mut pg_sys::Latch);
+}
+
+/// Whether SIGTERM has come. Commits from now on do not wait for a standby: what they write is on this server's disk.
+pub fn is_stopping() -> bool {
+    let stopping = STOPPING.load(Ordering::SeqCst);
+    if stopping {
+        // SAFETY: a variable of this process.
+        unsafe { pg_sys::QueryCancelPending = 0 };
+        set_option(c"synchronous_commit", c"local");
+    }
+    stopping
+}
 
 /// Waits for the latch. False when the postmaster is gone.
 pub fn wait(pause: Duration) -> bool {

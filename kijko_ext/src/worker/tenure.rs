@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
+use pgrx::bgworkers::BackgroundWorker;
 use pgrx::pg_sys;
 
 use super::launcher::Kind;
@@ -36,9 +36,7 @@ pub struct Tenure {
 impl Tenure {
     /// Connects to a database, and waits for a former worker of the kind to end.
     pub fn begin(kind: Kind, database: pg_sys::Datum) -> Result<Self, End> {
-        BackgroundWorker::attach_signal_handlers(
-            SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM,
-        );
+        process::attach_signal_handlers();
         let database = pg_sys::Oid::from(database.value() as u32);
         BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
         let mut tenure = Self {
@@ -60,7 +58,7 @@ impl Tenure {
             return Some(End::PostmasterDied);
         }
         self.reloaded = process::reload_settings();
-        if BackgroundWorker::sigterm_received() {
+        if process::is_stopping() {
             return Some(End::Stopped);
         }
         if Instant::now() >= self.next_look {

@@ -4,7 +4,7 @@
 ORGANIZATION=11111111-1111-4111-8111-111111111111
 
 layer_workers() {
-  local database
+  local database brief
   : > "$RUN/server.log"
   run_psql -d postgres -c 'create extension kijko' -c 'create database one' -c 'create database two'
   for database in one two; do
@@ -73,6 +73,23 @@ layer_workers() {
   wait_for '1 0' "$WORKERS"
   wait_for 10 "$METERED" renamed # what was counted meanwhile
 
+  # A standby is lost: a brief request waits for it, and is not told of a commit that nobody else has; the server stops all the same.
+  run_psql -d renamed -c 'create table kept (n integer)' -c "alter system set synchronous_standby_names = 'lost'" -c 'select pg_reload_conf()' > /dev/null
+  wait_for lost 'show synchronous_standby_names'
+  brief_requests > "$RUN/brief.log" 2>&1 &
+  brief=$!
+  wait_for 'SyncRep' "select wait_event from pg_stat_activity where application_name = 'brief'"
+  requests renamed 1
+  wait_for 'SyncRep' "select wait_event from pg_stat_activity where backend_type = 'kijko worker'"
+  sleep 0.5 # longer than a brief request may take
+  expect 'SyncRep' "select wait_event from pg_stat_activity where application_name = 'brief'"
+  requests renamed 1
+  server -m fast -t 20 stop
+  wait "$brief" || true
+  if grep 'canceling wait' "$RUN/brief.log"; then echo 'a commit was cancelled' && return 1; fi
+  server -o '-c synchronous_standby_names=' start
+  wait_for 14 "$METERED" renamed # also the two above
+
   # None of them has failed.
   if grep 'FATAL' "$RUN/server.log" | grep -v 'terminating'; then return 1; fi
   # Too many names are refused.
@@ -86,6 +103,15 @@ METERED="select coalesce(sum(amount), 0) from kijko.ledger where subject = '$ORG
 # serve NAMES: sets kijko.databases
 serve() {
   run_psql -d postgres -c "alter system set kijko.databases = '$1'" -c 'select pg_reload_conf()' > /dev/null
+}
+
+# Two requests of a tenant that may hold one connection: one holds it, and the other one writes.
+brief_requests() {
+  PGAPPNAME=holder run_psql -d renamed -c 'set kijko.connection_pool_size = 2' -c begin -c "select kijko.admit_request('$ORGANIZATION')" \
+    -c 'select pg_sleep(60)' > /dev/null &
+  wait_for 'PgSleep' "select wait_event from pg_stat_activity where application_name = 'holder'"
+  PGAPPNAME=brief run_psql -d renamed -c 'set kijko.connection_pool_size = 2' -c "set kijko.connection_brief_timeout = '300 ms'" -c begin \
+    -c "select kijko.admit_request('$ORGANIZATION')" -c 'insert into kept values (1)' -c commit
 }
 
 # requests DATABASE NUMBER: as PostgREST makes them, each in a transaction
