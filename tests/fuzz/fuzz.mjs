@@ -90,8 +90,9 @@ try {
   const ids = idsOf(world);
   const callers = {
     anon: { apikey: ANON_KEY, Authorization: `Bearer ${ANON_KEY}` },
-    owner: { apikey: ANON_KEY, Authorization: `Bearer ${people.owner.token}`, 'x-org-id': world.org },
+    // Before its owner, who may revoke it.
     key: { 'X-API-Key': world.keys.servkey.secret },
+    owner: { apikey: ANON_KEY, Authorization: `Bearer ${people.owner.token}`, 'x-org-id': world.org },
     // Last: it may delete the others' rows.
     service: { apikey: SERVICE_ROLE_KEY, Authorization: `Bearer ${SERVICE_ROLE_KEY}` },
   };
