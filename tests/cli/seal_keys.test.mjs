@@ -38,8 +38,10 @@ async function failed(action, says, environment) {
 }
 
 describe('the keys that seal secrets', () => {
+  let schedules;
   before(async () => {
-    // What other tests have sealed would be counted, too.
+    // What other tests have sealed would be counted, too, and so would mails that a schedule writes meanwhile.
+    ({ rows: schedules } = await asSuperuser((client) => client.query('update cron.job set active = false where active returning jobid')));
     const tables = await query('select distinct table_name from private.sealed_columns');
     for (const { table_name } of tables) await asSuperuser((client) => client.query(`delete from ${table_name}`));
     await query(`
@@ -48,11 +50,13 @@ describe('the keys that seal secrets', () => {
       select private.seal_column('private.cli_sealed', 'sealed', context => 'private.cli_context(private.cli_sealed)');
       insert into private.cli_sealed select n, kijko.seal('value ' || n, 'cli/' || n) from generate_series(1, ${ROWS}) as n`);
   });
-  after(() =>
-    query(
+  after(async () => {
+    await query(
       `drop table private.cli_sealed cascade; drop function if exists private.cli_hold; delete from private.sealed_columns where table_name = 'private.cli_sealed'`,
-    ),
-  );
+    );
+    const ids = schedules.map(({ jobid }) => jobid);
+    await asSuperuser((client) => client.query('update cron.job set active = true where jobid = any ($1)', [ids]));
+  });
 
   it('are in a file outside the data, which the server alone can read', async () => {
     const { mode, uid } = fs.statSync(file);
