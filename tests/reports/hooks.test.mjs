@@ -105,7 +105,7 @@ report('hooks-5', 'numbers of a payload come through as they were sent', async (
   const reflex = await reflexBy('github');
   const { body: answer } = await deliver(
     reflex,
-    '{"big":9007199254740993,"long":0.1234567890123456789,"exp":1e400,"neg":-0,"id":12345678901234567890}',
+    '{"big":9007199254740993,"long":0.1234567890123456789,"exp":1e399,"neg":-0,"id":12345678901234567890}',
   );
   await processed(person, answer.delivery_id);
   const [{ big, id, long }] = await sql(
@@ -113,6 +113,8 @@ report('hooks-5', 'numbers of a payload come through as they were sent', async (
     [answer.delivery_id],
   );
   assert.deepEqual([big, id, long], ['9007199254740993', '12345678901234567890', '0.1234567890123456789']);
+  // Of so many digits that their text would be thousands of times as long as what was sent.
+  for (const number of ['1e131071', '1e400', '1e-500']) assert.equal((await deliver(reflex, `{"exp":${number}}`)).status, 400, number);
 });
 
 report('hooks-6', 'of two members of one name the last one counts, and a body in another charset is refused', async () => {
