@@ -2111,13 +2111,6 @@ export type Database = {
             referencedRelation: 'feature_flags';
             referencedColumns: ['org_id', 'id'];
           },
-          {
-            foreignKeyName: 'flag_dependencies_org_id_parent_id_fkey';
-            columns: ['org_id', 'parent_id'];
-            isOneToOne: false;
-            referencedRelation: 'feature_flags';
-            referencedColumns: ['org_id', 'id'];
-          },
         ];
       };
       flag_environments: {

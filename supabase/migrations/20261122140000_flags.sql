@@ -168,8 +168,8 @@ create table public.flag_dependencies (
   updated_at timestamptz not null default kijko.now(),
   unique (org_id, flag_id, parent_id),
   check (flag_id <> parent_id),
-  foreign key (org_id, flag_id) references public.feature_flags (org_id, id) on delete cascade,
-  foreign key (org_id, parent_id) references public.feature_flags (org_id, id)
+  -- One key only, so that the two tables embed each other without a hint; flags_check() looks after parent_id.
+  foreign key (org_id, flag_id) references public.feature_flags (org_id, id) on delete cascade
 );
 create index flag_dependencies_parent_id_idx on public.flag_dependencies (org_id, parent_id);
 comment on table public.flag_dependencies is 'Flags that are on only if another one is. A flag that others depend on depends on none itself, and is not deleted before them.';

@@ -230,6 +230,11 @@ begin
   ) then
     perform kijko.fail('invalid_input', 'parent_id: a flag that others depend on depends on none itself');
   elsif exists (
+    select from public.flag_dependencies as d
+    where d.org_id = org and not exists (select from public.feature_flags as f where f.org_id = org and f.id = d.parent_id)
+  ) then
+    perform kijko.fail('conflict', 'parent_id: a flag depends on one that does not exist', 'Delete what depends on a flag before you delete it.');
+  elsif exists (
     select from public.flag_strategies as s
     cross join unnest(s.segment_ids) as i (id)
     where s.org_id = org and not exists (select from public.flag_segments as g where g.org_id = org and g.id = i.id)

@@ -72,7 +72,7 @@ select tests.refuses(format($$insert into public.flag_segments (name, constraint
   (select jsonb_agg(jsonb_build_object('contextName', 'a', 'operator', 'IN', 'values', jsonb_build_array(repeat('x', 450)))) from generate_series(1, 10) as n)), 'invalid_input', 'and 256 KiB');
 insert into public.flag_dependencies (flag_id, parent_id) select c.id, p.id from public.feature_flags as c, public.feature_flags as p where c.name = 'checkout' and p.name = 'base';
 select tests.refuses($$insert into public.flag_dependencies (flag_id, parent_id) select c.id, p.id from public.feature_flags as c, public.feature_flags as p where c.name = 'other' and p.name = 'checkout'$$, 'invalid_input', 'no chain of dependencies');
-select throws_ok($$delete from public.feature_flags where name = 'base'$$, '23503', null, 'a flag that others need stays');
+select tests.refuses($$delete from public.feature_flags where name = 'base'$$, 'conflict', 'a flag that others need stays');
 
 -- ---- definitions, revisions and gates
 update public.feature_flags set required_roles = '{admin,owner}', required_plans = '{PRO}', required_feature = 'sso' where name = 'other';
