@@ -177,7 +177,8 @@ async function newSite() {
 
 async function stopStackSidecar() {
   const pid = Number(readFileSync(PID_FILE, 'utf8').split(' ')[0]);
-  const runs = () => existsSync(`/proc/${pid}`);
+  // It may be a child of this process, which waits for no child that the shell before it has started.
+  const runs = () => existsSync(`/proc/${pid}`) && !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
   if (!runs()) return;
   assert.match(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), /kijko-sidecar/, 'the pid file names the sidecar');
   process.kill(pid, 'SIGTERM');
