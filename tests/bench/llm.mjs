@@ -83,17 +83,19 @@ await database.query(
    values ($1, 'bench', 'organization', 'month', 'microusd', 1000000000000), ($1, 'each', 'member', 'day', 'tokens', 1000000000000)`,
   [org],
 );
+// A provider with an address of its own: the stack's sidecar has no key of OpenAI's, and says so to the database.
 await database.query(
-  `insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ('openai/bench', 1000000, 2000000)
-   on conflict do nothing`,
+  `insert into public.llm_providers (org_id, name, kind, base_url) values (kijko.platform_org_id(), 'bench', 'openai', $1)`,
+  [upstream.replace('127.0.0.1', 'localhost')],
+);
+await database.query(
+  `insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok) values ('bench/bench', 1000000, 2000000)`,
 );
 
 async function ours() {
   const service = await Service.start('sidecar', {
     variables: {
       KIJKO_REST_URL: `http://127.0.0.1:${Number(new URL(env.API_URL).port) + 10}`,
-      OPENAI_BASE_URL: upstream,
-      OPENAI_API_KEY: 'sk-upstream',
       KIJKO_WORKER_CONCURRENCY: '0',
       KIJKO_LLM_MAX_CALLS: '10000',
       KIJKO_LLM_MAX_CALLS_OF_CALLER: '10000',
@@ -105,7 +107,7 @@ async function ours() {
     name: 'kijko',
     pid: service.child.pid,
     stop: () => service.terminate(),
-    target: { url: `${service.url}/llm/v1`, headers: { Authorization: `Bearer ${token}` }, model: 'openai/bench' },
+    target: { url: `${service.url}/llm/v1`, headers: { Authorization: `Bearer ${token}` }, model: 'bench/bench' },
   };
 }
 
