@@ -28,7 +28,7 @@ test_fuzz() { node tests/fuzz/fuzz.mjs; }
 COVERAGE_FLOOR=80
 LLVM_COV_VERSION=0.9.1
 # The packages whose tests are Rust. The extension's tests are of its SQL.
-COVERAGE_PACKAGES=("${SIDECAR_PACKAGES[@]}" --package kijko-guard)
+COVERAGE_PACKAGES=("${ALL_PACKAGES[@]}" --package kijko-guard)
 
 # Of the domain's plpgsql, by the database tests. plpgsql_check counts the statements in shared memory, so it must be there when the server
 # starts.
