@@ -57,10 +57,7 @@ async fn evaluate(
     let source = flags.sources.find(&headers, &environment).await?;
     let refuse = |status, code: &str, details: String| {
         let answer = json!({"key": key, "errorCode": code, "errorDetails": details});
-        let mut answer = (status, source.limits.clone(), Json(answer)).into_response();
-        // The database has counted the caller's request.
-        answer.extensions_mut().insert(Accepted);
-        Ok(answer)
+        Ok(refused(source.limits.clone(), status, answer))
     };
     let context = match read_context(&body) {
         Ok(members) => source.context(members),
@@ -79,6 +76,13 @@ async fn evaluate(
     Ok((source.limits, Json(answer)).into_response())
 }
 
+/// A refusal in OFREP's form. The database has counted the caller's request.
+fn refused(limits: HeaderMap, status: StatusCode, answer: Value) -> Response {
+    let mut answer = (status, limits, Json(answer)).into_response();
+    answer.extensions_mut().insert(Accepted);
+    answer
+}
+
 /// All flags. They are not counted: a client asks for them before it knows which it uses.
 async fn evaluate_all(
     State(flags): State<Flags>,
@@ -92,9 +96,7 @@ async fn evaluate_all(
         Ok(members) => source.context(members),
         Err((code, details)) => {
             let answer = json!({"errorCode": code, "errorDetails": details});
-            let mut answer = (StatusCode::BAD_REQUEST, source.limits, Json(answer)).into_response();
-            answer.extensions_mut().insert(Accepted);
-            return Ok(answer);
+            return Ok(refused(source.limits, StatusCode::BAD_REQUEST, answer));
         }
     };
     let all = flags.sources.evaluate_all(&source, context).await?;
