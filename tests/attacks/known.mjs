@@ -15,6 +15,9 @@ const CHANGING = {
 
 // What schedules derive from rows that are compared themselves.
 const DERIVED = [
+  'kijko.usage_daily',
+  'kijko.usage_hourly',
+  'kijko.usage_totals',
   'private.audit_heads',
   'private.audit_seals',
   'private.execution_deltas',
