@@ -27,7 +27,21 @@ print_counts() {
     grep -E "$COUNT_LINES" "$TEST_LOGS/$area.log" || true
     tail -n 1 "$TEST_LOGS/$area.log"
   done
+  print_failed_names "$@"
   cat "$TEST_LOGS"/*.log | sum_counts
+}
+
+# A line for each, last of all: where only the end of a long log is kept, this is what is needed of it.
+print_failed_names() {
+  local area
+  for area in "$@"; do
+    [ -f "$TEST_LOGS/$area.log" ] || continue
+    awk -v area="$area" '
+      /^ *not ok / { name = $0; sub(/^ */, "", name); next }
+      /^ *location: / { place = $2 }
+      /^ *failureType: / { if (!/subtestsFailed/ && name != "") print "failed in " area ": " name " (" place ")"; name = "" }
+      /^# +Failed test / || /\(Wstat: .* Failed: [1-9]/ || /^test .* FAILED$/ || /^ +Failed tests?:/ { print "failed in " area ": " $0 }' "$TEST_LOGS/$area.log"
+  done | cut -c 1-200 | head -n 60
 }
 
 # A skipped, ignored or cancelled test is a failure of the run: no test is left out silently.
