@@ -3,6 +3,8 @@ create table public.offender (id int, org_id uuid, other uuid, words text, creat
 create table public.child (org_id uuid, job_id uuid references public.jobs (id), project_id uuid);
 create table public.grandchild (org_id uuid, execution_id uuid);
 create policy one on public.grandchild for select to authenticated using (org_id = any (array(select private.org_ids_with('content:read'))));
+create policy two on public.grandchild for update to authenticated
+  using (org_id = any (array(select private.org_ids_with('content:write')))) with check (org_id = any (array(select private.org_ids_with('content:read'))));
 grant all on public.offender to anon, authenticated;
 revoke all on public.child from authenticated;
 grant insert (job_id) on public.child to authenticated;

@@ -43,6 +43,18 @@ create view pg_temp.offences as
     and e.expression !~ '^\(*(org_id|id) = ANY \(ARRAY\( SELECT private\.org_ids_with\(''[a-z_]+:[a-z_]+''::text\) AS org_ids_with\)\)\)( AND|$)'
     and p.polname <> all (array['memberships_delete', 'api_keys_select', 'api_keys_insert', 'api_keys_update', 'api_keys_delete', 'notifications_select'])
   union all
+  select 'policy that writes by a permission to read', p.name || ' ' || p.polname
+  from pg_temp.policies as p
+  where p.polcmd <> 'r' and p.body ~ 'org_ids_with\(''[a-z_]+:read'''
+  union all
+  -- Either side alone refuses most updates, so that no test sees when the other one asks for less.
+  select 'update policy whose sides ask for different permissions', p.name || ' ' || p.polname
+  from pg_temp.policies as p
+  join pg_policy as y on y.polrelid = p.relid and y.polname = p.polname
+  where p.polcmd = 'w'
+    and array(select distinct m[1] from regexp_matches(pg_get_expr(y.polqual, y.polrelid), '''([a-z_]+:[a-z_]+)''', 'g') as m order by 1)
+      is distinct from array(select distinct m[1] from regexp_matches(pg_get_expr(y.polwithcheck, y.polrelid), '''([a-z_]+:[a-z_]+)''', 'g') as m order by 1)
+  union all
   -- A private project hides the rows that point at it or at one of its skills. Policies exclude the hidden ids on reading, the
   -- unwritable ones on changing, and look the id up on writing: the answer is the same for an id that does not exist. Members
   -- of a project have a policy of their own (projects_is_managed).
@@ -172,6 +184,8 @@ select is_empty(
       ('policy column leads no index'),
       ('select policy of a tenant table that checks no permission'),
       ('policy of a tenant table that does not begin with a permission'),
+      ('policy that writes by a permission to read'),
+      ('update policy whose sides ask for different permissions'),
       ('policy that shows rows of private projects'),
       ('policy that shows rows of hidden executions, habits, reflexes or jobs'),
       ('permission that no role holds'),
