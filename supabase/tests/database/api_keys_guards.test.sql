@@ -1,7 +1,7 @@
 -- API keys: what a stolen session of one factor and a read-only key must not do, and lists that are refused before they are read.
 begin;
 \ir 000_helpers.sql
-select plan(29);
+select plan(34);
 
 select tests.sign_up(u) from unnest(array['ada', 'eve', 'mem']) as u;
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -88,6 +88,16 @@ select ok(tests.scans($$select public.create_api_key('long', tests.long(20000, '
 select ok(tests.scans($$insert into public.custom_roles (name, permissions) values ('long', array_fill('skills:read'::text, array[20000]))$$) < 10, 'nor of a role');
 select tests.refuses($$insert into public.custom_roles (name, permissions) values ('long', array_fill('skills:read'::text, array[201]))$$, 'invalid_input', 'a role holds 200 entries, repetitions or not');
 select lives_ok($$insert into public.custom_roles (name, permissions) values ('short', array_fill('skills:read'::text, array[200]))$$, 'as many are read');
+
+-- ---- what is just within a limit
+select lives_ok($$select public.create_api_key(repeat('n', 100), '["skills:read"]')$$, 'a name of 100 characters');
+select lives_ok(
+  $$select public.create_api_key('twenty', '["events:ingest"]', 'publishable', origins => array(select 'https://' || n || '.example' from generate_series(1, 20) as n))$$, '20 origins'
+);
+select lives_ok($$select public.create_api_key('most', '["skills:read"]', rate_limit => 60000, monthly_quota => 1000000000000)$$, 'the highest limits');
+select tests.act_as_superuser();
+select is(private.api_keys_origin_fault(array['https://' || repeat('a', 247)]), null, 'an origin of 255 characters');
+select isnt(private.api_keys_origin_fault(array['https://' || repeat('a', 248)]), null, 'and not one more');
 
 select * from finish();
 rollback;

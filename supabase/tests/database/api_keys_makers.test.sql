@@ -1,7 +1,7 @@
 -- API keys after their makers were demoted, given another role, removed, banned or deleted.
 begin;
 \ir 000_helpers.sql
-select plan(49);
+select plan(50);
 
 select tests.sign_up(u) from unnest(array['ada', 'eve', 'adm', 'mem', 'boss', 'gone']) as u;
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -170,6 +170,10 @@ select is(
 select is(
   tests.by_key(:'short', $$select (public.create_api_key('heir', '["api_keys:read"]', expires_at => kijko.now() + interval '30 seconds')).name$$),
   'heir', 'it makes one that ends before'
+);
+select is(
+  tests.by_key(:'short', $$select (public.create_api_key('twin', '["api_keys:read"]', expires_at => (select k.expires_at from public.api_keys as k where k.name = 'short'))).name$$),
+  'twin', 'or with it'
 );
 
 -- ---- the owner of a personal organization

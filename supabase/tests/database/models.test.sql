@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(65);
+select plan(67);
 \set fixture `cat tests/fixtures/litellm_prices.json`
 
 create function tests.cost(usage jsonb, model text default 'acme/one') returns bigint language sql stable as $$
@@ -56,6 +56,27 @@ select is(tests.cost('{"input_tokens": 1000, "cache_read_tokens": 400, "batch": 
 select is(tests.cost('{"input_tokens": 200001, "output_tokens": 1000, "batch": true}'), 611253::bigint, 'the discount applies beyond the step');
 select is(tests.cost('{"input_tokens": 1000, "batch": true}', 'acme/free'), 0::bigint, 'a free batch costs 0');
 select is(tests.cost('{"input_tokens": 3000000, "output_tokens": 3000000, "batch": true}', 'acme/third'), 6::bigint, 'thirds are exact');
+
+-- ---- of two surcharges the higher one counts, for each kind of token
+select results_eq(
+  $$select (p.m).id, c.long, c.priority, r.* from (
+      select jsonb_populate_record(null::public.llm_models, '{"id": "a", "input_microusd_per_mtok": 10, "output_microusd_per_mtok": 20, "reasoning_microusd_per_mtok": 200,
+        "cache_read_microusd_per_mtok": 1, "cache_write_microusd_per_mtok": 12, "cache_write_1h_microusd_per_mtok": 16, "long_input_microusd_per_mtok": 40,
+        "long_output_microusd_per_mtok": 100, "priority_input_microusd_per_mtok": 30, "priority_output_microusd_per_mtok": 50, "priority_cache_read_microusd_per_mtok": 3}')
+      union all
+      select jsonb_populate_record(null::public.llm_models, '{"id": "b", "input_microusd_per_mtok": 10, "output_microusd_per_mtok": 20, "long_output_microusd_per_mtok": 100}')
+    ) as p (m) cross join (values (false, false), (true, false), (false, true), (true, true)) as c (long, priority)
+    cross join lateral private.models_rates(p.m, c.long, c.priority) as r order by 1, 2, 3$$,
+  $$values ('a', false, false, 10::bigint, 20::bigint, 200::bigint, 1::bigint, 12::bigint, 16::bigint), ('a', false, true, 30, 50, 200, 3, 30, 30),
+      ('a', true, false, 40, 100, 200, 1, 12, 16), ('a', true, true, 40, 100, 200, 3, 30, 30),
+      ('b', false, false, 10, 20, 20, 10, 10, 10), ('b', false, true, 10, 20, 20, 10, 10, 10), ('b', true, false, 10, 100, 100, 10, 10, 10), ('b', true, true, 10, 100, 100, 10, 10, 10)$$,
+  'rates by length and tier'
+);
+insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok, cache_write_microusd_per_mtok, reasoning_microusd_per_mtok) values ('acme/parts', 0, 0, 2000000, 3000000);
+select is(
+  tests.cost('{"input_tokens": 10, "cache_write_tokens": 10, "output_tokens": 10, "reasoning_tokens": 10, "batch": true}', 'acme/parts'), 50::bigint,
+  'what costs although the whole is free has no discount: 10 * 2 + 10 * 3'
+);
 
 -- ---- which price
 select is(private.models_cost('gpt-4o-test', 'openai/gpt-4o-test-2026', '{"input_tokens": 7}'), 7::bigint, 'a well-known name without its provider finds the price');

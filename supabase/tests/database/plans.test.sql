@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(46);
+select plan(47);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -124,6 +124,11 @@ select tests.act_as_service();
 select is(tests.changed($$update public.subscriptions set plan = 'PRO' where org_id = tests.org('bob')$$), 1::bigint, 'bob goes to PRO, which does not have it');
 select tests.act_as('bob');
 select is((select "limit" from public.usage_summary() where meter = 'own'), null, 'and leaves its figure behind');
+select tests.act_as_service();
+insert into public.plan_limits (plan, meter, period, amount) values ('ENTERPRISE', 'theirs', 'month', 7);
+update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('bob');
+select tests.act_as('bob');
+select is_empty($$select 1 from public.usage_summary() where meter = 'theirs'$$, 'what another plan limits is no meter of it');
 
 select tests.act_as_superuser();
 select is((select count(*) from cron.job where username = 'postgres' and jobname = 'kijko-maintain-usage'), 1::bigint, 'pg_cron keeps the ledger in order');

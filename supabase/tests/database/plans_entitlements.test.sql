@@ -97,6 +97,29 @@ select private.plans_end_overrides();
 select is(tests.limit_of('projects'), 26::bigint, 'at its end the plan applies as it is then');
 select is(kijko.entitled(tests.org('ada'), 'custom_roles'), true, 'and what was taken is back');
 
+-- ---- of two organizations each has its own overrides, and their edges
+insert into public.features (code, name) values ('clairvoyance', 'Clairvoyance');
+insert into public.plan_overrides (org_id, meter, amount, feature, included, reason, ends_at)
+select tests.org(who), meter, amount, feature, included, 'x', kijko.now() + interval '1 day'
+from (values ('ada', 'projects', 8, null, null::boolean), ('bob', 'projects', 9, null, null), ('bob', 'skills', 99, null, null), ('bob', null, null, 'sso', false),
+    ('ada', null, null, 'telepathy', true)) as v (who, meter, amount, feature, included);
+select tests.on_plan('TEAMS');
+select results_eq(
+  $$select o.who, l.meter::text collate "default", l.amount from unnest('{ada,bob}'::text[]) as o (who) join kijko.limits as l on l.subject = tests.org(o.who) and l.meter in ('projects', 'skills') order by 1, 2$$,
+  $$values ('ada', 'projects', 8::bigint), ('ada', 'skills', 5000), ('bob', 'projects', 9), ('bob', 'skills', 99)$$, 'limits'
+);
+select results_eq(
+  $$select o.who, array_agg(f.code order by f.code) from unnest('{ada,bob}'::text[]) as o (who) join public.features as f on kijko.entitled(tests.org(o.who), f.code) group by 1 order by 1$$,
+  $$values ('ada', '{audit_export,custom_roles,sso,telepathy}'::text[]), ('bob', '{audit_export,custom_roles}')$$, 'and features'
+);
+select tests.refuses(format($$insert into public.plan_overrides (org_id, meter, reason, ends_at) values (%L, 'habits', 'x', kijko.now())$$, tests.org('ada')), 'invalid_input', 'an end now is none in future');
+select tests.refuses(format($$update public.plan_overrides set %s where org_id = %L and %s is not null and ended_at is null$$, change, tests.org('bob'), of), 'conflict', 'it stays of what it is: ' || change)
+from (values ($$meter = 'habits'$$, 'meter'), ($$feature = 'telepathy'$$, 'feature')) as v (change, of);
+update public.plan_overrides set ends_at = kijko.now() - interval '1 minute' where org_id in (tests.org('ada'), tests.org('bob')) and ended_at is null and feature is null;
+select is(private.plans_end_overrides(2), 2, 'maintenance ends as many as it may');
+update public.plan_overrides set ended_at = kijko.now() where org_id in (tests.org('ada'), tests.org('bob')) and ended_at is null;
+select tests.on_plan('PRO');
+
 -- ---- the catalogue, and what is checked
 delete from public.plan_features where feature in ('custom_roles', 'sso', 'audit_export') and plan = 'PRO';
 select tests.act_as('ada', tests.org('ada'));

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(37);
+select plan(38);
 
 -- Reads the extension's own tables, which only a superuser may.
 create function tests.tier(name text) returns text language sql as $$
@@ -166,6 +166,9 @@ select tests.act_as_superuser();
 insert into public.plans (code, name, rank, rate_per_minute) values ('NOBODY', 'Nobody', 998, 60);
 select lives_ok($$insert into public.plan_limits (plan, meter, period, amount) values ('NOBODY', 'projects', 'lifetime', 1)$$, 'a plan that nobody has gets limits');
 select lives_ok($$delete from public.plan_limits where plan = 'NOBODY'$$, 'and loses them');
+insert into public.plans (code, name, rank, rate_per_minute) values ('NOTHING', 'Nothing', 997, 60);
+update public.subscriptions set plan = 'NOBODY' where org_id = tests.org('bob');
+select lives_ok(format($$update public.subscriptions set plan = 'NOTHING' where org_id = %L$$, tests.org('bob')), 'from one plan without limits to another');
 
 select * from finish();
 rollback;

@@ -49,6 +49,48 @@ select tests.travel(:'ends'::timestamptz - now());
 select is(private.plans_maintain_trials(), 1, 'at its end it is ended');
 select is(private.plans_maintain_trials(), 0, 'once');
 
+-- ---- what a trial is, whom it counts for, and its payment method
+select tests.sign_up(u) from unnest(array['fay', 'gus', 'hal', 'ivy']) as u;
+select tests.join_org('gus', tests.org('fay'), 'owner'), tests.join_org('ivy', tests.org('fay'), 'member');
+select tests.refuses(s, 'invalid_input', 'no trial: ' || s)
+from unnest(array[
+  format('select private.plans_trial_begin(%L, null, null)', tests.org('fay')), format('select private.plans_trial_begin(%L, null, %L)', tests.org('fay'), '0'),
+  'select private.plans_trial_begin(null, null)'
+]) as s;
+select is(private.plans_trial_begin(tests.org('fay'), null, '30 days'), true, 'a trial begins without a payment method');
+select is(private.plans_trial_begin(tests.org('hal'), null, '30 days'), true, 'and another one');
+select is((select array_agg(u.user_id order by u.user_id) from private.plan_trial_users as u where u.trial_id = (tests.trial('fay')).id),
+  (select array_agg(tests.id(n) order by tests.id(n)) from unnest('{fay,gus}'::text[]) as n), 'it counts for all owners, and for no other member');
+select is(private.plans_trial_allowed(tests.org('gus'), null), false, 'so that none of them has another');
+select is(private.plans_trial_identify(tests.org('fay'), card), known, 'a payment method: ' || coalesce(card, 'none'))
+from (values (null, true), ('card-2', false), ('card-9', true), ('card-9', true), ('card-10', true)) as v (card, known);
+select is((tests.trial('fay')).fingerprint_hash, sha256('card-9'), 'the first that nobody else had a trial with is recorded, once');
+select is(num_nonnulls((tests.trial('hal')).fingerprint_hash, (tests.trial('eve')).fingerprint_hash), 0, 'for this trial alone');
+select is(private.plans_trial_end(tests.org('hal')), true, 'one ends');
+select is((tests.trial('fay')).ended_at, null, 'the other runs on');
+select is(private.plans_trial_identify(tests.org('hal'), 'card-11'), true, 'a payment method after the end');
+select is((tests.trial('hal')).fingerprint_hash, null, 'is not recorded');
+select ok(
+  exists (
+    select from pg_locks as l
+    where l.locktype = 'advisory' and l.pid = pg_backend_pid() and (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended('plan_trials/card-1', 0)
+  ), 'two trials with one payment method begin one after the other'
+);
+-- The edge of the retention, and rows that still say something about somebody.
+insert into private.plan_trials (id, fingerprint_hash, started_at, ends_at, ended_at)
+select gen_random_uuid(), sha256(name::bytea), at, at + interval '1 day', at + interval '1 day'
+from (values ('edge', kijko.now() - interval '3 years'), ('past', kijko.now() - interval '3 years' - interval '1 microsecond')) as v (name, at);
+insert into private.plan_trials (id, ends_at, ended_at) values (tests.id('trial of ivy'), kijko.now() + interval '1 day', kijko.now());
+insert into private.plan_trial_users (user_id, trial_id) values (tests.id('ivy'), tests.id('trial of ivy'));
+select private.plans_maintain_trials();
+select is(
+  (select array_agg(n order by n) from private.plan_trials as t join unnest('{edge,past,card-9}'::text[]) as n on t.fingerprint_hash = sha256(n::bytea)),
+  '{card-9,edge}', 'a payment method is kept for three years to the microsecond'
+);
+select ok(exists (select from private.plan_trials as t where t.id = tests.id('trial of ivy')), 'a trial without an organization still counts for its user');
+select is((tests.trial('fay')).organization, tests.org('fay'), 'and one without users for its organization');
+delete from private.plan_trials as t where t.fingerprint_hash = sha256('edge') or t.id = tests.id('trial of ivy');
+
 -- ---- privacy: the hash stays for three years, without a name
 delete from public.organizations where id = :'second';
 select tests.org('ada') as gone \gset
@@ -57,7 +99,7 @@ delete from auth.users where id = tests.id('ada');
 select is((select row(t.organization is null, t.fingerprint_hash is not null)::text from private.plan_trials as t where t.fingerprint_hash = sha256('card-1')), '(t,t)', 'a deleted organization leaves the hash');
 select is((select count(*) from private.plan_trials as t where t.fingerprint_hash = 'card-1'), 0::bigint, 'never the fingerprint');
 select is(private.plans_trial_allowed(tests.org('mem'), 'card-1'), false, 'so the card has no second trial');
-select tests.travel('1200 days');
+select tests.travel('1400 days');
 select private.plans_maintain_trials();
 select is((select count(*) from private.plan_trials as t where t.fingerprint_hash is not null), 0::bigint, 'after three years it is gone');
 select is(private.plans_trial_allowed(tests.org('mem'), 'card-1'), true, 'and the card is free');

@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(15);
+select plan(17);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 
@@ -36,6 +36,20 @@ select is(
   'rows', 'the other mode''s rows of that name stay nobody''s'
 );
 select is(tests.plan('ada'), 'TEAMS active', 'and change no plan');
+
+-- ---- a customer whom nobody named stays nobody's once others of the same mode are named in each way
+select tests.send(e) from unnest(array[
+  tests.event('customer.created', 4, jsonb_build_object('id', 'cus_m', 'object', 'customer', 'created', tests.second(0), 'metadata', jsonb_build_object('org_id', tests.org('bob')))),
+  tests.event('customer.subscription.created', 4, tests.subscription('sub_s', 'cus_s', 'trialing', 'pro_monthly', jsonb_build_object('metadata', jsonb_build_object('org_id', tests.org('ada'))))),
+  tests.event('customer.updated', 5, jsonb_build_object('id', 'cus_n', 'object', 'customer', 'created', tests.second(0), 'name', 'N', 'metadata', '{}'::jsonb)),
+  tests.event('checkout.session.completed', 5, tests.session('cs_n2', 'cus_n', 'sub_n', null)),
+  tests.event('checkout.session.completed', 6, tests.session('cs_open', 'cus_n', 'sub_n', tests.org('bob')::text, 'unpaid', '{"status": "open"}'))
+]) as e;
+select results_eq(
+  $$select c.id, c.org_id from public.stripe_customers as c where c.id in ('cus_m', 'cus_n', 'cus_s') and not c.livemode order by 1$$,
+  $$values ('cus_m', tests.org('bob')), ('cus_n', null), ('cus_s', tests.org('ada'))$$, 'each customer is of whom its own rows name'
+);
+select is((select array_agg(s.id order by s.id) from public.stripe_subscriptions as s where s.id in ('sub_n', 'sub_a', 'sub_s') and s.org_id = tests.org('ada')), '{sub_a,sub_s}', 'and each subscription');
 
 -- ---- a price that has lost its lookup key keeps what this subscription's events said of it, and another price does not get it
 select is(tests.after(array[

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(94);
+select plan(96);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer'), tests.join_org('mem', tests.org('ada'), 'member');
@@ -221,6 +221,15 @@ set local role postgres;
 select results_eq(
   $$select meter, was, became from private.usage_recount_gauges(tests.org('ada'))$$,
   $$values ('skills', 24::bigint, 23::bigint), ('usage_meters', 10, 9)$$, 'usage_recount_gauges knows of both'
+);
+reset role;
+set local session_replication_role = replica;
+insert into public.projects (org_id, name, slug) values (tests.org('bob'), 'past the triggers', 'past');
+set local session_replication_role = origin;
+set local role postgres;
+select is_empty($$select 1 from private.usage_recount_gauges(tests.org('ada'))$$, 'of the organization that is named');
+select results_eq(
+  $$select meter, was, became from private.usage_recount_gauges() where org_id = tests.org('bob')$$, $$values ('projects', 0::bigint, 1::bigint)$$, 'else of all'
 );
 
 select * from finish();
