@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(101);
+select plan(102);
 
 -- The limit of an organization's mails is not the subject here.
 update private.mail_settings set organization_per_hour = 1000000;
@@ -225,6 +225,18 @@ select is(tests.invited(90), 'ok', 'a user can create 100 invitations an hour');
 select is(tests.invited(90), 'rate_limited', 'more in an hour are refused');
 select tests.answer($$select public.invite_member('hundred@example.test', 'viewer')$$) as refused \gset
 select is(:'refused'::jsonb ->> 'code' || ' ' || ((:'refused'::jsonb -> 'headers' ->> 'Retry-After')::integer between 1 and 3600), 'rate_limited true', 'the refusal has Retry-After');
+
+-- ---- of too many that ended the oldest goes, also when it is the one to send again
+select tests.act_as_superuser();
+select tests.sign_up('zoe');
+insert into public.invitations (org_id, email, role, created_by, sent_by, expires_at, updated_at)
+select tests.org('zoe'), n || '@example.test', 'viewer', tests.id('zoe'), tests.id('zoe'), kijko.now() - interval '1 hour', kijko.now() - n * interval '1 minute'
+from generate_series(1, 101) as n;
+select tests.act_as('zoe');
+select tests.refuses(
+  format('select public.resend_invitation(%L)', (select i.id from public.invitations as i where i.email = '101@example.test' and i.org_id = tests.org('zoe'))),
+  'not_found', 'it is gone then'
+);
 
 -- ---- deletion of the organization
 select tests.invite('ada', 'gone@example.test', 'viewer') as token \gset
