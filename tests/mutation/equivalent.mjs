@@ -23,6 +23,18 @@ const EQUIVALENT = [
   },
   {
     area: 'limits',
+    object: 'private.plans_reapply_overrides',
+    what: 'logic in line 5: and → or',
+    reason: 'it sets limits of more organizations again, to what they are.',
+  },
+  {
+    area: 'limits',
+    object: 'private.plans_apply_overrides',
+    what: 'logic in line 5: and → or',
+    reason: 'it sets more limits again, to what they are; without a meter there is none to set.',
+  },
+  {
+    area: 'limits',
     object: 'private.requests_admit',
     what: 'refusal in line 29',
     reason: 'kijko.admit_request() answers true or fails; the line would refuse an answer that it never gives.',

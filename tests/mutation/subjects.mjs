@@ -25,6 +25,7 @@ export function origins() {
 }
 
 const MONEY = /^(models_costs|executions_(calls|end|queue|start)|stripe.*|usage.*)$/;
+const BILLING = /^(billing.*|vat.*|llm_(budgets|holds|authorize|settle|maintenance|executions)|topics_costs|blog_costs|code_usage)$/;
 const LIMITS = /^(plans.*|requests|foundation_gauges|invitations_functions|api_keys_rules)$/;
 const TIME = /\b(now|clock_timestamp|statement_timestamp|interval|\w+_(at|until|since))\b/i;
 const ARITHMETIC = ['comparison', 'logic', 'null', 'distinct', 'exists', 'bound', 'sign', 'return', 'guard', 'refusal'];
@@ -33,13 +34,14 @@ const CONDITIONS = ARITHMETIC.filter((kind) => kind !== 'sign');
 /** Each area: which mutants of functions are its own. Policies, triggers and grants have functions of their own below. */
 const OF_FUNCTIONS = {
   money: ({ file }, { kind }) => MONEY.test(file) && ARITHMETIC.includes(kind),
+  billing: ({ file }, { kind }) => BILLING.test(file) && ARITHMETIC.includes(kind),
   limits: ({ file }, { kind }) => LIMITS.test(file) && ARITHMETIC.includes(kind),
   guards: (_, { kind }) => ['guard', 'refusal', 'permission'].includes(kind),
   time: (_, { kind, source }) => ['comparison', 'sign'].includes(kind) && TIME.test(source),
   conditions: (_, { kind }) => CONDITIONS.includes(kind),
 };
 
-export const AREAS = ['policies', 'money', 'limits', 'guards', 'time', 'triggers', 'grants'];
+export const AREAS = ['policies', 'money', 'billing', 'limits', 'guards', 'time', 'triggers', 'grants'];
 export const MORE_AREAS = ['conditions'];
 
 const quoted = (name) => `"${name.replaceAll('"', '""')}"`;
