@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 select tests.begin_round('execution', 'execution.echo', 'execution.openai');
-select plan(67);
+select plan(71);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 insert into public.llm_models (
@@ -187,6 +187,24 @@ select (public.cancel_execution(:'e7')).status as asked \gset
 select tests.act_as_sidecar();
 select is(private.executions_reserve_call('w', :'job7', 1, tests.call(9, 10, 10)), null, 'an execution that is cancelled before its call is not called');
 select is((select status from tests.execution(:'e7')), 'cancelled', 'the cancelled execution ends');
+
+-- ---- one call of an execution is under way at a time, and another execution's stays
+select (e).id as e8, (e).job_id as job8 from (select tests.started(:'skill') as e) as s \gset
+select (e).id as e9, (e).job_id as job9 from (select tests.started(:'skill') as e) as s \gset
+select tests.held('llm_tokens') as before \gset
+select private.executions_reserve_call('w', :'job8', 1, tests.call(20, 100, 10)) is not null as reserved \gset
+select private.executions_reserve_call('w', :'job9', 1, tests.call(21, 40, 2)) is not null as reserved \gset
+select is(private.executions_reserve_call('w', :'job8', 1, tests.call(22, 500, 10)) ->> 'call_id', tests.call_id(22)::text, 'the next call takes the place of the one before');
+select is(tests.held('llm_tokens') - :before, 552::bigint, 'and the other execution''s call stays');
+select count(private.executions_fail('w', job::uuid, 'x', 'y', false, null, 1)) as failed from unnest(array[:'job8', :'job9']) as job \gset
+select is(tests.held('llm_tokens') - :before, 0::bigint, 'until they end');
+select tests.act_as('ada');
+select (public.execute_skill(:'skill')).job_id as job10 \gset
+select tests.act_as_superuser();
+update public.jobs as j set run_at = now() - interval '1 year' where j.id = :'job10';
+select tests.act_as_sidecar();
+select private.jobs_claim('w', '1 minute', 1, array['execution', 'execution.echo', 'execution.openai']) is not null as claimed \gset
+select tests.refuses(format($$select private.executions_finish('w', %L, '{"output": {}}', 1)$$, :'job10'), 'conflict', 'what was not started does not end');
 
 -- ---- prices
 select tests.act_as_superuser();
