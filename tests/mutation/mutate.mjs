@@ -79,11 +79,16 @@ const failedLine = (output) => output.split('\n').find((line) => /^not ok|ERROR/
 /** Node.js: at least one test passed. */
 const isGreen = (output) => /^ok \d/m.test(output) && !/^not ok/m.test(output);
 
-/** Runs a program to its end: { passed, output }. */
+/** Runs a program to its end, or until a test fails: { passed, output }. */
 function run(program, args, isGood, env) {
   const child = spawn(program, args, { cwd: ROOT, env: { ...process.env, ...env } });
   let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (output += data));
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (data) => {
+      output += data;
+      if (/^not ok.*\n/m.test(output)) child.kill();
+    });
+  }
   const timer = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS);
   return new Promise((resolve) => {
     child.on('close', (status) => {
@@ -135,7 +140,7 @@ async function noticedBy(mutant) {
   for (const file of filesFor(mutant)) {
     const { refused, line } = await underMutant(mutant, file);
     if (refused) return { refused };
-    if (line && (await passesUnchanged(file))) return { file, line };
+    if (line && (file.passed || (await passesUnchanged(file)))) return { file, line };
   }
   return null;
 }
@@ -157,14 +162,18 @@ async function underMutant(mutant, file) {
   }
 }
 
-/** Whether the file passes without a change. One that does not is said with its line, and left out: it depends on more than its own rows. */
+/**
+ * Whether the file passes without a change. One that does not is said with its line, and left out: it depends on more than its own rows.
+ * Asked at a file's first notice, and of each that noticed something at the end of the run.
+ */
 async function passesUnchanged(file) {
   const started = Date.now();
   const { passed, output } = await passes(file);
   file.ms ||= Date.now() - started;
+  file.passed = passed;
   if (!passed) {
     file.leftOut = true;
-    console.log(`left out from here on, since it fails without a change: ${file.name} (${failedLine(output)})`);
+    console.log(`left out, and what it noticed does not count, since it fails without a change: ${file.name} (${failedLine(output)})`);
   }
   return passed;
 }
@@ -194,7 +203,7 @@ process.on('SIGINT', () => {
   stopping = true;
 });
 for (const { area, all, mutants } of chosen) {
-  const result = { area, all, noticed: 0, tried: 0, equivalent: 0, survivors: [] };
+  const result = { area, all, notices: [], tried: 0, equivalent: 0 };
   results.push(result);
   for (const mutant of mutants) {
     if (stopping) break;
@@ -205,8 +214,7 @@ for (const { area, all, mutants } of chosen) {
     const found = await noticedBy(mutant);
     if (found?.refused) continue;
     result.tried += 1;
-    if (found) result.noticed += 1;
-    else result.survivors.push(mutant);
+    if (found) result.notices.push(found.file);
     if (!found || options.verbose) {
       console.log(
         `${found ? `noticed by ${found.file.name} (${found.line.slice(0, 100)})` : 'SURVIVES'}  ${area}: ${mutant.object}  ${mutant.what}`,
@@ -214,10 +222,12 @@ for (const { area, all, mutants } of chosen) {
     }
   }
 }
+for (const file of new Set(results.flatMap(({ notices }) => notices))) await passesUnchanged(file);
 const restored = (await catalog()) === before;
 await db.end();
 console.log(`\narea        changes  tried  noticed  share   (seed ${options.seed}; equivalent ones were left out)`);
-for (const { area, all, tried, noticed, equivalent } of results) {
+for (const { area, all, tried, notices, equivalent } of results) {
+  const noticed = notices.filter(({ passed }) => passed).length;
   const share = tried === 0 ? '-' : `${((100 * noticed) / tried).toFixed(1)} %`;
   console.log(
     `${area.padEnd(12)}${String(all).padStart(6)}${String(tried).padStart(8)}${String(noticed).padStart(8)}   ${share}   ${equivalent} equivalent`,

@@ -107,6 +107,8 @@ async function functions(area, query, made) {
         lints: [],
         exposed: schema === 'public' ? name : null,
         what: `${kind} in line ${line}: ${from} → ${to}    ${source.slice(0, 120)}`,
+        kind,
+        source,
         apply: definition.slice(0, start) + text + definition.slice(start + body.length),
         undo: definition,
       }));
