@@ -259,6 +259,46 @@ comment on function private.reset_tenant_row_counts() is 'Trigger: an emptied ta
 -- Partitions by time. Those of public.t are private.t_YYYY_MM, a month each, or private.t_YYYY_MM_DD, a day each.
 -- ----------------------------------------------------------------------------
 
+create function private.make_partitions(parent regclass, unit text, ahead integer) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+-- Writers do not wait long for it; the next run tries again.
+set lock_timeout = '5s'
+as $$
+declare
+  name constant text := (select c.relname from pg_class as c where c.oid = parent);
+  first constant timestamp := date_trunc(unit, kijko.now() at time zone 'UTC');
+  starts timestamptz;
+  ends timestamptz;
+  partition text;
+  has_rows boolean;
+  made integer := 0;
+begin
+  if (ahead between 0 and 400) is not true then
+    perform kijko.fail('invalid_input', 'partitions ahead: 0 to 400');
+  end if;
+  for number in 0 .. ahead loop
+    starts := (first + number * ('1 ' || unit)::interval) at time zone 'UTC';
+    ends := (first + (number + 1) * ('1 ' || unit)::interval) at time zone 'UTC';
+    partition := name || to_char(starts at time zone 'UTC', case unit when 'month' then '_YYYY_MM' else '_YYYY_MM_DD' end);
+    continue when to_regclass('private.' || quote_ident(partition)) is not null;
+    execute format('create table private.%I (like %s including all)', partition, parent);
+    execute format('select exists (select from private.%I where created_at >= %L and created_at < %L)', name || '_default', starts, ends) into has_rows;
+    if has_rows then
+      -- Nobody writes while its rows move.
+      execute format('lock table %s in access exclusive mode', parent);
+      execute format(
+        'with moved as (delete from private.%I where created_at >= %L and created_at < %L returning *) insert into private.%I select * from moved',
+        name || '_default', starts, ends, partition
+      );
+    end if;
+    execute format('alter table %s attach partition private.%I for values from (%L) to (%L)', parent, partition, starts, ends);
+    made := made + 1;
+  end loop;
+  return made;
+end
+$$;
+comment on function private.make_partitions(regclass, text, integer) is 'Makes the partitions of a table for this month or day (the unit) and the next ones, and returns how many. Rows that the default partition has for them move.';
+
 create function private.drop_partitions(parent regclass, ended_before timestamptz) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 -- Writers do not wait long for it; the next run tries again.

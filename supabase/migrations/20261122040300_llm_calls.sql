@@ -114,40 +114,8 @@ create policy llm_calls_select on public.llm_calls for select to authenticated
 create table private.llm_calls_default partition of public.llm_calls default;
 
 create function private.llm_make_partitions(months integer default 3) returns integer
-language plpgsql security definer set search_path = pg_catalog, pg_temp
--- Calls do not wait long for it; the next night tries again.
-set lock_timeout = '5s'
-as $$
-declare
-  first constant timestamptz := date_trunc('month', kijko.now(), 'UTC');
-  starts timestamptz;
-  ends timestamptz;
-  partition text;
-  made integer := 0;
-begin
-  if (months between 0 and 120) is not true then
-    perform kijko.fail('invalid_input', 'months: 0 to 120');
-  end if;
-  for number in 0 .. months loop
-    starts := (first at time zone 'UTC' + make_interval(months => number)) at time zone 'UTC';
-    ends := (first at time zone 'UTC' + make_interval(months => number + 1)) at time zone 'UTC';
-    partition := 'llm_calls_' || to_char(starts at time zone 'UTC', 'YYYY_MM');
-    continue when to_regclass('private.' || partition) is not null;
-    execute format('create table private.%I (like public.llm_calls including all)', partition);
-    if exists (select 1 from private.llm_calls_default as d where d.created_at >= starts and d.created_at < ends) then
-      -- Nobody writes while its rows move.
-      lock table public.llm_calls in access exclusive mode;
-      execute format(
-        'with moved as (delete from private.llm_calls_default as d where d.created_at >= %L and d.created_at < %L returning d.*) insert into private.%I select * from moved',
-        starts, ends, partition
-      );
-    end if;
-    execute format('alter table public.llm_calls attach partition private.%I for values from (%L) to (%L)', partition, starts, ends);
-    made := made + 1;
-  end loop;
-  return made;
-end
-$$;
+language sql security definer set search_path = pg_catalog, pg_temp
+return private.make_partitions('public.llm_calls', 'month', months);
 comment on function private.llm_make_partitions(integer) is 'Makes the partitions of calls for this month and the next ones, and returns how many. Definer: pg_cron and operators own no table.';
 select private.llm_make_partitions();
 

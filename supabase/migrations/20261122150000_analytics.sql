@@ -71,40 +71,8 @@ create policy events_select on public.events for select to authenticated
 create table private.events_default partition of public.events default;
 
 create function private.analytics_make_partitions(days integer default 7) returns integer
-language plpgsql security definer set search_path = pg_catalog, pg_temp
--- Senders do not wait long for it; the next night tries again.
-set lock_timeout = '5s'
-as $$
-declare
-  first constant timestamptz := date_trunc('day', kijko.now(), 'UTC');
-  starts timestamptz;
-  ends timestamptz;
-  partition text;
-  made integer := 0;
-begin
-  if (days between 0 and 400) is not true then
-    perform kijko.fail('invalid_input', 'days: 0 to 400');
-  end if;
-  for number in 0 .. days loop
-    starts := first + number * interval '24 hours';
-    ends := starts + interval '24 hours';
-    partition := 'events_' || to_char(starts at time zone 'UTC', 'YYYY_MM_DD');
-    continue when to_regclass('private.' || partition) is not null;
-    execute format('create table private.%I (like public.events including all)', partition);
-    if exists (select 1 from private.events_default as d where d.created_at >= starts and d.created_at < ends) then
-      -- Nobody writes while its rows move.
-      lock table public.events in access exclusive mode;
-      execute format(
-        'with moved as (delete from private.events_default as d where d.created_at >= %L and d.created_at < %L returning d.*) insert into private.%I select * from moved',
-        starts, ends, partition
-      );
-    end if;
-    execute format('alter table public.events attach partition private.%I for values from (%L) to (%L)', partition, starts, ends);
-    made := made + 1;
-  end loop;
-  return made;
-end
-$$;
+language sql security definer set search_path = pg_catalog, pg_temp
+return private.make_partitions('public.events', 'day', days);
 comment on function private.analytics_make_partitions(integer) is 'Makes the partitions of events for today and the next days, and returns how many. Definer: pg_cron and operators own no table.';
 select private.analytics_make_partitions();
 

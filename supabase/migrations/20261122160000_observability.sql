@@ -55,39 +55,8 @@ create policy api_usage_select on public.api_usage for select to authenticated
 create table private.api_usage_default partition of public.api_usage default;
 
 create function private.observability_make_partitions(days integer default 3) returns integer
-language plpgsql security definer set search_path = pg_catalog, pg_temp
--- Readers of the log do not wait long for it; the next hour tries again.
-set lock_timeout = '5s'
-as $$
-declare
-  first constant date := (kijko.now() at time zone 'UTC')::date;
-  starts timestamptz;
-  ends timestamptz;
-  partition text;
-  made integer := 0;
-begin
-  if (days between 0 and 365) is not true then
-    perform kijko.fail('invalid_input', 'days: 0 to 365');
-  end if;
-  for number in 0 .. days loop
-    starts := (first + number)::timestamp at time zone 'UTC';
-    ends := (first + number + 1)::timestamp at time zone 'UTC';
-    partition := 'api_usage_' || to_char(first + number, 'YYYY_MM_DD');
-    continue when to_regclass('private.' || partition) is not null;
-    execute format('create table private.%I (like public.api_usage including all)', partition);
-    if exists (select 1 from private.api_usage_default as d where d.created_at >= starts and d.created_at < ends) then
-      lock table public.api_usage in access exclusive mode;
-      execute format(
-        'with moved as (delete from private.api_usage_default as d where d.created_at >= %L and d.created_at < %L returning d.*) insert into private.%I select * from moved',
-        starts, ends, partition
-      );
-    end if;
-    execute format('alter table public.api_usage attach partition private.%I for values from (%L) to (%L)', partition, starts, ends);
-    made := made + 1;
-  end loop;
-  return made;
-end
-$$;
+language sql security definer set search_path = pg_catalog, pg_temp
+return private.make_partitions('public.api_usage', 'day', days);
 comment on function private.observability_make_partitions(integer) is 'Makes the partitions of api_usage for today and the next days, and returns how many. Definer: pg_cron and operators own no table.';
 select private.observability_make_partitions();
 
