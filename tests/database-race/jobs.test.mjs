@@ -4,15 +4,15 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { until } from '../until.mjs';
-import { atOnce, newTenant, one, pool, promptly, untilWaiting, whileOpen } from './support.mjs';
+import { atOnce, newTenant, one, pool, promptly, queueJobs, untilWaiting, whileOpen } from './support.mjs';
 
 const newKind = () => `race_${randomUUID().slice(0, 8)}`;
 const enqueue = async (org, kind, n = 1, more = {}) =>
   (
-    await pool.query('select id from private.jobs_enqueue_many($1) order by n', [
+    await queueJobs('select id from private.jobs_enqueue_many($1) order by n', [
       JSON.stringify(Array.from({ length: n }, () => ({ org_id: org, kind, ...more }))),
     ])
-  ).rows.map((row) => row.id);
+  ).map((row) => row.id);
 const claim = (kind, max = 1, worker = 'racer', lease = '1 minute') =>
   promptly('select * from private.jobs_claim($1, $2, $3, array[$4])', [worker, lease, max, kind]);
 // Ended in the past, so the watermark of the leases moves there too.

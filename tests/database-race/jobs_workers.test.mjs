@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { until } from '../until.mjs';
-import { atOnce, newTenant, one, pool } from './support.mjs';
+import { atOnce, newTenant, one, pool, queueJobs } from './support.mjs';
 
 test('twelve workers claim every job, and none of them twice', async () => {
   const JOBS = 300;
   const { org } = await newTenant();
   const kind = `race_${randomUUID().slice(0, 8)}`;
-  await pool.query('select private.jobs_enqueue($1, $2) from generate_series(1, $3::int)', [org, kind, JOBS]);
+  await queueJobs('select private.jobs_enqueue($1, $2) from generate_series(1, $3::int)', [org, kind, JOBS]);
 
   // A claim may find nothing while others hold what it looks at: a worker looks again. A commit that takes a quarter of a second
   // leaves its jobs behind the watermark, where each minute's maintenance finds them at the latest.
@@ -31,7 +31,7 @@ test('eight workers at a concurrency limit of three finish all jobs and never ru
   const kind = `race_${randomUUID().slice(0, 8)}`;
   await pool.query('select private.jobs_set_limit($1, $2, 3)', [org, 'key']);
   const jobs = Array.from({ length: JOBS }, () => ({ org_id: org, kind, concurrency_key: 'key' }));
-  await pool.query('select private.jobs_enqueue_many($1)', [JSON.stringify(jobs)]);
+  await queueJobs('select private.jobs_enqueue_many($1)', [JSON.stringify(jobs)]);
 
   let done = 0;
   let most = 0;
@@ -56,7 +56,7 @@ test('eight workers at a concurrency limit of three finish all jobs and never ru
 test('workers that end the same batches in opposite orders do not deadlock', async () => {
   const { org } = await newTenant();
   const kind = `race_${randomUUID().slice(0, 8)}`;
-  await pool.query('select private.jobs_enqueue_many($1)', [JSON.stringify(Array.from({ length: 200 }, () => ({ org_id: org, kind })))]);
+  await queueJobs('select private.jobs_enqueue_many($1)', [JSON.stringify(Array.from({ length: 200 }, () => ({ org_id: org, kind })))]);
   const { rows } = await pool.query(`select id, attempt from private.jobs_claim('batcher', '1 minute', 200, array[$1])`, [kind]);
   const answers = await atOnce(
     6,
@@ -78,7 +78,7 @@ test('a job whose row is locked must be reported again: it ends if only its leas
     [`update public.jobs set cancel_requested = true where id = $1`, ['cancelled']],
     [`update public.jobs set locked_by = 'other' where id = $1`, []],
   ]) {
-    await pool.query('select private.jobs_enqueue($1, $2)', [org, kind]);
+    await queueJobs('select private.jobs_enqueue($1, $2)', [org, kind]);
     const { id } = await one(`select id from private.jobs_claim('w', '1 minute', 1, array[$1])`, [kind]);
     const end = async () =>
       (await pool.query(`select status from private.jobs_complete('w', $1)`, [JSON.stringify([{ id, attempt: 1 }])])).rows.map(
@@ -134,7 +134,7 @@ test('a claim that finds nothing does not wait for a flush to disk; one that fin
       return [await claim(), await commits()];
     });
     assert.deepEqual(written, [0, 'on']);
-    await pool.query('select private.jobs_enqueue($1, $2)', [org, kind]);
+    await queueJobs('select private.jobs_enqueue($1, $2)', [org, kind]);
     assert.deepEqual(await transaction(async () => [await claim(), await commits()]), [1, 'on']);
   } finally {
     session.release();
