@@ -109,3 +109,20 @@ test('a recount is refused in a transaction that cannot see later commits', asyn
     repair.release(true);
   }
 });
+
+test('a recount that meets a transaction which writes the same tables in another order lets it go first', async () => {
+  const { org } = await newTenant();
+  const [writer, repair] = [await pool.connect(), await pool.connect()];
+  try {
+    await writer.query('begin');
+    await writer.query('lock table storage.objects in row exclusive mode');
+    const recounted = repair.query(RECOUNT, [org]);
+    await untilWaiting(repair, writer);
+    await writer.query('insert into public.projects (org_id, name) values ($1, $2)', [org, 'first']);
+    await writer.query('commit');
+    assert.deepEqual((await recounted).rows, []);
+  } finally {
+    writer.release(true);
+    repair.release(true);
+  }
+});
