@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 select tests.begin_round('execution', 'execution.echo', 'execution.openai');
-select plan(71);
+select plan(74);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 insert into public.llm_models (
@@ -196,6 +196,11 @@ select private.executions_reserve_call('w', :'job8', 1, tests.call(20, 100, 10))
 select private.executions_reserve_call('w', :'job9', 1, tests.call(21, 40, 2)) is not null as reserved \gset
 select is(private.executions_reserve_call('w', :'job8', 1, tests.call(22, 500, 10)) ->> 'call_id', tests.call_id(22)::text, 'the next call takes the place of the one before');
 select is(tests.held('llm_tokens') - :before, 552::bigint, 'and the other execution''s call stays');
+select is(private.executions_record_call('w', :'job8', 1, tests.use(21, 9, 9)), false, 'nor does one report the call of another');
+select tests.act_as_superuser();
+select is((select c.used from private.execution_calls as c where c.id = tests.call_id(21)), null, 'of which nothing is noted then');
+select is(tests.held('llm_tokens') - :before, 552::bigint, 'and which stays held');
+select tests.act_as_sidecar();
 select count(private.executions_fail('w', job::uuid, 'x', 'y', false, null, 1)) as failed from unnest(array[:'job8', :'job9']) as job \gset
 select is(tests.held('llm_tokens') - :before, 0::bigint, 'until they end');
 select tests.act_as('ada');

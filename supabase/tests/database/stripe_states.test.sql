@@ -86,6 +86,18 @@ select results_eq(
 );
 drop trigger obstruct on public.subscriptions;
 
+-- ---- only who has been past due for longer than the grace is looked at when it ends
+select tests.sign_up('cyd'), tests.sign_up('dan');
+select tests.send(e) from unnest(array['cyd', 'dan']) as who, unnest(array[
+  tests.event('customer.subscription.created', 1, tests.subscription('sub_' || who, 'cus_' || who, 'active', 'pro_monthly', jsonb_build_object('metadata', jsonb_build_object('org_id', tests.org(who))))),
+  tests.event('invoice.paid', 2, tests.invoice('in_' || who, 'cus_' || who, 'sub_' || who, 'paid')),
+  tests.event('customer.subscription.updated', 10, tests.subscription('sub_' || who, 'cus_' || who, 'past_due', 'pro_monthly', jsonb_build_object('metadata', jsonb_build_object('org_id', tests.org(who)))), '{"status": "active"}')
+]) as e;
+update public.stripe_subscriptions as s set past_due_since = kijko.now() - private.stripe_grace() + step
+from (values ('sub_cyd', interval '0'), ('sub_dan', interval '1 microsecond')) as v (id, step) where s.id = v.id and not s.livemode;
+select is(private.stripe_expire_grace(), 1, 'of two the one whose grace is over');
+select is(tests.plan('cyd') || ', ' || tests.plan('dan'), 'FREE past_due, PRO past_due', 'and the other keeps the plan to the microsecond');
+
 -- ---- a change of a price waits for the transactions of its time, and is not put off again
 delete from private.stripe_price_changes;
 insert into private.stripe_price_changes (price_id, livemode, horizon) values ('price_a', false, null), ('price_b', false, '9223372036854775807');
