@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(102);
+select plan(103);
 
 -- The limit of an organization's mails is not the subject here.
 update private.mail_settings set organization_per_hour = 1000000;
@@ -100,6 +100,9 @@ insert into private.role_permissions (role, permission) table tests.held;
 select tests.act_as('ada');
 select tests.refuses(format($$select public.invite_member(%L, 'viewer')$$, address), 'invalid_input', format('%s is no address', to_json(address)))
 from unnest(array[null, '', 'x', '@', 'a@', '@b', 'a b@c', 'a@b@c', e'a@b\n', e'a@b\t', e'a\u0001@b', repeat('x', 320) || '@y', repeat('x', 319) || '@y']) as address;
+savepoint longest;
+select lives_ok($$select public.invite_member(repeat('x', 318) || '@y', 'viewer')$$, 'an address of 320 characters is one');
+rollback to longest;
 select tests.refuses(format($$select public.invite_member('x@example.test', %L)$$, role), 'invalid_input', format('%s is no role', to_json(role)))
 from unnest(array[null, '', 'emperor', 'OWNER']) as role;
 
