@@ -49,13 +49,13 @@ begin
   delete from private.billing_trials;
   delete from private.billing_effects;
   delete from public.stripe_subscriptions as s where s.customer_id = 'cus_t';
-  alter table public.stripe_subscriptions disable trigger user;
+  perform set_config('session_replication_role', 'replica', true);
   insert into public.stripe_subscriptions select (jsonb_populate_record(null::public.stripe_subscriptions, jsonb_build_object(
     'id', 'sub_t', 'customer_id', 'cus_t', 'org_id', tests.org('ada'), 'status', 'trialing', 'items', '[]'::jsonb, 'tax_rate_ids', '{}', 'cancel_at_period_end', false, 'livemode', false,
     'event_id', 'evt_t', 'created_at', kijko.now() - interval '1 hour', 'trial_end', kijko.now() + interval '1 day', 'as_of', now()
   ) || subscription || case when subscription ? 'made' then jsonb_build_object('created_at', kijko.now() - (subscription ->> 'made')::interval) else '{}' end
     || case when subscription ? 'left' then jsonb_build_object('trial_end', kijko.now() + (subscription ->> 'left')::interval) else '{}' end)).*;
-  alter table public.stripe_subscriptions enable trigger user;
+  perform set_config('session_replication_role', 'origin', true);
   insert into private.billing_trials select (jsonb_populate_record(null::private.billing_trials, jsonb_build_object(
     'subscription_id', 'sub_t', 'livemode', false, 'organization_id', tests.org('ada'), 'allowed', false, 'by_checkout', true) || trial)).*;
   insert into private.billing_effects (kind, subject, organization_id, livemode, request_id, state, ended_at)
