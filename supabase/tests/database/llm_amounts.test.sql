@@ -84,5 +84,38 @@ select private.llm_end_holds(jsonb_set(jsonb_set(tests.hold('[]', tests.wants('b
 from unnest(array[false, true]) as counts;
 select is(tests.used(tests.org('bob'), 'llm_cost_microusd'), 43::bigint, 'what former attempts used, and of the last one what counts');
 
+-- ---- which of the targets can be called, and for how much
+insert into public.llm_providers (id, org_id, name, kind, enabled) values (gen_random_uuid(), tests.org('ada'), 'mine', 'openai', true), (gen_random_uuid(), tests.org('ada'), 'claude', 'anthropic', true), (gen_random_uuid(), tests.org('ada'), 'gem', 'gemini', true);
+insert into public.llm_models (id, input_microusd_per_mtok, output_microusd_per_mtok, max_output_tokens) values ('echo/short', 1, 1, 50), ('mine/short', 1, 1, 50);
+create function tests.target(model text, call jsonb, fields text[] default '{}') returns text language sql as $$
+  select coalesce(t.code, concat_ws(' ', t.target ->> 'provider', t.target ->> 'own_key', t.target ->> 'max_output_tokens'))
+  from private.llm_target(tests.org('ada'), target.model, call, jsonb_populate_record(null::public.llm_routes, '{"default_output_tokens": 300, "max_output_tokens": 200}'), fields) as t
+$$;
+select is(tests.target(model, call, fields), wanted, format('%s %s %s', model, call, fields))
+from (values
+  ('nobody/x', '{"kind": "chat"}'::jsonb, '{}'::text[], 'model_not_found'), ('claude/x', '{"kind": "chat"}', '{}', 'claude true 200'), ('claude/x', '{"kind": "embeddings"}', '{}', 'bad_request'),
+  ('gem/x', '{"kind": "images", "images": 1}', '{}', 'gem true 200'), ('gem/x', '{"kind": "images", "images": 2}', '{}', 'bad_request'), ('gem/x', '{"kind": "chat", "images": 2}', '{}', 'gem true 200'),
+  ('mine/x', '{"kind": "images", "images": 2}', '{}', 'mine true 200'), ('mine/x', '{"kind": "chat"}', '{service_tier}', 'mine true 200'), ('echo/short', '{"kind": "chat"}', '{service_tier}', 'bad_request'),
+  ('echo/short', '{"kind": "chat"}', '{}', 'echo false 50'), ('openai/unheard-of', '{"kind": "chat"}', '{}', 'model_not_priced'), ('echo/short', '{"kind": "images", "images": 1}', '{}', 'model_not_priced'),
+  ('mine/x', '{"kind": "embeddings"}', '{}', 'mine true 0'), ('mine/x', '{"kind": "chat", "max_output_tokens": 40}', '{}', 'mine true 40'), ('mine/short', '{"kind": "chat", "max_output_tokens": 60}', '{}', 'mine true 50'),
+  ('mine/short', '{"kind": "chat", "max_output_tokens": 40}', '{}', 'mine true 40')
+) as v (model, call, fields, wanted);
+
+-- ---- what a caller may say of a call, to the last one
+create function tests.says(input bigint, choices integer, images integer, fields text[], trace text) returns void language plpgsql as $$
+begin
+  perform public.authorize_llm_call('echo/a', 'chat', input, 1, choices, images, null, null, fields, trace);
+end
+$$;
+select tests.act_as('ada', tests.org('ada'));
+select tests.refuses(format('select tests.says(%L, %L, %L, %L, %L)', input, choices, images, fields, trace), code, format('%s %s %s, %s fields, a trace of %s', input, choices, images, cardinality(fields), char_length(trace)))
+from (values
+  (20000001::bigint, 1, 0, '{}'::text[], 'x', 'invalid_input'), (20000000, 1, 0, '{}', 'x', 'quota_exceeded'), (1, 129, 0, '{}', 'x', 'invalid_input'), (1, 1, 20001, '{}', 'x', 'invalid_input'),
+  (1, 1, 0, array_fill('f'::text, array[101]), 'x', 'invalid_input'), (1, 1, 0, array_fill('f'::text, array[100]), 'x', 'bad_request'), (1, 1, 0, array[repeat('f', 2001)], 'x', 'invalid_input'),
+  (1, 1, 0, array[repeat('f', 2000)], 'x', 'bad_request'), (1, 1, 0, null, 'x', 'invalid_input'), (1, 1, 0, '{}', repeat('x', 65), 'invalid_input')
+) as v (input, choices, images, fields, trace, code);
+select lives_ok(format('select tests.says(1, %L, %L, %L, %L)', choices, images, '{}', trace), format('%s %s and a trace of %s', choices, images, char_length(trace)))
+from (values (128, 20000, repeat('x', 64)), (0, 0, null)) as v (choices, images, trace);
+
 select * from finish();
 rollback;
