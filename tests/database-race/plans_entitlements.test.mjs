@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { newUser } from './sessions.mjs';
-import { atOnce, newTenant, one, pool } from './support.mjs';
+import { atOnce, newTenant, one, pool, promptly, whileOpen } from './support.mjs';
 
 const entitled = async (org, feature) => (await one('select kijko.entitled($1, $2) as entitled', [org, feature])).entitled;
 const limitOf = async (org, meter) =>
@@ -60,4 +60,12 @@ test('of organizations that begin a trial at once with one card, or of one owner
     return rows[0].begun;
   });
   assert.equal(both.filter(Boolean).length, 1, JSON.stringify(both));
+});
+
+test('a trial waits for its owners, and for nobody who owns another organization', async () => {
+  const [{ user: stranger }, { org }] = [await newUser(), await newUser()];
+  const begun = await whileOpen('select 1 from public.profiles where id = $1 for no key update', [stranger], () =>
+    promptly('select private.plans_trial_begin($1, null) as begun', [org]),
+  );
+  assert.deepEqual(begun, [{ begun: true }]);
 });
