@@ -153,6 +153,36 @@ it('in production a commit is on two instances, and no image is called latest', 
   for (const image of images.filter(Boolean)) assert.match(image, /:v?\d/);
 });
 
+it('the component telemetry lets every program that reports faults out to the internet and to a collector, and no other pod', () => {
+  const own = fs.mkdtempSync(path.join(folder, 'overlay-'));
+  const from = (name) => path.relative(fs.realpathSync(own), path.join(kubernetes, name));
+  const overlay = { resources: [from('overlays/production')], components: [from('components/telemetry')] };
+  const settings = { literals: ['SENTRY_DSN=https://key@sentry.example.com/1'], name: 'kijko-settings', namespace: 'kijko' };
+  const kustomization = { ...overlay, namespace: 'kijko', configMapGenerator: [{ ...settings, behavior: 'merge' }] };
+  fs.writeFileSync(path.join(own, 'kustomization.yaml'), JSON.stringify(kustomization));
+  const text = build(own);
+  assert.equal(check(text).status, 0);
+  const all = resources(text);
+  const config = all.find(({ kind, metadata }) => kind === 'ConfigMap' && metadata.name.startsWith('kijko-settings'));
+  const programs = all.filter(({ kind, spec }) => kind === 'Deployment' && /\/sidecar:/.test(spec.template.spec.containers[0].image));
+  assert.equal(programs.length, 4);
+  for (const { spec } of programs) {
+    assert.deepEqual(spec.template.spec.containers[0].envFrom, [{ configMapRef: { name: config.metadata.name } }]);
+  }
+  assert.equal(config.data.SENTRY_DSN, 'https://key@sentry.example.com/1');
+  const { spec } = all.find(({ kind, metadata }) => kind === 'NetworkPolicy' && metadata.name === 'telemetry');
+  assert.deepEqual(
+    spec.podSelector.matchExpressions[0].values.toSorted(),
+    programs.map((program) => program.spec.template.metadata.labels[key]).toSorted(),
+  );
+  const [internet, collector] = spec.egress;
+  assert.deepEqual(internet.ports, [{ protocol: 'TCP', port: 443 }]);
+  const [ipv4] = internet.to;
+  for (const range of ['10.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.168.0.0/16']) assert.ok(ipv4.ipBlock.except.includes(range));
+  assert.deepEqual(collector.ports, [{ protocol: 'TCP', port: 4318 }]);
+  assert.deepEqual(collector.to, [{ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'monitoring' } } }]);
+});
+
 it('PostgREST has the settings that docker compose gives it, but for its way to the database', () => {
   const compose = parse(fs.readFileSync(path.join(root, 'docker-compose.yml'), 'utf8'), { merge: true }).services;
   const all = resources(build(path.join(kubernetes, 'overlays/staging')));
