@@ -23,6 +23,8 @@ COPY --from=builder /src/target/release/kijko-sidecar /src/target/release/kijko-
 # the postgres image, which copies objects and the journal of erasures into backups and brings them back.
 RUN install -d -o 999 -g 999 -m 0700 /var/lib/kijko-storage /var/lib/kijko-privacy
 RUN install -d -o kijko -g kijko -m 0700 /var/lib/kijko-repositories
+# Caddy writes the log of requests, as a member of this group.
+RUN install -d -o 999 -g 999 -m 0770 /var/log/kijko
 COPY --chmod=0755 deploy/docker/sidecar-entrypoint.sh /usr/local/bin/kijko-entrypoint
 COPY --chmod=0755 deploy/docker/sidecar-healthy.sh /usr/local/bin/kijko-healthy
 USER 10001:10001
