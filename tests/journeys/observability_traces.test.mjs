@@ -163,3 +163,18 @@ test('without a trace of the client the proxy begins one, which storage joins', 
   const stored = found.find(({ service }) => service === 'kijko-storage');
   assert.deepEqual([proxy.parent, proxy.id, stored.parent], ['', trace.slice(0, 16), proxy.id]);
 });
+
+test('a trace of the client that is not valid is not joined', async () => {
+  const [trace, span] = [randomBytes(16).toString('hex'), randomBytes(8).toString('hex')];
+  const told = async (traceparent) => {
+    const { headers } = await fetch(`${url}/health`, { headers: { traceparent } });
+    return { told: headers.get('x-kijko-trace'), own: headers.get('x-kijko-request').replaceAll('-', '') };
+  };
+  const [zeros, none] = ['0'.repeat(32), '0'.repeat(16)];
+  for (const bad of [`00-${zeros}-${span}-01`, `00-${trace}-${none}-01`, `ff-${trace}-${span}-01`, `00-${trace}-${span}`, 'x"y']) {
+    const answer = await told(bad);
+    assert.equal(answer.told.trim(), `00-${answer.own}-${answer.own.slice(0, 16)}-01`, bad);
+  }
+  const joined = await told(`00-${trace}-${span}-00`);
+  assert.equal(joined.told, `00-${trace}-${joined.own.slice(0, 16)}-01 ${span}`);
+});
