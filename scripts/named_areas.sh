@@ -15,6 +15,11 @@ test_failover() {
   run_node_tests 2 tests/failover/*.test.mjs
 }
 
+# The commands of docs/operations/encryption.md, in a machine with Debian's kernel: a container has no device mapper.
+test_encryption() {
+  run_node_tests 1 tests/encryption/*.test.mjs
+}
+
 # The documentation, built from this checkout and this stack. Lints check its pages and links without a build.
 test_site() {
   run_node_tests 2 tests/site/*.test.mjs

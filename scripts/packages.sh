@@ -13,6 +13,8 @@ LINT_APT_PACKAGES=(prometheus shellcheck python3-venv)
 CLI_APT_PACKAGES=(pgbouncer systemd)
 # Patroni fails over, etcd says who leads.
 FAILOVER_APT_PACKAGES=(patroni etcd-server iproute2)
+# A machine with a kernel of its own, in which a volume is encrypted.
+ENCRYPTION_APT_PACKAGES=(qemu-system-x86 busybox-static cpio cryptsetup-bin e2fsprogs)
 CARGO_DENY_VERSION=0.20.2
 
 # KIJKO_PREBUILT=1: what is in target/ is used as it is. Then there need be no compiler.

@@ -4,10 +4,10 @@
 
 TEST_AREAS=(lint ext db sidecar journeys crash cli attacks)
 # By name only. For other major versions: pgtap is a part of db, and pg_upgrade needs the programs of two: ./kijko test --pg MAJOR pgtap pg_upgrade
-# What takes minutes: kubernetes applies everything to a cluster as CloudNativePG makes it, failover kills and cuts off a primary.
+# What takes minutes: encryption starts a machine of its own, kubernetes applies everything to a cluster as CloudNativePG makes it, failover kills and cuts off a primary.
 # site installs 500 MB of packages and builds the documentation, fuzz sends requests made from the API's description, coverage_sql is pgTAP
 # with each statement counted, coverage_rust compiles everything again: the workflow on GitHub runs these four beside the gate.
-NAMED_AREAS=(pgtap pg_upgrade kubernetes failover site fuzz coverage_sql coverage_rust)
+NAMED_AREAS=(pgtap pg_upgrade kubernetes failover encryption site fuzz coverage_sql coverage_rust)
 # Beside db, sidecar and journeys, on stacks of their own: they mostly wait, for clusters that recover and parts that start.
 BESIDE_AREAS=(crash cli attacks)
 
@@ -30,6 +30,7 @@ command_test() {
   [[ " ${areas[*]} " != *" cli "* ]] || APT_PACKAGES+=("${CLI_APT_PACKAGES[@]}")
   [[ ! " ${areas[*]} " =~ \ (lint|fuzz|coverage_rust)\  ]] || APT_PACKAGES+=("${LINT_APT_PACKAGES[@]}")
   [[ " ${areas[*]} " != *" failover "* ]] || APT_PACKAGES+=("${FAILOVER_APT_PACKAGES[@]}")
+  [[ " ${areas[*]} " != *" encryption "* ]] || APT_PACKAGES+=("${ENCRYPTION_APT_PACKAGES[@]}")
   [[ " ${areas[*]} " != *" coverage_rust "* ]] || APT_PACKAGES+=("llvm-$(llvm_major)")
   prepare_machine
   # For all builds alike: with another set of packages cargo would compile again what they share.
@@ -216,7 +217,7 @@ test_lint() {
   node tests/docs/lint.mjs
   node scripts/access-reference.mjs --check docs/reference/access.md
   node scripts/dashboards.mjs --check
-  shellcheck kijko scripts/*.sh .ci/run .githooks/* kijko_ext/build.sh kijko_ext/tests/*.sh kijko_ext/tests/*/*.sh deploy/docker/*.sh deploy/kubernetes/*.sh deploy/debian/*
+  shellcheck kijko scripts/*.sh .ci/run .githooks/* kijko_ext/build.sh kijko_ext/tests/*.sh kijko_ext/tests/*/*.sh deploy/docker/*.sh deploy/kubernetes/*.sh deploy/debian/* tests/encryption/*.sh
   pgrx_environment
   cargo clippy --release --package kijko_ext --package kijko-schema --features "kijko_ext/pg$PG_MAJOR" --all-targets -- -D warnings
   cargo clippy --release --workspace --exclude kijko_ext --exclude kijko-schema --all-targets -- -D warnings
