@@ -212,6 +212,9 @@ begin
         confirmation_token = '', recovery_token = '', email_change_token_current = '', email_change_token_new = '', phone_change_token = '',
         raw_user_meta_data = '{}', raw_app_meta_data = '{}', deleted_at = kijko.now(), updated_at = kijko.now()
     where id = u.id and deleted_at is null;
+    -- Their names, telephones and devices say who it was.
+    delete from auth.mfa_factors f where f.user_id = u.id;
+    delete from auth_api.known_devices d where d.user_id = u.id;
     -- Outside providers are to forget the user, too.
     update auth_api.provider_tokens t set identity_id = null, flow_state_id = null
     where t.identity_id in (select i.id from auth.identities i where i.user_id = u.id);

@@ -104,6 +104,8 @@ $$;
 comment on function private.issuers_on_user_deleted() is 'Trigger: the identity of a deleted user ends. Definer: the login role may write auth only.';
 create trigger kijko_user_identity_deleted after delete on auth.users
   for each row execute function private.issuers_on_user_deleted();
+create trigger kijko_user_identity_soft_deleted after update on auth.users
+  for each row when (old.deleted_at is null and new.deleted_at is not null) execute function private.issuers_on_user_deleted();
 
 create function private.issuers_set_role(member uuid, org uuid, role text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
