@@ -59,8 +59,9 @@ backup_create() {
   step "a copy of the cluster" "see the log; the stack goes on" copy_cluster "$partial/data"
   step "verification of the copy" "the copy is damaged: check the disk" verify_copy "$partial/data"
   write_backup_info "$name" "$started" > "$partial/info"
+  erasure_entries | erasure_ids > "$partial/erasures"
   cp "$KIJKO_HOME/applied" "$partial/applied"
-  give_to_os_user "$partial/info" "$partial/applied"
+  give_to_os_user "$partial/info" "$partial/erasures" "$partial/applied"
   step "WAL up to the end of the copy" "see $LOGS/postgres.log: the archive cannot be written" await_archive "$partial/info"
   step "objects" "see $LOGS/postgres.log and the log: the objects cannot be copied" backup_objects "$partial/objects"
   backup_secrets "$name"
@@ -120,7 +121,6 @@ write_backup_info() {
   local manifest=$BACKUPS/base/$1.partial/data/backup_manifest
   printf 'name=%s\nstarted=%s\nfinished=%s\nrelease=%s\n' "$1" "$2" "$(date -u +%Y-%m-%dT%H:%M:%S.%6NZ)" "$(kijko_release)"
   printf 'postgres=%s\narchitecture=%s\ndatabase=%s\n' "$(cat "$DATA/PG_VERSION")" "$(uname -m)" "$DATABASE_NAME"
-  printf 'erasures=%s\n' "$(erasure_entries | jq -r .id | sort -u | wc -l)"
   jq -r '."WAL-Ranges"[-1] | "timeline=\(.Timeline)\nstart_lsn=\(."Start-LSN")\nend_lsn=\(."End-LSN")"' "$manifest"
 }
 
@@ -243,7 +243,7 @@ backup_verify() {
 }
 
 # Those that stay are the newest, at most BACKUP_KEEP and no older than BACKUP_MAX_DAYS, but always one; and the WAL since the oldest of them.
-# So an erased person is in no backup after that time.
+# The database is told which the oldest is: the proof of an erasure waits until that one is younger.
 backup_prune() {
   local names old oldest removed
   removed=$(mktemp)
@@ -261,10 +261,24 @@ backup_prune() {
   prune_objects "$removed"
   rm -f "$removed"
   find "$BACKUPS/base" -mindepth 1 -maxdepth 1 -name '*.partial' -mmin +1440 -exec rm -rf {} +
+  record_backups
   [ "${#names[@]}" -gt 0 ] || return 0
   oldest=$BACKUPS/base/${names[0]}/info
   "${AS_OS_USER[@]}" "$PG_BIN/pg_archivecleanup" -x .gz "$BACKUPS/wal" \
     "$(segment_name "$(backup_timeline "$oldest")" "$(backup_first_segment "$oldest")")"
+}
+
+# Data that a restore has replaced are a copy, too.
+record_backups() {
+  local name oldest
+  oldest=$({
+    for name in $(backup_names); do backup_value "$BACKUPS/base/$name/info" started; done
+    find "$(dirname "$DATA")" -maxdepth 1 -name "$(basename "$DATA").replaced-*" |
+      sed -nE 's/.*\.replaced-([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z$/\1-\2-\3T\4:\5:\6Z/p'
+  } | sort | head -n 1)
+  # A database that does not answer, or of an older release, is told by the next run.
+  load_secrets 2> /dev/null && postgres_answers && [ "$(owner_psql -At -c "select to_regprocedure('private.privacy_record_backups(timestamptz,integer)') is not null")" = t ] || return 0
+  owner_psql -At -c "select private.privacy_record_backups(nullif('$oldest', '')::timestamptz, $BACKUP_MAX_DAYS)" > /dev/null
 }
 
 backup_is_old() {

@@ -9,6 +9,7 @@
 create table private.audit_erasures (
   user_id uuid primary key,
   email text check (char_length(email) <= 320),
+  former_emails text[] not null default '{}' check (cardinality(former_emails) <= 1000),
   requested_at timestamptz not null default now(),
   looked_at timestamptz
 );
@@ -16,10 +17,11 @@ create index audit_erasures_looked_at_idx on private.audit_erasures (looked_at n
 comment on table private.audit_erasures is 'People whose data is to be erased from the audit log. A job does it and deletes the row.';
 comment on column private.audit_erasures.user_id is 'The person.';
 comment on column private.audit_erasures.email is 'Their last address, under which they were invited.';
+comment on column private.audit_erasures.former_emails is 'Addresses that they had before.';
 comment on column private.audit_erasures.requested_at is 'When, by the clock of the server.';
 comment on column private.audit_erasures.looked_at is 'When the job last looked for their entries; null before.';
 select private.describe_data('private.audit_erasures', '{
-  "user_id, email, requested_at, looked_at": {"purpose": "finds what is to be erased", "export": "none", "erasure": "retention"}
+  "user_id, email, former_emails, requested_at, looked_at": {"purpose": "finds what is to be erased", "export": "none", "erasure": "retention"}
 }', 'person');
 alter table private.audit_erasures enable row level security;
 
@@ -66,7 +68,7 @@ begin
         select o.id from public.audit_log as o where o.subject_user_id = person.user_id and o.personal_salt is not null
         union
         select o.id from public.audit_log as o
-        where o.personal is not null and coalesce(o.personal -> 'after' ->> 'email', o.personal -> 'before' ->> 'email') = person.email
+        where o.personal is not null and coalesce(o.personal -> 'after' ->> 'email', o.personal -> 'before' ->> 'email') = any (person.former_emails || person.email)
         union
         select o.id from public.audit_log as o
         where o.personal is not null and jsonb_path_query_array(o.personal, '$.*.*') ? person.user_id::text

@@ -5,7 +5,7 @@
 --      says how a row is tied to a person.
 --   2. request_export() queues an export. Each minute privacy_tick() collects rows; a job of the sidecar makes the archive of them.
 --   3. request_erasure() sends a code, confirm_erasure() begins a waiting time. Then a job of the sidecar writes the erasure into a journal
---      outside the database and its backups; after that privacy_tick() erases, and collects proofs. A restore replays the journal.
+--      outside the database and its backups; after that privacy_tick() erases, and completes proofs. A restore replays the journal.
 -- ============================================================================
 
 create table private.privacy_settings (
@@ -14,7 +14,8 @@ create table private.privacy_settings (
   code_lifetime interval not null default '1 hour' check (code_lifetime between '5 minutes' and '1 day'),
   export_lifetime interval not null default '7 days' check (export_lifetime between '1 hour' and '30 days'),
   link_lifetime interval not null default '10 minutes' check (link_lifetime between '1 minute' and '1 day'),
-  backup_lifetime interval not null default '30 days' check (backup_lifetime between '1 day' and '1 year')
+  backup_lifetime interval not null default '30 days' check (backup_lifetime between '1 day' and '10000 days'),
+  oldest_backup_at timestamptz
 );
 comment on table private.privacy_settings is 'One row: what the operator says about exports and erasures.';
 comment on column private.privacy_settings.id is 'Always true: there is one row.';
@@ -22,8 +23,9 @@ comment on column private.privacy_settings.waiting_time is 'From the confirmatio
 comment on column private.privacy_settings.code_lifetime is 'How long the code of an erasure holds.';
 comment on column private.privacy_settings.export_lifetime is 'How long an export can be downloaded; then it is deleted.';
 comment on column private.privacy_settings.link_lifetime is 'How long a link to an export holds. It works once.';
-comment on column private.privacy_settings.backup_lifetime is 'After how long no backup has an erased person any more: what KIJKO_BACKUP_MAX_DAYS says.';
-select private.describe_data('private.privacy_settings', '{"id, waiting_time, code_lifetime, export_lifetime, link_lifetime, backup_lifetime": "says how exports and erasures go"}', 'platform');
+comment on column private.privacy_settings.backup_lifetime is 'After how long backups are to be without an erased person: KIJKO_BACKUP_MAX_DAYS, set by each ./kijko backup.';
+comment on column private.privacy_settings.oldest_backup_at is 'When the oldest copy of the data that is kept was begun: a backup, or data that a restore replaced. Set by each ./kijko backup; null where other tools make the backups.';
+select private.describe_data('private.privacy_settings', '{"id, waiting_time, code_lifetime, export_lifetime, link_lifetime, backup_lifetime, oldest_backup_at": "says how exports and erasures go"}', 'platform');
 alter table private.privacy_settings enable row level security;
 insert into private.privacy_settings default values;
 
@@ -55,6 +57,8 @@ create table private.privacy_requests (
 );
 create unique index privacy_requests_open_idx on private.privacy_requests (user_id, kind, coalesce(organization, '00000000-0000-0000-0000-000000000000'))
   where status in ('queued', 'collected', 'unconfirmed', 'confirmed', 'journaling', 'journaled');
+create index privacy_requests_user_id_idx on private.privacy_requests (user_id);
+create index privacy_requests_failed_idx on private.privacy_requests (finished_at) where status = 'failed';
 create index privacy_requests_requested_by_idx on private.privacy_requests (requested_by, created_at desc);
 create index privacy_requests_status_idx on private.privacy_requests (status, created_at) where status not in ('done', 'cancelled', 'failed', 'expired');
 comment on table private.privacy_requests is 'Requests for an export or an erasure, and what became of them. That of an erasure is its proof and stays, without an address.';
@@ -65,20 +69,20 @@ comment on column private.privacy_requests.organization is 'Only what this organ
 comment on column private.privacy_requests.requested_by is 'Who asked: the person, or an administrator of the organization. Null for an account that was deleted otherwise, and once the erasure is done.';
 comment on column private.privacy_requests.session_id is 'Session that asked; null as requested_by.';
 comment on column private.privacy_requests.status is 'An export is queued, collected, ready, then expired. An erasure is unconfirmed, confirmed, journaling, journaled, then done. Either may be cancelled, or failed after ten attempts.';
-comment on column private.privacy_requests.email is 'Address of the person, by which rows are found if the account is gone; null once it has ended, kept by an erasure that failed.';
-comment on column private.privacy_requests.code_hash is 'SHA-256 of the code that confirms it; null once it is used.';
+comment on column private.privacy_requests.email is 'Address of the person, by which rows are found when the account is gone. Null when the request has ended, for an erasure when rows were looked for once more; one that failed keeps it.';
+comment on column private.privacy_requests.code_hash is 'SHA-256 of the code that confirms an erasure; null when the code was used.';
 comment on column private.privacy_requests.code_expires_at is 'Until when the code holds.';
-comment on column private.privacy_requests.due_at is 'When an erasure that is confirmed is done.';
-comment on column private.privacy_requests.journaled_at is 'When it was in the journal.';
-comment on column private.privacy_requests.finished_at is 'When it ended, an export: when it could be downloaded.';
+comment on column private.privacy_requests.due_at is 'When the waiting time of a confirmed erasure ends.';
+comment on column private.privacy_requests.journaled_at is 'When the erasure was on the disk of the journal.';
+comment on column private.privacy_requests.finished_at is 'When the request ended; for an export, when its archive was ready.';
 comment on column private.privacy_requests.expires_at is 'Until when an export can be downloaded.';
 comment on column private.privacy_requests.object_name is 'Where an export lies in the bucket privacy-exports.';
 comment on column private.privacy_requests.bytes is 'Size of an export.';
 comment on column private.privacy_requests.sha256 is 'SHA-256 of an export.';
 comment on column private.privacy_requests.error_code is 'Why the last attempt failed, or why the request was cancelled: permission_denied, last_owner, joined_again, replay_failed (after a restore; the person is locked out), internal, or a code of kijko.error_codes.';
-comment on column private.privacy_requests.attempts is 'How often it failed. After the tenth time its status is failed.';
-comment on column private.privacy_requests.next_attempt_at is 'When it is tried again; null if it never failed.';
-comment on column private.privacy_requests.created_at is 'When it was asked for.';
+comment on column private.privacy_requests.attempts is 'How often the request failed. After the tenth time its status is failed.';
+comment on column private.privacy_requests.next_attempt_at is 'When the request is tried again; null if it never failed.';
+comment on column private.privacy_requests.created_at is 'When the person or the administrator asked.';
 select private.describe_data('private.privacy_requests', '{
   "kind, organization, status, due_at, journaled_at, finished_at, expires_at, bytes, sha256, error_code, attempts, next_attempt_at": {"purpose": "shows that a request was answered, and how", "erasure": "retention"},
   "user_id": {"purpose": "finds the person again in a restored backup", "erasure": "retention"},
@@ -99,14 +103,14 @@ create table private.privacy_proofs (
   primary key (request_id, target),
   check ((state = 'pending') = (proved_at is null))
 );
-create index privacy_proofs_pending_idx on private.privacy_proofs (request_id) where state = 'pending';
-comment on table private.privacy_proofs is 'What an erasure did at each place that had data of the person.';
+create index privacy_proofs_open_idx on private.privacy_proofs (due_at) where state in ('pending', 'failed');
+comment on table private.privacy_proofs is 'What an erasure did at each place that had data about the person.';
 comment on column private.privacy_proofs.request_id is 'The erasure.';
 comment on column private.privacy_proofs.target is 'The place: journal, database, storage, stripe, mail, model_calls, events, identities, audit, late_writes, backups.';
-comment on column private.privacy_proofs.state is 'pending: it goes on. done: nothing is left there. kept: what the details say is left, with the reason. failed: it must be done by hand.';
-comment on column private.privacy_proofs.details is 'How many rows of which table, or what else was done. Nothing about the person.';
-comment on column private.privacy_proofs.due_at is 'When a pending one is over at the latest; null while unknown.';
-comment on column private.privacy_proofs.proved_at is 'When it was.';
+comment on column private.privacy_proofs.state is 'pending: the erasure goes on there. done: nothing is left there. kept: the details say what stays, and why. failed: an operator must erase by hand.';
+comment on column private.privacy_proofs.details is 'How many rows of which table were erased, or what else was done. Nothing about the person.';
+comment on column private.privacy_proofs.due_at is 'When a pending proof should be complete; null while unknown.';
+comment on column private.privacy_proofs.proved_at is 'When the proof was complete.';
 select private.describe_data('private.privacy_proofs', '{
   "request_id, target, state, details, due_at, proved_at": {"purpose": "shows what an erasure did", "erasure": "retention"}
 }', 'person');

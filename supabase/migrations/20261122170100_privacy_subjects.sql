@@ -45,10 +45,10 @@ begin
   perform private.tie_to_person('public.llm_calls', 'member_id', 'clear', 'the record does not wait for the user');
   perform private.tie_to_person('public.audit_log', 'created_by', 'keep', 'evidence; a deletion must not change the log', is_about => true, columns => '{address,user_agent,origin_salt}');
   perform private.tie_to_person('public.audit_log', 'subject_user_id', 'keep', 'evidence; a deletion must not change the log', is_about => true, columns => '{personal,personal_salt}');
-  perform private.tie_to_person('private.audit_erasures', 'user_id', 'keep', 'finds what is to be erased, for minutes');
+  perform private.tie_to_person('private.audit_erasures', 'user_id', 'keep', 'finds what is to be erased, for minutes', columns => '{former_emails}');
   perform private.tie_to_person('private.audit_erasures', 'email', 'keep', 'finds what is to be erased, for minutes', matches => 'email');
   perform private.tie_to_person('private.privacy_requests', 'user_id', 'keep', 'finds the person again in a restored backup', is_about => true);
-  perform private.tie_to_person('private.privacy_requests', 'email', 'keep', 'finds rows by address; emptied when the request ends', matches => 'email');
+  perform private.tie_to_person('private.privacy_requests', 'email', 'keep', 'finds rows by address; emptied a minute after the erasure', matches => 'email');
   perform private.tie_to_person('private.privacy_requests', 'requested_by', 'keep', 'the record outlives the user; emptied when an erasure ends');
   perform private.tie_to_person('public.approvals', 'requested_by', 'keep', 'evidence of who asked: the record outlives the user');
   perform private.tie_to_person('public.approvals', 'decided_by', 'keep', 'evidence of who decided: the record outlives the user');

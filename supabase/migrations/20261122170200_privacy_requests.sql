@@ -5,7 +5,7 @@
 insert into private.mail_kinds (name, required, optional) values
   ('erasure_confirmation', '{token, subject}', '{token_hash, site_url, redirect_to, email, new_email}'),
   ('erasure_scheduled', '{date, subject}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
-  ('erasure_done', '{subject}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
+  ('erasure_done', '{subject, days}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
   ('erasure_cancelled', '{subject, reason}', '{token, token_hash, site_url, redirect_to, email, new_email}'),
   ('erasure_failed', '{subject, reason}', '{token, token_hash, site_url, redirect_to, email, new_email}');
 
@@ -95,23 +95,33 @@ $m$<p>Dit kon niet worden gewist: {subject}.</p>
   ('erasure_done', 'en', 'Data is erased',
 $m$This has been erased: {subject}.
 
-Invoices are kept as long as the law requires. Backups lose the data within 30 days, and a backup that is restored before is erased again.
-This mail is not kept either.
+Invoices are kept as long as the law requires. Backups lose the data within {days} days, and a backup that is restored before is erased again.
+This mail is deleted an hour after it was sent.
 $m$,
 $m$<p>This has been erased: {subject}.</p>
-<p style="color:#71717a;font-size:14px">Invoices are kept as long as the law requires. Backups lose the data within 30 days, and a backup that is restored before is erased again. This mail is not kept either.</p>$m$),
+<p style="color:#71717a;font-size:14px">Invoices are kept as long as the law requires. Backups lose the data within {days} days, and a backup that is restored before is erased again. This mail is deleted an hour after it was sent.</p>$m$),
   ('erasure_done', 'nl', 'Gegevens zijn gewist',
 $m$Dit is gewist: {subject}.
 
-Facturen worden bewaard zolang de wet dat vraagt. Back-ups verliezen de gegevens binnen 30 dagen, en een back-up die eerder wordt teruggezet, wordt opnieuw gewist.
-Ook deze mail wordt niet bewaard.
+Facturen worden bewaard zolang de wet dat vraagt. Back-ups verliezen de gegevens binnen {days} dagen, en een back-up die eerder wordt teruggezet, wordt opnieuw gewist.
+Deze mail wordt een uur na verzending verwijderd.
 $m$,
 $m$<p>Dit is gewist: {subject}.</p>
-<p style="color:#71717a;font-size:14px">Facturen worden bewaard zolang de wet dat vraagt. Back-ups verliezen de gegevens binnen 30 dagen, en een back-up die eerder wordt teruggezet, wordt opnieuw gewist. Ook deze mail wordt niet bewaard.</p>$m$);
+<p style="color:#71717a;font-size:14px">Facturen worden bewaard zolang de wet dat vraagt. Back-ups verliezen de gegevens binnen {days} dagen, en een back-up die eerder wordt teruggezet, wordt opnieuw gewist. Deze mail wordt een uur na verzending verwijderd.</p>$m$);
 
 -- ----------------------------------------------------------------------------
 -- Who may ask for whom
 -- ----------------------------------------------------------------------------
+
+create function private.privacy_was_member(org uuid, person uuid) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from public.audit_log as e
+    where e.subject_user_id = person and e.personal_salt is not null and e.org_id = org and e.action = 'member.deleted'
+  ) and not exists (select from public.memberships as m where m.org_id = org and m.user_id = person)
+$$;
+comment on function private.privacy_was_member(uuid, uuid) is 'Whether the audit log says that a person was a member of an organization, and is none any more.';
 
 create function private.privacy_authorize(org uuid, person uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -122,7 +132,9 @@ declare
   membership public.memberships;
 begin
   if org is not null and not org = any (array(select public.org_ids())) then
-    perform kijko.fail('not_a_member', 'org_id: the caller is not a member');
+    if subject <> me or private.privacy_was_member(org, me) is not true then
+      perform kijko.fail('not_a_member', 'org_id: the caller is not a member', 'Former members: ask the organization, or ask without org_id.');
+    end if;
   elsif subject <> me then
     if org is null then
       perform kijko.fail('permission_denied', 'user_id: of another person only what an organization has', 'Name the organization in org_id.');
@@ -130,9 +142,9 @@ begin
       perform kijko.fail('permission_denied', 'requires the permission privacy:write');
     end if;
     select m.* into membership from public.memberships as m where m.org_id = org and m.user_id = subject;
-    if membership.id is null then
+    if membership.id is null and private.privacy_was_member(org, subject) is not true then
       perform kijko.fail('not_found', 'user_id: not a member of the organization');
-    elsif public.has_role(org, membership.role) is not true then
+    elsif membership.id is not null and public.has_role(org, membership.role) is not true then
       perform kijko.fail('permission_denied', 'the member has a higher role');
     end if;
   end if;
@@ -140,7 +152,7 @@ begin
   return subject;
 end
 $$;
-comment on function private.privacy_authorize(uuid, uuid) is 'Whose data the caller asks for: their own, or that of a member in an organization, with privacy:write and no lower role than the member''s. Fails with not_a_member, permission_denied or not_found, and unless the caller has signed in within the hour, with the second factor if there is one. Not for API keys. Definer: reads memberships and users.';
+comment on function private.privacy_authorize(uuid, uuid) is 'Whose data the caller asks for: their own, or that of a member in an organization, with privacy:write and no lower role than the member''s. As long as the audit log knows it, former members may ask about themselves, and administrators about them. Fails with not_a_member, permission_denied or not_found, and unless the caller has signed in within the hour, with the second factor if there is one. Not for API keys. Definer: reads memberships and users.';
 
 create function private.privacy_open(kind text, org uuid, person uuid, status text) returns private.privacy_requests
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -217,7 +229,10 @@ begin
   update private.privacy_requests as r
   set code_hash = private.privacy_code_hash(r.id, code), code_expires_at = kijko.now() + (select s.code_lifetime from private.privacy_settings as s)
   where r.id = request.id;
-  perform private.mail_send(address, 'erasure_confirmation', null, jsonb_build_object('token', code, 'subject', private.privacy_subject_text(request)));
+  perform private.mail_send(
+    address, 'erasure_confirmation', null, jsonb_build_object('token', code, 'subject', private.privacy_subject_text(request)),
+    dedupe_key => 'erasure_confirmation:' || request.id
+  );
   return request.id;
 end
 $$;
@@ -229,7 +244,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   me constant uuid := private.tenancy_require_user();
-  reader text;
+  reader record;
   request private.privacy_requests;
 begin
   -- Before the row is looked at, and whatever it says. A rollback does not take the count back.
@@ -255,12 +270,12 @@ begin
   returning r.* into request;
   -- Who asked for it, and the person, who can cancel it, too.
   for reader in
-    select u.email::text from auth.users as u
+    select u.id, u.email::text as address from auth.users as u
     where u.id = me or (u.id = request.user_id and u.email_confirmed_at is not null and private.mail_is_address(u.email))
   loop
-    perform private.mail_send(reader, 'erasure_scheduled', null, jsonb_build_object(
+    perform private.mail_send(reader.address, 'erasure_scheduled', null, jsonb_build_object(
       'date', to_char(request.due_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), 'subject', private.privacy_subject_text(request)
-    ));
+    ), dedupe_key => format('erasure_scheduled:%s:%s', request.id, reader.id));
   end loop;
   return request.due_at;
 end

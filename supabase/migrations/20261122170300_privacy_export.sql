@@ -17,29 +17,6 @@ as $$
 $$;
 comment on function private.privacy_sole_organizations(uuid) is 'Organizations that are deleted with a person: nobody else is a member.';
 
-create function private.privacy_address(request private.privacy_requests) returns text
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-declare
-  account record;
-  address text := request.email;
-begin
-  select u.email::text as email, u.email_confirmed_at into account from auth.users as u where u.id = request.user_id and u.deleted_at is null;
-  if found then
-    address := case when account.email_confirmed_at is not null then account.email end;
-  end if;
-  if exists (
-    select from auth.users as o
-    where o.id <> request.user_id and o.deleted_at is null and o.email_confirmed_at is not null
-      and lower(o.email collate "C") = lower(address collate "C")
-  ) then
-    return null;
-  end if;
-  return address;
-end
-$$;
-comment on function private.privacy_address(private.privacy_requests) is 'The address by which rows are the person''s: the confirmed one of their account, or the last one of an account that is gone. Null while another account has it. Nullable: result.';
-
 create function private.privacy_org_column(described text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -51,12 +28,12 @@ as $$
 $$;
 comment on function private.privacy_org_column(text) is 'The column of a table that says which organization a row belongs to; null without one. Nullable: result.';
 
--- $1: the person, $2: their address, $3: organizations.
+-- $1: the person, $2: their addresses, $3: organizations.
 create function private.privacy_match(described text, about boolean) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(string_agg(case
-    when s.matches = 'email' then format('lower(t.%I collate "C") = lower($2 collate "C")', s.column_name)
+    when s.matches = 'email' then private.privacy_address_condition(described, s.column_name)
     when a.atttypid = 'uuid'::regtype then format('t.%I = $1', s.column_name)
     else format('t.%I = $1::text', s.column_name)
   end, ' or ' order by s.column_name), 'false')
@@ -64,7 +41,7 @@ as $$
   join pg_attribute as a on a.attrelid = s.relation and a.attname = s.column_name
   where s.table_name = described and (about is null or s.is_about = about)
 $$;
-comment on function private.privacy_match(text, boolean) is 'The condition that a row is about a person, or made by them, as SQL about t with $1, their id, and $2, their address.';
+comment on function private.privacy_match(text, boolean) is 'The condition that a row is about a person, or made by them, as SQL about t with $1, their id, and $2, their addresses.';
 
 -- Other people's ids and addresses, and what is theirs beside them, are no part of it.
 create function private.privacy_export_row(described text) returns text
@@ -97,7 +74,7 @@ begin
     row_text := row_text || format(
       ' - case when %s then ''{}''::text[] else %L::text[] end',
       case
-        when tie.matches = 'email' then format('coalesce(lower(t.%I collate "C") = lower($2 collate "C"), false)', tie.column_name)
+        when tie.matches = 'email' then format('coalesce(%s, false)', private.privacy_address_condition(described, tie.column_name))
         when tie.is_uuid then format('t.%I is not distinct from $1', tie.column_name)
         else format('t.%I is not distinct from $1::text', tie.column_name)
       end,
@@ -110,7 +87,7 @@ begin
   return row_text;
 end
 $$;
-comment on function private.privacy_export_row(text) is 'What an export has of a row, as SQL about t with $1, the person''s id, and $2, their address.';
+comment on function private.privacy_export_row(text) is 'What an export has of a row, as SQL about t with $1, the person''s id, and $2, their addresses.';
 
 create function private.privacy_export_keys(described text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
@@ -148,12 +125,33 @@ end
 $$;
 comment on function private.privacy_export_query(private.privacy_requests, text) is 'The query for an export''s lines of a table; null for one that has none. Nullable: result.';
 
+-- Ties say in which columns ids of people are. Others may be anywhere, such as in the audit log of who was a member before.
+create function private.privacy_hide_people(lines text, person uuid) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  other uuid;
+begin
+  for other in
+    select u.id from auth.users as u
+    where u.id <> person and u.id in (
+      select m.found[1]::uuid from regexp_matches(lines, '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}', 'g') as m (found)
+    )
+  loop
+    lines := replace(lines, other::text, '00000000-0000-0000-0000-000000000000');
+  end loop;
+  return lines;
+end
+$$;
+comment on function private.privacy_hide_people(text, uuid) is 'Lines of an export with zeros in the place of the ids of other users.';
+
 create function private.privacy_collect(request_id uuid) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   max_chunk constant integer := 524288;
   request private.privacy_requests;
+  addresses text[];
   orgs uuid[];
   described text;
   query text;
@@ -169,8 +167,7 @@ begin
     update private.privacy_requests as r set status = 'failed', error_code = 'person_gone', email = null, finished_at = kijko.now() where r.id = request.id;
     return null;
   end if;
-  -- That of now, and only a confirmed one: of any other it is not known whose it is.
-  request.email := private.privacy_address(request);
+  addresses := private.privacy_addresses(request);
   orgs := case when request.organization is null then private.privacy_sole_organizations(request.user_id) else array[request.organization] end;
   delete from private.privacy_export_chunks as c where c.request_id = request.id;
   for described in
@@ -181,13 +178,13 @@ begin
     continue when query is null;
     lines := '{}';
     size := 0;
-    for line in execute query using request.user_id, request.email, orgs loop
+    for line in execute query using request.user_id, addresses, orgs loop
       lines := lines || line;
       size := size + octet_length(line);
       if size >= max_chunk then
         place := place + 1;
         insert into private.privacy_export_chunks (request_id, n, table_name, lines, row_count)
-        values (request.id, place, described, array_to_string(lines, E'\n') || E'\n', cardinality(lines));
+        values (request.id, place, described, private.privacy_hide_people(array_to_string(lines, E'\n') || E'\n', request.user_id), cardinality(lines));
         lines := '{}';
         size := 0;
       end if;
@@ -195,7 +192,7 @@ begin
     if cardinality(lines) > 0 then
       place := place + 1;
       insert into private.privacy_export_chunks (request_id, n, table_name, lines, row_count)
-      values (request.id, place, described, array_to_string(lines, E'\n') || E'\n', cardinality(lines));
+      values (request.id, place, described, private.privacy_hide_people(array_to_string(lines, E'\n') || E'\n', request.user_id), cardinality(lines));
     end if;
   end loop;
   update private.privacy_requests as r set status = 'collected' where r.id = request.id;

@@ -60,7 +60,7 @@ as $$
   )
   on conflict on constraint privacy_proofs_pkey do update set
     -- A repetition finds fewer rows than the first time.
-    state = excluded.state, details = excluded.details || (p.details - 'effects'), due_at = excluded.due_at, proved_at = excluded.proved_at
+    state = excluded.state, details = excluded.details || (p.details - array['effects', 'xid', 'looked_at']), due_at = excluded.due_at, proved_at = excluded.proved_at
 $$;
 comment on function private.privacy_prove(uuid, text, text, jsonb, timestamptz) is 'Records what an erasure did at a place.';
 
@@ -119,16 +119,20 @@ end
 $$;
 comment on function private.privacy_redact_event(jsonb) is 'An event of Stripe without what it says about a person, however deep.';
 
-create function private.privacy_customers(request private.privacy_requests) returns table (id text, livemode boolean, organization uuid, is_sole boolean)
+create function private.privacy_customers(request private.privacy_requests, addresses text[]) returns table (id text, livemode boolean, organization uuid, is_sole boolean)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select c.id, c.livemode, coalesce(c.org_id, kijko.platform_org_id()), coalesce(c.org_id = any (private.privacy_sole_organizations(request.user_id)), false)
   from public.stripe_customers as c
   where request.organization is null and (
-    lower(c.email collate "C") = lower(request.email collate "C") or c.org_id = any (private.privacy_sole_organizations(request.user_id))
+    c.org_id = any (private.privacy_sole_organizations(request.user_id))
+    or (lower(c.email collate "C") = any (addresses) and not exists (
+      select from private.privacy_former_addresses as f
+      where f.user_id = request.user_id and f.email = lower(c.email collate "C") and f.replaced_at <= c.created_at
+    ))
   )
 $$;
-comment on function private.privacy_customers(private.privacy_requests) is 'Customers at Stripe with the person''s address, and those of organizations that go with them.';
+comment on function private.privacy_customers(private.privacy_requests, text[]) is 'Customers at Stripe with an address of the person, and those of organizations that go with them.';
 
 create function private.privacy_erase_customer(customer text, is_live boolean, org uuid, is_sole boolean) returns uuid
 language plpgsql set search_path = pg_catalog, pg_temp

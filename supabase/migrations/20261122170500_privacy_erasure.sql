@@ -6,7 +6,7 @@
 -- Rows
 -- ----------------------------------------------------------------------------
 
-create function private.privacy_erase_column(tie private.data_subject_columns, person uuid, address text, org uuid) returns bigint
+create function private.privacy_erase_column(tie private.data_subject_columns, person uuid, addresses text[], org uuid) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -18,23 +18,23 @@ begin
     return null;
   end if;
   condition := case tie.matches
-    when 'email' then format('lower(t.%I collate "C") = lower($2 collate "C")', tie.column_name) else format('t.%I = $1', tie.column_name)
+    when 'email' then private.privacy_address_condition(tie.table_name, tie.column_name) else format('t.%I = $1', tie.column_name)
   end || case when org is null then '' else format(' and t.%I = $3', org_column) end;
   if tie.erasure = 'delete' then
-    execute format('delete from %s as t where %s', tie.table_name, condition) using person, address, org;
+    execute format('delete from %s as t where %s', tie.table_name, condition) using person, addresses, org;
   else
     execute format(
       'update %s as t set %s where %s', tie.table_name,
       (select string_agg(format('%I = null', c.name), ', ') from unnest(tie.columns || tie.column_name::text) as c (name)), condition
-    ) using person, address, org;
+    ) using person, addresses, org;
   end if;
   get diagnostics erased = row_count;
   return erased;
 end
 $$;
-comment on function private.privacy_erase_column(private.data_subject_columns, uuid, text, uuid) is 'Deletes or empties the rows that a column ties to a person, in an organization or everywhere; returns how many. Null for a table without organizations while one is meant. Nullable: result.';
+comment on function private.privacy_erase_column(private.data_subject_columns, uuid, text[], uuid) is 'Deletes or empties the rows that a column ties to a person, in an organization or everywhere; returns how many. Null for a table without organizations while one is meant. Nullable: result.';
 
-create function private.privacy_count_column(tie private.data_subject_columns, person uuid, address text, org uuid) returns bigint
+create function private.privacy_count_column(tie private.data_subject_columns, person uuid, addresses text[], org uuid) returns bigint
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -48,15 +48,15 @@ begin
     return 0;
   end if;
   execute format('select count(*) from %s as t where %s', tie.table_name, case
-    when tie.matches = 'email' then format('lower(t.%I collate "C") = lower($2 collate "C")', tie.column_name)
+    when tie.matches = 'email' then private.privacy_address_condition(tie.table_name, tie.column_name)
     when is_text then format('t.%I = $1::text', tie.column_name)
     else format('t.%I = $1', tie.column_name)
   end || case when org is null then '' else format(' and t.%I = $3', org_column) end)
-  into rows using person, address, org;
+  into rows using person, addresses, org;
   return rows;
 end
 $$;
-comment on function private.privacy_count_column(private.data_subject_columns, uuid, text, uuid) is 'How many rows a column ties to a person.';
+comment on function private.privacy_count_column(private.data_subject_columns, uuid, text[], uuid) is 'How many rows a column ties to a person.';
 
 create function private.privacy_erase_storage(request private.privacy_requests) returns jsonb
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -94,23 +94,52 @@ end
 $$;
 comment on function private.privacy_erase_storage(private.privacy_requests) is 'Deletes the objects of a person outside organizations, and clears who wrote those of organizations, or of the one that is meant; says how many. Those of organizations that go with the person go with them.';
 
-create function private.privacy_erase_rows(request private.privacy_requests) returns jsonb
+create function private.privacy_erase_mails(request private.privacy_requests) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
+  deleted bigint;
+begin
+  delete from private.mail_messages as m
+  where m.sealed_data is not null and (
+    (m.created_by = request.user_id and (request.organization is null or m.org_id = request.organization))
+    or (m.org_id = kijko.platform_org_id() and m.dedupe_key like 'erasure\_%' and split_part(m.dedupe_key, ':', 2) in (
+      select r.id::text from private.privacy_requests as r
+      where r.user_id = request.user_id and r.kind = 'erasure' and (request.organization is null or r.organization = request.organization)
+    ))
+  );
+  get diagnostics deleted = row_count;
+  return deleted;
+end
+$$;
+comment on function private.privacy_erase_mails(private.privacy_requests) is 'Deletes mails to others that still have their text and name the person: invitations that the person sent, and mails about erasures; returns how many. A mail that was delivered has no text any more.';
+
+create function private.privacy_is_emptied(person uuid) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select exists (select from auth.users as u where u.id = person and u.deleted_at is not null) $$;
+comment on function private.privacy_is_emptied(uuid) is 'Whether a user was softly deleted: the row stays with its id, so foreign keys do nothing.';
+
+create function private.privacy_erase_rows(request private.privacy_requests, addresses text[]) returns jsonb
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  is_emptied constant boolean := request.organization is null and private.privacy_is_emptied(request.user_id);
+  mails constant bigint := private.privacy_erase_mails(request);
   tie private.data_subject_columns;
   rows bigint;
-  counts jsonb := '{}'::jsonb;
+  counts jsonb := case when mails > 0 then jsonb_build_object('private.mail_messages.sealed_data', mails) else '{}' end;
 begin
   for tie in
     select s.* from private.data_subject_columns as s
     where s.erasure <> 'keep' and s.table_name not in ('auth.users', 'public.profiles', 'private.privacy_requests') and s.relation is not null
-      -- The user's deletion does what foreign keys say. In one organization they are followed here.
-      and (not s.by_foreign_key or (request.organization is not null and s.table_name ~ '^(public|private)\.'))
+      -- The user's deletion does what foreign keys say. Without one they are followed here. Who made a row may stay an id that names nobody.
+      and (not s.by_foreign_key or (
+        s.table_name ~ '^(public|private)\.' and (request.organization is not null or (is_emptied and s.erasure = 'delete'))
+      ))
     -- What foreign keys to the membership do must happen before their columns are emptied.
     order by s.table_name = 'public.memberships' desc, s.is_about desc, s.table_name, s.column_name
   loop
-    rows := private.privacy_erase_column(tie, request.user_id, request.email, request.organization);
+    rows := private.privacy_erase_column(tie, request.user_id, addresses, request.organization);
     if rows > 0 then
       counts := counts || jsonb_build_object(tie.table_name || '.' || tie.column_name, rows);
     end if;
@@ -118,28 +147,27 @@ begin
   return counts;
 end
 $$;
-comment on function private.privacy_erase_rows(private.privacy_requests) is 'Deletes and empties what private.data_subject_columns ties to the person; says how many rows of which column.';
+comment on function private.privacy_erase_rows(private.privacy_requests, text[]) is 'Deletes and empties what private.data_subject_columns ties to the person or to an address of theirs; says how many rows of which column.';
 
-create function private.privacy_left(request private.privacy_requests, kept boolean) returns jsonb
+create function private.privacy_left(request private.privacy_requests, addresses text[], kept boolean) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select coalesce(jsonb_object_agg(c.table_name || '.' || c.column_name, c.rows), '{}')
   from (
-    select s.table_name, s.column_name, private.privacy_count_column(s, request.user_id, request.email, request.organization) as rows
+    select s.table_name, s.column_name, private.privacy_count_column(s, request.user_id, addresses, request.organization) as rows
     from private.data_subject_columns as s
     where (s.erasure = 'keep') = kept and s.relation is not null
       -- Login's own tables go by their foreign keys.
       and s.table_name !~ '^auth_api\.' and has_table_privilege(s.relation, 'select')
       and not (request.organization is not null and s.table_name = 'public.profiles')
-      -- Of a user who is softly deleted the id stays, and with it what foreign keys tie to it.
+      -- Of a user who is softly deleted the id stays, and with it the emptied rows of login, the profile, and who made a row.
       and not (
-        (s.by_foreign_key or s.table_name in ('auth.users', 'public.profiles'))
-        and exists (select from auth.users as u where u.id = request.user_id and u.deleted_at is not null)
+        (s.table_name ~ '^auth\.|^public\.profiles$' or (s.by_foreign_key and s.erasure = 'clear')) and private.privacy_is_emptied(request.user_id)
       )
   ) as c
   where c.rows > 0
 $$;
-comment on function private.privacy_left(private.privacy_requests, boolean) is 'How many rows are still tied to a person, by column: kept ones, or those that an erasure should have taken.';
+comment on function private.privacy_left(private.privacy_requests, text[], boolean) is 'How many rows are still tied to a person, by column: kept ones, or those that an erasure should have taken.';
 
 create function private.privacy_pass_on(request private.privacy_requests) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -168,6 +196,7 @@ as $$
 declare
   request private.privacy_requests;
   is_account boolean;
+  addresses text[];
   customer record;
   effects uuid[] := '{}'::uuid[];
   identities bigint;
@@ -181,59 +210,68 @@ begin
   end if;
   is_account := request.organization is null;
   request.email := private.privacy_address(request);
+  addresses := private.privacy_addresses(request);
   select count(*) into identities from auth.identities as i where i.user_id = request.user_id;
-  for customer in select c.* from private.privacy_customers(request) as c loop
+  for customer in select c.* from private.privacy_customers(request, addresses) as c loop
     effects := effects || private.privacy_erase_customer(customer.id, customer.livemode, customer.organization, customer.is_sole);
   end loop;
   storage_counts := private.privacy_erase_storage(request);
   if not is_account then
     perform private.privacy_pass_on(request);
   end if;
-  counts := private.privacy_erase_rows(request);
+  counts := private.privacy_erase_rows(request, addresses);
   if is_account then
     delete from auth.sessions as s where s.user_id = request.user_id;
     delete from auth.users as u where u.id = request.user_id and u.deleted_at is null;
     -- Rows that were written by the deletion itself.
-    counts := private.privacy_erase_rows(request) || counts;
+    counts := private.privacy_erase_rows(request, addresses) || counts;
   else
     perform private.audit_record(request.organization, 'privacy.erased', 'user', request.user_id::text, after => jsonb_build_object('request', request.id));
   end if;
-  rest := private.privacy_left(request, kept => false);
+  rest := private.privacy_left(request, addresses, kept => false);
   if rest <> '{}' then
     perform kijko.fail('internal', format('erasure %s: left over: %s', request.id, rest));
   end if;
-  perform private.privacy_prove_erased(request, counts, storage_counts, identities, effects);
-  if not is_replay then
-    perform private.privacy_confirm_done(request);
-  end if;
+  perform private.privacy_prove_erased(request, addresses, counts, storage_counts, identities, effects);
+  -- The address stays until it was looked for once more (privacy_look_again).
   update private.privacy_requests as r
-  set status = 'done', finished_at = kijko.now(), email = null, code_hash = null, code_expires_at = null, requested_by = null, session_id = null, error_code = null
+  set status = 'done', finished_at = kijko.now(), email = request.email, code_hash = null, code_expires_at = null, requested_by = null, session_id = null,
+    error_code = null
   where r.id = request.id;
   if is_account then
-    perform private.privacy_end_others(request.user_id);
+    perform private.privacy_end_others(request);
+  end if;
+  if is_replay then
+    -- Nobody else is in the database yet.
+    perform private.privacy_forget_addresses(request);
   end if;
   return true;
 end
 $$;
 comment on function private.privacy_erase(uuid, boolean) is 'Erases a person whose erasure is in the journal, and records what was done where; false if there is nothing to do. Fails, and changes nothing, if rows are left that should be gone. is_replay: after a restore, when the person is not told again.';
 
-create function private.privacy_prove_erased(request private.privacy_requests, counts jsonb, storage_counts jsonb, identities bigint, effects uuid[]) returns void
+create function private.privacy_prove_erased(request private.privacy_requests, addresses text[], counts jsonb, storage_counts jsonb, identities bigint, effects uuid[])
+returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
   select private.privacy_prove(request.id, p.target, p.state, p.details, p.due_at)
   from (values
     ('database', true, 'done', counts, null),
-    ('mail', true, 'done', jsonb_build_object('messages', coalesce(counts -> 'private.mail_messages.recipient', '0')), null),
+    ('mail', true, 'done', jsonb_build_object(
+      'messages', coalesce(counts -> 'private.mail_messages.recipient', '0'), 'to_others', coalesce(counts -> 'private.mail_messages.sealed_data', '0')
+    ), null),
     ('model_calls', true, 'done', jsonb_build_object('contents', coalesce(counts -> 'public.llm_call_contents.created_by', '0')), null),
-    ('events', true, 'kept', private.privacy_left(request, kept => true) || '{"reason": "evidence and billing, by private.data_subjects and private.data_retention"}', null),
+    ('events', true, 'kept',
+      private.privacy_left(request, addresses, kept => true) - array['private.privacy_former_addresses.user_id', 'private.privacy_requests.email']
+        || '{"reason": "evidence and billing, by private.data_subjects and private.data_retention"}', null),
     ('backups', true, 'pending', '{}', kijko.now() + (select s.backup_lifetime from private.privacy_settings as s)),
+    ('late_writes', true, 'pending', jsonb_build_object('xid', pg_current_xact_id()::text), kijko.now() + interval '1 day'),
     -- In one organization nothing of the following is deleted.
     ('storage', request.organization is null, 'pending', storage_counts, kijko.now() + interval '30 days'),
     ('storage', request.organization is not null, 'done', storage_counts, null),
     ('audit', request.organization is null, 'pending', '{}', kijko.now() + interval '1 day'),
     ('audit', request.organization is not null, 'kept', '{"reason": "evidence of the organization, until the account is erased"}', null),
     ('identities', request.organization is null, 'pending', jsonb_build_object('identities', identities), kijko.now() + interval '1 day'),
-    ('late_writes', request.organization is null, 'pending', '{}', kijko.now() + interval '1 day'),
     ('stripe', request.organization is null and effects = '{}', 'done', '{"customers": 0}', null),
     ('stripe', request.organization is null and array_position(effects, null) is not null, 'kept',
       '{"reason": "Stripe is not configured here: the address was taken from the copy only"}', null),
@@ -242,11 +280,13 @@ as $$
   ) as p (target, applies, state, details, due_at)
   where p.applies
 $$;
-comment on function private.privacy_prove_erased(private.privacy_requests, jsonb, jsonb, bigint, uuid[]) is 'Records what an erasure did where, and what goes on.';
+comment on function private.privacy_prove_erased(private.privacy_requests, text[], jsonb, jsonb, bigint, uuid[]) is 'Records what an erasure did where, and what goes on.';
 
-create function private.privacy_end_others(person uuid) returns void
+create function private.privacy_end_others(erased private.privacy_requests) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+declare
+  person constant uuid := erased.user_id;
 begin
   update private.privacy_requests as r set status = 'cancelled', finished_at = kijko.now()
   where r.user_id = person and r.kind = 'erasure' and r.status in ('unconfirmed', 'confirmed', 'journaling', 'journaled');
@@ -255,24 +295,10 @@ begin
   update private.privacy_requests as r set requested_by = null, session_id = null where r.requested_by = person;
   update private.privacy_requests as r
   set email = null, code_hash = null, code_expires_at = null, requested_by = null, session_id = null
-  where r.user_id = person and r.kind = 'erasure';
+  where r.user_id = person and r.kind = 'erasure' and r.id <> erased.id;
 end
 $$;
-comment on function private.privacy_end_others(uuid) is 'Ends the other requests of a person whose account is erased, and empties what ended ones and those for others have of them.';
-
-create function private.privacy_confirm_done(request private.privacy_requests) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if private.mail_is_address(request.email) then
-    perform private.mail_store(
-      kijko.platform_org_id(), request.email, 'erasure_done', null, jsonb_build_object('subject', private.privacy_subject_text(request)),
-      dedupe_key => 'erasure_done:' || request.id
-    );
-  end if;
-end
-$$;
-comment on function private.privacy_confirm_done(private.privacy_requests) is 'Mails that an erasure is done. The mail is deleted an hour after it was sent.';
+comment on function private.privacy_end_others(private.privacy_requests) is 'Ends the other requests of a person whose account is erased, and empties what ended ones and those for others have of them.';
 
 -- ----------------------------------------------------------------------------
 -- Accounts that are deleted otherwise: by delete_account(), or by an operator. They must not come back either.
@@ -284,9 +310,6 @@ as $$
 declare
   made uuid;
 begin
-  if old.is_anonymous then
-    return null;
-  end if;
   update private.privacy_requests as r set status = 'cancelled', email = null, code_hash = null, finished_at = kijko.now()
   where r.user_id = old.id and r.organization is null and r.kind = 'erasure' and r.status in ('unconfirmed', 'confirmed');
   insert into private.privacy_requests as r (kind, user_id, status, email) values ('erasure', old.id, 'journaling', case when old.email_confirmed_at is not null then "left"(old.email, 320) end)
@@ -295,6 +318,10 @@ begin
   if made is not null then
     perform private.privacy_enqueue_journal(made);
   end if;
+  -- Made by a trigger whose name sorts before.
+  update private.audit_erasures as a
+  set former_emails = array(select f.email from private.privacy_former_addresses as f where f.user_id = old.id order by f.replaced_at desc limit 1000)
+  where a.user_id = old.id;
   return null;
 end
 $$;

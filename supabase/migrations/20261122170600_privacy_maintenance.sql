@@ -1,84 +1,6 @@
 -- ============================================================================
--- Privacy: what runs each minute, and what operators see.
+-- Privacy: what runs each minute, and the reports for operators.
 -- ============================================================================
-
-create function private.privacy_settle_stripe(effects uuid[]) returns text
-language sql stable set search_path = pg_catalog, pg_temp
-as $$
-  select case
-    when bool_or(e.state = 'open') then 'pending'
-    when count(*) filter (where e.state = 'done') = cardinality(effects) then 'done'
-    else 'failed'
-  end
-  from private.billing_effects as e where e.id = any (effects)
-$$;
-comment on function private.privacy_settle_stripe(uuid[]) is 'What became of the requests to Stripe of an erasure: pending, done, or failed if one was refused or never answered.';
-
-create function private.privacy_settle_proof(proof private.privacy_proofs, request private.privacy_requests) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  outcome text := 'pending';
-  more jsonb := '{}'::jsonb;
-begin
-  case proof.target
-    when 'audit' then
-      outcome := case when exists (select from private.audit_erasures as a where a.user_id = request.user_id)
-        or exists (select from public.audit_log as e where e.created_by = request.user_id and e.origin_salt is not null) then 'pending' else 'done' end;
-    when 'stripe' then
-      outcome := private.privacy_settle_stripe(array(select private.as_uuid(e.id) from jsonb_array_elements_text(proof.details -> 'effects') as e (id)));
-    when 'identities' then
-      if to_regclass('auth_api.provider_tokens') is null then
-        outcome := 'done'; -- GoTrue keeps no tokens
-      elsif not exists (
-        select from auth_api.provider_tokens as t where t.identity_id is null and t.flow_state_id is null and t.created_at <= request.finished_at
-      ) then
-        outcome := 'done';
-      end if;
-    when 'storage' then
-      -- Bytes wait for a restore to an earlier moment. Only the storage service of Kijko says when they are gone.
-      if to_regprocedure('storage_service.has_deletions(timestamptz)') is null then
-        outcome := case when proof.due_at <= kijko.now() then 'done' else 'pending' end;
-      elsif not storage_service.has_deletions(request.finished_at) then
-        outcome := 'done';
-      end if;
-    when 'late_writes' then
-      -- What was under way during the erasure and ended afterwards, such as a call of a model.
-      if proof.due_at <= kijko.now() then
-        more := private.privacy_erase_rows(request);
-        outcome := 'done';
-      end if;
-    -- No backup is older than this, but the last one.
-    when 'backups' then outcome := case when proof.due_at <= kijko.now() then 'done' else 'pending' end;
-    else null;
-  end case;
-  update private.privacy_proofs as p set state = outcome, proved_at = kijko.now(), details = p.details || more
-  where p.request_id = proof.request_id and p.target = proof.target and outcome <> 'pending';
-end
-$$;
-comment on function private.privacy_settle_proof(private.privacy_proofs, private.privacy_requests) is 'Looks whether what an erasure has begun at a place is over.';
-
-create function private.privacy_settle(max_proofs integer default 500) returns integer
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  pending record;
-begin
-  for pending in
-    select p as proof, r as request
-    from private.privacy_proofs as p join private.privacy_requests as r on r.id = p.request_id
-    where p.state = 'pending' order by p.due_at nulls first, p.request_id limit max_proofs for update of p skip locked
-  loop
-    begin
-      perform private.privacy_settle_proof(pending.proof, pending.request);
-    exception when others then
-      raise warning 'proof % of erasure %: %', (pending.proof).target, (pending.request).id, sqlerrm;
-    end;
-  end loop;
-  return (select count(*) from private.privacy_proofs as p where p.proved_at = kijko.now());
-end
-$$;
-comment on function private.privacy_settle(integer) is 'Looks whether what an erasure has begun elsewhere is over: requests to Stripe, revocations, the audit log, bytes, late writes, and the time of backups; returns how many proofs are complete now.';
 
 create function private.privacy_stray_objects(max_objects integer) returns text[]
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -269,6 +191,38 @@ end
 $$;
 comment on function private.privacy_record_failure(uuid, text) is 'Says of an export or erasure that an attempt failed. It is tried again after 1, 2, 4, … minutes; after ten attempts, some eight hours, and at once for a last owner, it has failed, which is mailed to who asked and to the person.';
 
+create function private.privacy_resume_exports() returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  stuck record;
+  resumed integer := 0;
+begin
+  for stuck in
+    select r.id, (
+      select j.error_code from public.jobs as j
+      where j.kind = 'privacy_export' and j.unique_key = r.id::text and j.status = 'dead' order by j.created_at desc limit 1
+    ) as reason
+    from private.privacy_requests as r
+    where r.kind = 'export' and r.status = 'collected' and not exists (
+      select from public.jobs as j
+      where j.org_id = kijko.platform_org_id() and j.kind = 'privacy_export' and j.unique_key = r.id::text and j.status in ('queued', 'running')
+    )
+    for update skip locked
+  loop
+    if stuck.reason is null then
+      update private.privacy_requests as r set status = 'queued' where r.id = stuck.id;
+    else
+      update private.privacy_requests as r set status = 'failed', error_code = stuck.reason, email = null, finished_at = kijko.now() where r.id = stuck.id;
+      delete from private.privacy_export_chunks as c where c.request_id = stuck.id;
+    end if;
+    resumed := resumed + 1;
+  end loop;
+  return resumed;
+end
+$$;
+comment on function private.privacy_resume_exports() is 'Ends exports whose job was given up, after ten attempts, and collects those again whose job was cancelled, as after a restore; returns how many.';
+
 create function private.privacy_retry(request_id uuid) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -303,7 +257,7 @@ begin
     commit;
   end loop;
   -- Each by itself: a retention time that cannot be read must not stop erasures.
-  foreach step in array array['privacy_begin_due', 'privacy_settle', 'privacy_purge'] loop
+  foreach step in array array['privacy_begin_due', 'privacy_resume_exports', 'privacy_settle', 'privacy_purge'] loop
     begin
       execute pg_catalog.format('select private.%I()', step);
     exception when others then
@@ -315,17 +269,6 @@ end
 $$;
 comment on procedure private.privacy_tick() is 'Called by pg_cron each minute: collects exports, erases who is in the journal, begins erasures that are due, completes proofs, and deletes what has expired.';
 
-create function private.privacy_backlog() returns table (exports bigint, erasures bigint, oldest_due_seconds double precision)
-language sql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-  select count(*) filter (where r.kind = 'export' and r.status in ('queued', 'collected')),
-    count(*) filter (where r.kind = 'erasure' and r.status in ('journaling', 'journaled')),
-    coalesce(extract(epoch from kijko.now() - min(coalesce(r.due_at, r.created_at)) filter (where r.status in ('journaling', 'journaled'))), 0)::double precision
-  from private.privacy_requests as r
-$$;
-comment on function private.privacy_backlog() is 'Exports and erasures that are under way, and for how long the oldest erasure has been due. Definer: operators read no table.';
-grant execute on function private.privacy_backlog() to kijko_sidecar, service_role;
-
 create function private.privacy_problems() returns table (
   request_id uuid, user_id uuid, org_id uuid, status text, error_code text, attempts smallint, target text, since timestamptz
 )
@@ -333,23 +276,37 @@ language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
   select r.id, r.user_id, r.organization, r.status, r.error_code, r.attempts, null, coalesce(r.due_at, r.created_at)
   from private.privacy_requests as r
-  where r.kind = 'erasure' and case r.status
-    when 'failed' then r.error_code is distinct from 'last_owner' and not exists (
+  where r.status in ('queued', 'collected', 'journaling', 'journaled') and (
+    r.attempts > 0 or coalesce(r.due_at, r.created_at) < kijko.now() - interval '1 hour'
+  )
+  union all
+  select r.id, r.user_id, r.organization, r.status, r.error_code, r.attempts, null, coalesce(r.due_at, r.created_at)
+  from private.privacy_requests as r
+  where r.status = 'failed' and case r.kind
+    when 'export' then r.error_code is distinct from 'person_gone' and r.finished_at > kijko.now() - interval '1 day'
+    else r.error_code is distinct from 'last_owner' and not exists (
       select from private.privacy_requests as d
       where d.user_id = r.user_id and d.kind = 'erasure' and d.status = 'done' and (d.organization is null or d.organization = r.organization)
         and d.finished_at > r.finished_at
     )
-    when 'journaled' then r.attempts > 0 or coalesce(r.due_at, r.created_at) < kijko.now() - interval '1 hour'
-    when 'journaling' then coalesce(r.due_at, r.created_at) < kijko.now() - interval '1 hour'
-    else false
   end
   union all
   select r.id, r.user_id, r.organization, p.state, r.error_code, r.attempts, p.target, p.due_at
   from private.privacy_proofs as p join private.privacy_requests as r on r.id = p.request_id
-  where p.state = 'failed' or (p.state = 'pending' and p.due_at < kijko.now() - interval '1 hour')
+  where p.state in ('pending', 'failed') and (p.state = 'failed' or p.due_at < kijko.now() - interval '1 hour')
 $$;
-comment on function private.privacy_problems() is 'Erasures that fail, have failed or are not in the journal yet, and proofs that failed or are overdue (target). ./kijko check warns of them. Nullable: org_id, error_code, target, since. Definer: operators read no table.';
+comment on function private.privacy_problems() is 'Exports and erasures that fail, have failed (exports: in the last day) or wait for more than an hour, and proofs that failed or are overdue (target). ./kijko check warns of them. Nullable: org_id, error_code, target, since. Definer: operators read no table.';
 grant execute on function private.privacy_problems() to service_role;
+
+create function private.privacy_backlog() returns table (exports bigint, erasures bigint, failed bigint, oldest_due_seconds double precision)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+  select count(*) filter (where r.kind = 'export'), count(*) filter (where r.kind = 'erasure'), (select count(*) from private.privacy_problems()),
+    coalesce(greatest(extract(epoch from kijko.now() - min(coalesce(r.due_at, r.created_at))), 0), 0)::double precision
+  from private.privacy_requests as r where r.status in ('queued', 'collected', 'journaling', 'journaled')
+$$;
+comment on function private.privacy_backlog() is 'How many exports and erasures are under way, how many lines private.privacy_problems() has, and for how long the oldest export or erasure has been due. Definer: operators read no table.';
+grant execute on function private.privacy_backlog() to kijko_sidecar, service_role;
 
 -- cron.schedule replaces the entry of the same name, so a replay is harmless.
 select cron.schedule('kijko-privacy', '* * * * *', 'call private.privacy_tick()');

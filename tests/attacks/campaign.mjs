@@ -80,7 +80,7 @@ export class Campaign {
     const none = await this.#twin(attacker, request, names);
     attacker.twins.set(form, none);
     if (gist(none) === gist(real)) return;
-    if (isDocumented(request, answer)) return;
+    if (isDocumented(request, answer, attacker)) return;
     // The requests themselves may have changed something, or used up what there is for either: both once more, in turns.
     const repeat = async () => {
       const headers = { ...attacker.headers, ...request.headers };

@@ -40,6 +40,8 @@ export function ignored(table, row, victims) {
   if (table === 'public.organizations' && row.created_by !== null && !row.name.includes('kanary')) return null;
   // Everybody says for themselves what they agree to: record_consent() takes no user.
   if (table === 'private.consents' && !victims.includes(row.user_id)) return null;
+  // Who was a member asks for what the organization has about them (docs/guides/privacy.md). Nothing is erased without a mailed code.
+  if (table === 'private.privacy_requests' && !victims.includes(row.user_id)) return null;
   // Anybody may invite anybody into another organization, and the platform tells them so.
   if (table === 'realtime.messages' && row.payload?.type === 'invitation.received') return null;
   const columns = CHANGING[table];
@@ -51,7 +53,9 @@ export function ignored(table, row, victims) {
  * Why an answer may tell the victim's row from none, or undefined. docs/architecture.md: an id is unique over all tenants, so an
  * insert with it says that it exists, and so does one that would merge into it. Nobody guesses a random uuid.
  */
-export function isDocumented({ path, headers }, { body, status }) {
+export function isDocumented({ path, headers }, { body, status }, attacker) {
+  // docs/guides/privacy.md: who was a member may ask for their own data there, and knows the organization.
+  if (attacker.name === 'former member' && /\/rpc\/request_(export|erasure)$/.test(path)) return 'a former member';
   // docs/reference/errors.md: sign-up and a change of address say that an address is taken.
   if (['user_already_exists', 'email_exists'].includes(body?.code)) return 'the address is taken';
   if (body?.code === '23505' && /"\w+_pkey"/.test(body.message)) return 'the primary key of all tenants';

@@ -5,6 +5,8 @@ import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { disconnect } from '../access/db.mjs';
+import { leftovers, NOTHING, someone } from '../journeys/privacy_support.mjs';
 import { newUser } from '../journeys/support.mjs';
 import { contents, differing, Elsewhere, Place } from './backup_stack.mjs';
 import { Bucket, blob } from './objects.mjs';
@@ -32,6 +34,7 @@ const switchWal = () =>
 
 describe('backups', () => {
   let user;
+  // Has used every domain.
   let erased;
   let elsewhere;
   let bucket;
@@ -40,7 +43,8 @@ describe('backups', () => {
   const gone = blob('abcdef00-0000-4000-8000-000000000003');
   before(async () => {
     user = await newUser();
-    erased = await newUser({ display_name: 'Somebody to erase' });
+    erased = await someone();
+    await disconnect();
     bucket = await Bucket.make();
     await bucket.put('before', 'before the backup');
     await placeObject(gone);
@@ -132,14 +136,17 @@ describe('backups', () => {
     const restore = ['restore', '--from', place.backups, '--secrets', secrets, '--database', 'other'];
     // As if somebody had been erased after the archive ended, and a crash had torn the line before.
     const journal = path.join(place.folder, 'journal');
-    const entry = { id: randomUUID(), user_id: erased.user.id, at: new Date().toISOString() };
+    const entry = { id: randomUUID(), user_id: erased.person.user.id, at: new Date().toISOString() };
     fs.writeFileSync(journal, `{"id":\n${JSON.stringify(entry)}\n`);
-    const info = path.join(place.backups, 'base', place.names().at(-1), 'info');
-    const known = fs.readFileSync(info, 'utf8');
-    fs.writeFileSync(info, known.replace(/^erasures=.*$/m, 'erasures=1000000'));
+    // A journal that has as many entries, and not the one that it had when the backup was made.
+    const ids = path.join(place.backups, 'base', place.names().at(-1), 'erasures');
+    const known = fs.readFileSync(ids, 'utf8');
+    const [missing] = [...known.split('\n'), randomUUID()].filter(Boolean);
+    const other = randomUUID();
+    fs.writeFileSync(ids, `${[...known.split('\n').filter((id) => id && id !== missing), other].sort().join('\n')}\n`);
     const short = await elsewhere.kijko([...restore, '--erasures', journal]);
-    fs.writeFileSync(info, known);
-    assert.deepEqual([short.code, /journal of erasures/.test(short.stderr)], [1, true], short.stderr);
+    fs.writeFileSync(ids, known);
+    assert.deepEqual([short.code, /journal of erasures lacks 1 entries/.test(short.stderr)], [1, true], short.stderr);
     const { code, stderr } = await elsewhere.kijko([...restore, '--erasures', journal]);
     assert.equal(code, 0, stderr);
     const there = await elsewhere.variables();
@@ -158,9 +165,17 @@ describe('backups', () => {
         (await c.query('select display_name, current_database() as name from public.profiles where id = $1', [user.user.id])).rows,
     );
     assert.deepEqual(row, { display_name: 'after the backup', name: 'other' });
-    assert.deepEqual(await tablesWith(there.ADMIN_DB_URL, erased.email), [], 'nobody comes back');
-    assert.ok((await tablesWith(process.env.ADMIN_DB_URL, erased.email)).includes('auth.users'));
-    await asPostgres((client) => client.query('delete from auth.users where id = $1', [erased.user.id]));
+    const found = await session(there.ADMIN_DB_URL, (c) =>
+      leftovers(erased, elsewhere.home, async (text, values) => (await c.query(text, values)).rows),
+    );
+    assert.deepEqual(found, NOTHING, 'nobody comes back');
+    const before = await asSuperuser((c) => leftovers(erased, home, async (text, values) => (await c.query(text, values)).rows));
+    assert.ok(before.names.length > 10 && before.mails.length > 0 && before.files.length > 0, 'where they were not erased they are found');
+    await asPostgres(async (client) => {
+      await client.query('delete from public.organizations where id = any ($1)', [[erased.own.org, erased.shared.org]]);
+      await client.query('delete from auth.users where id = any ($1)', [[erased.person.user.id, erased.colleague.user.id]]);
+    });
+    await session(there.DB_URL, (client) => client.query('delete from auth.users where id = $1', [erased.colleague.user.id]));
     const auth = (url) => contents(url, ['auth']);
     assert.deepEqual(differing(await auth(process.env.ADMIN_DB_URL), await auth(there.ADMIN_DB_URL)), []);
     const login = await fetch(`${there.API_URL}/auth/v1/token?grant_type=password`, {
@@ -260,11 +275,20 @@ describe('backups', () => {
     const before = place.names();
     fs.rmSync(path.join(home, 'storage', gone));
     assert.ok(fs.existsSync(path.join(objects, gone)), 'a kept backup needs it');
-    await succeeds(['backup'], { KIJKO_BACKUP_KEEP: '1' });
+    await succeeds(['backup'], { KIJKO_BACKUP_KEEP: '1', KIJKO_BACKUP_MAX_DAYS: '12' });
     assert.ok(!fs.existsSync(path.join(objects, gone)), 'no backup needs it');
     assert.ok(fs.existsSync(path.join(objects, blob(await bucket.version('before')))));
     assert.equal(place.names().length, 1);
     assert.ok(!before.includes(place.names()[0]));
+    const info = fs.readFileSync(path.join(place.backups, 'base', place.names()[0], 'info'), 'utf8');
+    const { rows } = await asPostgres((c) =>
+      c.query('select oldest_backup_at as at, backup_lifetime::text as keeps from private.privacy_settings'),
+    );
+    assert.deepEqual(
+      rows.map(({ at, keeps }) => [at.toISOString().replace('.000', ''), keeps]),
+      [[/^started=(.*)$/m.exec(info)[1], '12 days']],
+      'the database knows the oldest backup, for the proof of erasures',
+    );
     assert.deepEqual(place.secretFiles(), [`secrets-${place.names()[0]}.tar`]);
     await succeeds(['backup', 'verify']);
   });
@@ -282,19 +306,6 @@ describe('backups', () => {
     await succeeds(['backup', 'status']);
   });
 });
-
-/** The tables in which a word is, but for the log's list of people to erase: a schedule works through it. */
-const tablesWith = (url, word) =>
-  session(url, async (c) => {
-    const { rows } = await c.query(
-      `select c.oid::regclass::text as name from pg_class as c
-       where c.relkind in ('r', 'm') and c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)' and c.oid::regclass::text <> 'private.audit_erasures'`,
-    );
-    const found = [];
-    for (const { name } of rows)
-      if ((await c.query(`select from ${name} as t where strpos(t::text, $1) > 0 limit 1`, [word])).rowCount > 0) found.push(name);
-    return found;
-  });
 
 /** A file in the folder of the objects, of its user. */
 async function placeObject(name) {

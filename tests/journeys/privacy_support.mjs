@@ -29,8 +29,25 @@ export async function someone() {
     sql`insert into private.stripe_events (id, type, created, livemode, object_id, object_type, rank, payload, status, attempts, applied_at)
       values (${`evt_${marker}`}, 'customer.updated', now(), false, ${world.own.stripe_customers}, 'customer', 1,
         ${{ data: { object: { id: world.own.stripe_customers, email, name: `Name ${marker}` } } }}, 'applied', 1, now())`,
+    // Somebody who was a member once, an address of before with a mail to it, and mails to others that name the person.
+    sql`insert into public.memberships (org_id, user_id, role) values (${world.own.org}, ${colleague.user.id}, 'member')`,
+    sql`delete from public.memberships where org_id = ${world.own.org} and user_id = ${colleague.user.id}`,
+    sql`insert into private.mail_messages (org_id, recipient, template, locale, status, expires_at, finished_at, created_at)
+      values (${world.shared.org}, ${`before-${email}`}, 'invitation', 'en', 'kept', now(), now(), now() - interval '1 hour')`,
+    sql`update auth.users set email = ${`before-${email}`} where id = ${id}`,
+    sql`update auth.users set email = ${email} where id = ${id}`,
+    sql`select private.mail_store(${world.shared.org}, 'guest@example.com', 'invitation', 'en', ${{ link: 'x', organization: 'x', inviter: `Name ${marker}` }})`,
+    sql`update private.mail_messages set created_by = ${id} where org_id = ${world.shared.org} and recipient = 'guest@example.com'`,
     sql`update auth.sessions set user_agent = ${`agent ${marker}`}, ip = '198.51.100.77' where user_id = ${id}`,
   ]);
+  for (const [org, name] of [
+    [world.own, `own-${email}`],
+    [world.shared, 'shared'],
+  ]) {
+    const path = `${org.org}/${org.project}/${name}.txt/${org.delivery}`;
+    const { error } = await person.client.storage.from('project-files').upload(path, `file ${name} ${marker}`);
+    if (error) throw new Error(`${path}: ${JSON.stringify(error)}`);
+  }
   return world;
 }
 
@@ -46,11 +63,39 @@ export const forget = (world) =>
     query('delete from auth.users where id = any ($1)', [[world.person.user.id, world.colleague.user.id]]),
   );
 
+/**
+ * What an erased person has left where the data catalogue says that nothing stays: in tables, in the text of mails, in files and logs of
+ * a stack, whose home is given. Each must be empty.
+ */
+export async function leftovers({ person, marker }, home, run = query) {
+  const names = [person.email, `Name ${marker}`, `agent ${marker}`];
+  const columns = await columnsWith(person.user.id, names, run);
+  const mails = await run(
+    `select m.template from private.mail_messages as m
+     where m.sealed_data is not null and exists (select from unnest($1::text[]) as w (word) where strpos(private.mail_data(m)::text, w.word) > 0)`,
+    [names],
+  );
+  // Bytes wait for a restore to an earlier moment, in the queue of deletions.
+  const waiting = (await run('select version::text from storage_service.deletions')).map(({ version }) => version);
+  const files = await filesWith(join(home, 'storage'), [`file own-${person.email} ${marker}`]);
+  return {
+    columns: columns.filter(({ erasure }) => erasure !== 'retention' && erasure !== 'organization' && erasure !== 'none'),
+    // A schedule works through the audit log's list.
+    names: columns.filter(({ named, place }) => named > 0 && !place.startsWith('private.audit_erasures.')),
+    mails,
+    files: files.filter((file) => !waiting.includes(file.split('/').at(-1))),
+    logs: await filesWith(join(home, 'log'), [person.email, marker]),
+  };
+}
+
+/** Nothing of what leftovers() says. */
+export const NOTHING = { columns: [], names: [], mails: [], files: [], logs: [] };
+
 /** Columns of all tables in which the id or one of the names is, how often a name is, and what the data catalogue says of them. */
-export async function columnsWith(id, names) {
+async function columnsWith(id, names, run) {
   const named = names.map((word) => word.replace(/[^\w@.-]/g, '.')).join('|');
   const pattern = `${id}|${named}`;
-  const tables = await query(
+  const tables = await run(
     `select c.oid::regclass::text as name, coalesce(pn.nspname || '.' || p.relname, n.nspname || '.' || c.relname) as described
      from pg_class as c join pg_namespace as n on n.oid = c.relnamespace
      left join pg_inherits as i on i.inhrelid = c.oid left join pg_class as p on p.oid = i.inhparent
@@ -59,13 +104,13 @@ export async function columnsWith(id, names) {
   );
   const found = [];
   for (const { name, described } of tables) {
-    const rows = await query(
+    const rows = await run(
       `select e.key as column, count(*)::integer as rows, (count(*) filter (where e.value ~* $2))::integer as named from ${name} as t cross join lateral jsonb_each_text(to_jsonb(t)) as e
        where t::text ~* $1 and e.value ~* $1 group by e.key`,
       [pattern, named],
     );
     for (const row of rows) {
-      const [line] = await query('select subject, erasure from private.data_catalogue where table_name = $1 and column_name = $2', [
+      const [line] = await run('select subject, erasure from private.data_catalogue where table_name = $1 and column_name = $2', [
         described,
         row.column,
       ]);
@@ -76,7 +121,7 @@ export async function columnsWith(id, names) {
 }
 
 /** Files below a folder in which one of the words is. */
-export async function filesWith(folder, words) {
+async function filesWith(folder, words) {
   const found = [];
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => [])) {
     if (!entry.isFile()) continue;

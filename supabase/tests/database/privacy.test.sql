@@ -1,10 +1,10 @@
 -- Privacy: who may ask for an export or an erasure, what they leave, and the replay after a restore.
 begin;
 \ir 000_helpers.sql
-select plan(71);
+select plan(91);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('mem'), tests.sign_up('vic');
-update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
+update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('mem'));
 select tests.join_org('mem', tests.org('ada'), 'member'), tests.join_org('vic', tests.org('ada'), 'admin');
 select tests.org('ada') as shared, tests.org('bob') as own \gset
 
@@ -15,6 +15,15 @@ create function tests.start_session(who text, since timestamptz default now()) r
 $$;
 create function tests.request(request uuid) returns private.privacy_requests language sql stable security definer as $$
   select r.* from private.privacy_requests as r where r.id = request
+$$;
+create function tests.proof(request uuid, target text) returns private.privacy_proofs language sql stable security definer as $$
+  select p.* from private.privacy_proofs as p where p.request_id = request and p.target = proof.target
+$$;
+-- As a minute after an erasure, when the transactions beside it have ended. This one has not.
+create function tests.look_again(request uuid) returns void language sql security definer as $$
+  update private.privacy_requests as r set finished_at = r.finished_at - interval '1 minute' where r.id = request;
+  update private.privacy_proofs as p set details = p.details || '{"xid": "3"}' where p.request_id = request and p.target = 'late_writes';
+  select private.privacy_settle();
 $$;
 -- The code that was mailed.
 create function tests.code(who text) returns text language sql security definer as $$
@@ -76,11 +85,30 @@ values (:'shared', 'm', 'p', 'p/m', false, 0, 0, tests.id('mem'), tests.id('mem'
 insert into public.persons (id, org_id, user_id, traits) values (gen_random_uuid(), tests.org('mem'), 'customer-of-mem', '{"name": "guest-of-mem"}');
 insert into public.stripe_customers (id, livemode, org_id, email, name) values ('cus_shared', false, :'shared', 'Mem@example.test', 'Company'), ('cus_own', false, tests.org('mem'), 'x@example.test', 'Mem the Person');
 
+-- Mails to others that name mem.
+select private.mail_store(:'shared', 'guest@example.test', 'invitation', 'en', '{"link": "x", "organization": "x", "inviter": "Mem (mem@example.test)"}') as mail \gset
+update private.mail_messages set created_by = tests.id('mem') where id = :'mail';
+select tests.act_as('vic', :'shared');
+select public.request_erasure(:'shared', tests.id('mem')) as request \gset vics_
+select public.cancel_erasure(:'vics_request');
+select tests.act_as_superuser();
+-- Somebody was a member of mem's own organization, and mem had another address.
+select tests.join_org('bob', tests.org('mem'), 'member');
+delete from public.memberships where org_id = tests.org('mem') and user_id = tests.id('bob');
+insert into private.mail_messages (org_id, recipient, template, locale, status, expires_at, finished_at)
+values (:'shared', 'Mem-before@example.test', 'invitation', 'en', 'kept', now(), now());
+update auth.users set email = 'mem-before@example.test', email_confirmed_at = now() where id = tests.id('mem');
+update auth.users set email = 'mem@example.test' where id = tests.id('mem');
+update private.mail_messages set created_at = now() - interval '1 day' where recipient = 'Mem-before@example.test';
+insert into private.mail_messages (org_id, recipient, template, locale, status, expires_at, finished_at)
+values (:'shared', 'mem-before@example.test', 'invitation', 'nl', 'kept', now(), now());
+update private.mail_messages set created_at = now() + interval '1 second' where recipient = 'mem-before@example.test';
+
 -- ---- an export
 select tests.act_as('mem', :'shared');
 select public.request_export() as request \gset
 select tests.refuses('select public.request_export()', 'conflict', 'one export at a time');
-select is((select count(*) from public.list_privacy_requests()), 1::bigint, 'the request is listed');
+select is((select count(*) from public.list_privacy_requests() where kind = 'export'), 1::bigint, 'the request is listed');
 select tests.act_as('bob', :'own');
 select is((select count(*) from public.list_privacy_requests()), 0::bigint, 'for who asked');
 select tests.refuses(format('select public.open_export(%L)', :'request'), 'not_found', 'nobody else opens it');
@@ -94,6 +122,15 @@ select results_eq(
   $$values ('made', null), ('organization', 'own-skill-of-mem')$$, 'own organizations come whole, of others only keys of what was made'
 );
 select is_empty(format($$select 1 from tests.lines(%L) where content::text ~ 'ada@|skill-of-ada|note-for-ada|agent-of-ada|customer-of-mem|guest-of-mem'$$, :'request'), 'nothing of anybody else');
+select is_empty(format($$select 1 from tests.lines(%L) where strpos(content::text, %L) > 0$$, :'request', tests.id('bob')), 'no id of a former member');
+select ok(
+  exists (select from tests.lines(:'request') where table_name = 'public.audit_log' and content -> 'before' ->> 'user_id' = '00000000-0000-0000-0000-000000000000'),
+  'but that there was one'
+);
+select results_eq(
+  format($$select content ->> 'recipient' from tests.lines(%L) where table_name = 'private.mail_messages' and content ->> 'recipient' ~* 'before'$$, :'request'),
+  array['Mem-before@example.test'], 'mails to a former address, and none of those who have it now'
+);
 select is((select content ->> 'email' from tests.lines(:'request') where table_name = 'auth.users'), 'mem@example.test', 'the account');
 select is_empty(
   format($$select 1 from tests.lines(%L) as l where l.content ?| array['encrypted_password', 'sealed_data', 'code_hash', 'token_hash', 'secret']$$, :'request'), 'and no secret'
@@ -134,15 +171,36 @@ select is((select string_agg(name, ',' order by name) from public.skills where n
 select is((select created_by from public.skills where name = 'skill-of-mem'), null, 'without its maker');
 select is((select member_id from public.llm_calls where requested_model = 'm' and org_id = :'shared'), null, 'calls of models, too');
 select is((select count(*) from public.invitations where email = 'mem@example.test'), 0::bigint, 'invitations to the address go');
+select results_eq($$select m.recipient from private.mail_messages as m where m.recipient ~* '^mem-before@'$$, array['mem-before@example.test'], 'and mails to a former one');
+select is((select a.former_emails from private.audit_erasures as a where a.user_id = tests.id('mem')), array['mem-before@example.test'], 'the audit log looks for it, too');
+select is_empty($$select 1 from private.mail_messages as m where private.mail_data(m)::text ~ '\mmem@example.test'$$, 'mails to others do not name who is gone');
 select results_eq($$select id, email, name from public.stripe_customers where id in ('cus_own', 'cus_shared') order by 1$$, $$values ('cus_own', null::text, null::text), ('cus_shared', null, 'Company')$$, 'the address goes from customers');
 select is((select string_agg(target || ' ' || state, ', ' order by target) from private.privacy_proofs where request_id = :'erasure_request'),
   'audit pending, backups pending, database done, events kept, identities pending, late_writes pending, mail done, model_calls done, storage pending, stripe kept', 'with a proof for each place');
-select is((tests.request(:'erasure_request')).email, null, 'the record has no address');
+-- Beside the erasure: a mail by a transaction that commits later.
+insert into private.mail_messages (org_id, recipient, template, locale, status, expires_at, finished_at)
+values (:'shared', 'mem@example.test', 'invitation', 'en', 'kept', now(), now());
+select private.privacy_settle() as ignored;
+select is((tests.request(:'erasure_request')).email, 'mem@example.test', 'the address is kept as long as such a transaction may be open');
+select tests.look_again(:'erasure_request');
+select results_eq(
+  $$select m.template from private.mail_messages as m where m.recipient = 'mem@example.test'$$, array['erasure_done'], 'then the mail goes, and the person is told'
+);
+select is((select private.mail_data(m) ->> 'days' from private.mail_messages as m where m.template = 'erasure_done' and m.recipient = 'mem@example.test'), '30',
+  'for how long backups are kept, too');
+select is((tests.request(:'erasure_request')).email, null, 'the record has no address any more');
+select is_empty($$select 1 from private.privacy_former_addresses where user_id = tests.id('mem')$$, 'nor former ones');
 select is((select count(*) from private.privacy_requests where user_id = tests.id('mem') and kind = 'export'), 0::bigint, 'exports go');
 select ok(private.audit_erase() >= 0, 'the audit log is erased');
 update private.privacy_proofs set due_at = kijko.now() where request_id = :'erasure_request';
 delete from private.audit_erasures;
+select private.privacy_record_backups(kijko.now() - interval '40 days', 21);
 select ok(private.privacy_settle() > 0, 'proofs become complete');
+select is((tests.proof(:'erasure_request', 'backups')).state, 'pending', 'not that of backups while an older one is kept');
+select private.privacy_record_backups(kijko.now() + interval '1 second', 21);
+select private.privacy_settle() as ignored;
+select is((tests.proof(:'erasure_request', 'backups')).state, 'done', 'but when the oldest is younger');
+select is((select backup_lifetime from private.privacy_settings), interval '21 days', 'and the setting is that of the backups');
 
 -- ---- in one organization, by an administrator
 select tests.sign_up('eve');
@@ -194,9 +252,33 @@ select results_eq(
   $$values (1::bigint, 1::bigint, null::uuid)$$, 'only in the organization: the account and their own organization stay'
 );
 
+select tests.look_again(:'eve_request');
+select is((tests.proof(:'eve_request', 'late_writes')).details ? 'looked_at', true, 'and there it is looked again, too');
+select tests.start_session('eve');
+select tests.act_as('eve', tests.org('eve'));
+select is(public.request_export(:'shared') is not null, true, 'a former member asks for what the organization has');
+select tests.refuses(format('select public.request_export(%L, %L)', :'shared', tests.id('vic')), 'not_a_member', 'but not about others');
+select tests.act_as('bob', :'own');
+select tests.refuses(format('select public.request_erasure(%L)', :'shared'), 'not_a_member', 'and who never was a member asks for nothing');
+select tests.act_as('vic', :'shared');
+select tests.refuses(format('select public.request_export(%L, %L)', :'shared', tests.id('eve')), 'conflict', 'an administrator may ask about a former member: one is under way');
+select tests.act_as_superuser();
+
 -- ---- an account that was deleted otherwise, and a restored backup
 delete from auth.users where id = tests.id('eve');
 select is((select status from private.privacy_requests where user_id = tests.id('eve') and organization is null), 'journaling', 'a deleted account goes into the journal');
+select tests.sign_up('sam'), tests.sign_up('ann');
+insert into private.consents (user_id, purpose, version, granted) values (tests.id('sam'), 'newsletter', '1', true);
+update auth.users set deleted_at = now() where id = tests.id('sam');
+update auth.users set is_anonymous = true, email = null where id = tests.id('ann');
+delete from auth.users where id = tests.id('ann');
+update private.privacy_requests set status = 'journaled', journaled_at = now() where user_id in (tests.id('sam'), tests.id('ann'));
+select results_eq(
+  $$select private.privacy_erase(r.id) from private.privacy_requests as r where r.user_id in (tests.id('sam'), tests.id('ann'))$$, array[true, true],
+  'who was softly deleted is erased, and who signed in without an address'
+);
+select results_eq($$select (select count(*) from auth.users where id = tests.id('sam')), (select count(*) from private.consents where user_id = tests.id('sam'))$$,
+  $$values (1::bigint, 0::bigint)$$, 'of a soft deletion only the id stays');
 delete from tests.first_organizations where user_id = tests.id('mem');
 select tests.sign_up('mem');
 select is(private.privacy_replay(jsonb_build_array(

@@ -1,7 +1,7 @@
 -- Privacy: erasures that cannot be done, replays that fail, and what comes too late or belongs to somebody else.
 begin;
 \ir 000_helpers.sql
-select plan(40);
+select plan(45);
 
 select tests.sign_up('ada'), tests.sign_up('ben'), tests.sign_up('cas'), tests.sign_up('dee'), tests.sign_up('eli'), tests.sign_up('fay');
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('ben'));
@@ -78,10 +78,35 @@ select tests.act_as_superuser();
 insert into public.llm_call_contents (id, org_id, called_at, prompt, delete_after, created_by)
 values (gen_random_uuid(), :'shared', kijko.now(), '"late"', kijko.now() + interval '1 day', tests.id('cas'));
 set local role postgres;
-update private.privacy_proofs set due_at = kijko.now() where request_id = :'moved' and target = 'late_writes';
+update private.privacy_proofs set due_at = kijko.now(), details = details || '{"looked_at": ""}' where request_id = :'moved' and target = 'late_writes';
 select ok(private.privacy_settle() > 0, 'a day later it is looked again');
 select is((select count(*) from public.llm_call_contents where created_by = tests.id('cas')), 0::bigint, 'for what was under way');
 select is((select state from private.privacy_proofs where request_id = :'moved' and target = 'late_writes'), 'done', 'with a proof');
+
+-- ---- who joins again while it is looked for late writes
+select tests.sign_up('gil'), tests.join_org('gil', :'shared', 'member');
+select tests.erasure('gil', :'shared') as rejoined \gset
+select private.privacy_erase(:'rejoined') as ignored;
+select tests.join_org('gil', :'shared', 'member');
+update private.privacy_requests set finished_at = finished_at - interval '1 hour' where id = :'rejoined';
+update private.privacy_proofs set details = '{"xid": "3"}' where request_id = :'rejoined' and target = 'late_writes';
+select private.privacy_settle() as ignored;
+select is((select count(*) from public.memberships where org_id = :'shared' and user_id = tests.id('gil')), 1::bigint, 'stays');
+
+-- ---- an export whose job has ended without an archive
+insert into private.privacy_requests (kind, user_id, requested_by, status) values ('export', tests.id('ben'), tests.id('ben'), 'collected') returning id as stuck \gset
+insert into private.privacy_export_chunks (request_id, n, table_name, lines, row_count) values (:'stuck', 1, 'public.skills', '{}', 1);
+select private.privacy_resume_exports() as ignored;
+select is((tests.request(:'stuck')).status, 'queued', 'is collected again if its job was cancelled');
+update private.privacy_requests set status = 'collected' where id = :'stuck';
+insert into public.jobs (org_id, kind, payload, unique_key, status, finished_at, error_code, error)
+values (kijko.platform_org_id(), 'privacy_export', '{}', :'stuck', 'dead', now(), 'archive_unwritable', 'x');
+select exports, failed from private.privacy_backlog() \gset before_
+select private.privacy_resume_exports() as ignored;
+select is((select (r.status, r.error_code)::text from tests.request(:'stuck') as r), '(failed,archive_unwritable)', 'and has failed if its job was given up');
+select results_eq('select exports, failed from private.privacy_backlog()', format('values (%s::bigint, %s::bigint)', :before_exports - 1, :before_failed + 1),
+  'which operators see in the metrics');
+select is_empty(format('select 1 from private.privacy_export_chunks where request_id = %L', :'stuck'), 'its rows go');
 
 -- ---- archives that no request has any more
 select tests.act_as_superuser();
@@ -93,7 +118,7 @@ select is((select count(*) from storage.objects where bucket_id = 'privacy-expor
 -- ---- proofs say what was done
 select is(private.privacy_settle_stripe(array[gen_random_uuid()]), 'failed', 'a request to Stripe of which nothing is known is no proof');
 select is((select string_agg(target || ' ' || state, ', ' order by target) from private.privacy_proofs where request_id = :'passing'),
-  'audit kept, backups pending, database done, events kept, mail done, model_calls done, storage done', 'an erasure in one organization has proofs of what it does');
+  'audit kept, backups pending, database done, events kept, late_writes pending, mail done, model_calls done, storage done', 'an erasure in one organization has proofs of what it does');
 select is(
   private.privacy_redact_event('{"data": {"object": {"id": "pi_1", "name": "x", "metadata": {"org_id": "o", "who": "x"}, "last_payment_error": {"payment_method": {"billing_details": {"email": "x"}}}, "charges": [{"id": "ch_1", "receipt_email": "x"}]}}}'),
   '{"data": {"object": {"id": "pi_1", "metadata": {"org_id": "o"}, "last_payment_error": {"payment_method": {}}, "charges": [{"id": "ch_1"}]}}}'::jsonb, 'events lose what is personal however deep');
@@ -116,7 +141,7 @@ select is((tests.request(:'waiting')).status, 'cancelled', 'which this one repla
 select is((select count(*) from auth.users where id = tests.id('eli')), 0::bigint, 'also beside one that fails');
 select is(jsonb_path_query_array(:'replay'::jsonb, '$.failed[*].user_id'), jsonb_build_array(tests.id('fay')), 'which is reported');
 select ok((select banned_until > now() + interval '1000 years' from auth.users where id = tests.id('fay')), 'and its person locked out');
-select is((select error_code from tests.problems()), 'replay_failed', 'until somebody has looked');
+select is((select string_agg(error_code, ', ' order by error_code) from tests.problems()), 'archive_unwritable, replay_failed', 'until somebody has looked');
 select is((select count(*) from public.memberships where org_id = :'shared' and user_id = tests.id('ben')), 1::bigint, 'who joined after an erasure stays a member');
 
 -- ---- a retention time has bounds
