@@ -140,6 +140,13 @@ export const DASHBOARDS = {
           graph('Deliveries to reflexes', 'ops', [rate('kijko_reflex_deliveries_total', 'outcome'), '{{outcome}}']),
         ],
       ],
+      [
+        'Privacy',
+        [
+          graph('Exports and erasures', 'short', ['max by (state) (kijko_privacy_backlog)', '{{state}}']),
+          graph('Oldest that is due', 's', ['max(kijko_privacy_oldest_due_seconds)', 'oldest']),
+        ],
+      ],
     ]),
   'kijko-models.json': () =>
     dashboard('kijko-models', 'Kijko: models', [

@@ -137,6 +137,12 @@ describe('a person who has used every domain', () => {
     await tick();
     assert.equal(await statusOf(erasure), 'confirmed', 'it waits');
     await query('update private.privacy_requests set due_at = kijko.now() where id = $1', [erasure]);
+    const scrape = async () => (await fetch(`${process.env.SIDECAR_OPERATORS_URL}/metrics`)).text();
+    await until('the metrics to count it', async () => {
+      await query('select private.privacy_begin_due()');
+      return /kijko_privacy_backlog\{state="erasures"\} [1-9]/.test(await scrape()) || (await statusOf(erasure)) === 'done';
+    });
+    assert.match(await scrape(), /kijko_privacy_oldest_due_seconds\{\} \d/);
     await becomes(erasure, 'done');
     const journal = (await readFile(join(HOME, 'erasures/journal'), 'utf8'))
       .trim()

@@ -12,6 +12,7 @@ mod config;
 mod erasure;
 mod export;
 mod journal;
+mod metrics;
 mod routes;
 mod store;
 
@@ -23,6 +24,7 @@ use erasure::ErasureHandler;
 use export::ExportHandler;
 use journal::Journal;
 use kijko_core::{Context, Domain, Setup, SetupError, config::Reader};
+use metrics::PrivacySeries;
 use routes::Downloads;
 use store::Store;
 
@@ -43,6 +45,7 @@ fn domain(config: PrivacyConfig, context: &Context) -> Result<Domain, SetupError
             store: store.clone(),
             bucket: bucket.clone(),
         }),
+        series: vec![Arc::new(PrivacySeries::new(context.db.clone()))],
         ..Domain::default()
     };
     if let Some(bucket) = bucket {

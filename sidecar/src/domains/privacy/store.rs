@@ -4,9 +4,12 @@ use kijko_core::{
     db::{Db, DbError},
     jobs::{Job, Queue},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use uuid::Uuid;
+
+const BACKLOG: &str =
+    "select exports, erasures, failed, oldest_due_seconds from private.privacy_backlog()";
 
 /// What the manifest says of the request.
 const HEAD: [&str; 4] = ["request_id", "user_id", "org_id", "created_at"];
@@ -46,6 +49,19 @@ pub(super) struct Link {
     pub ticket: String,
     pub bytes: u64,
     pub name: String,
+}
+
+/// Exports and erasures that are under way, and what an operator must look at.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Backlog {
+    /// Exports that are under way.
+    pub exports: i64,
+    /// Erasures that are under way.
+    pub erasures: i64,
+    /// Lines of `private.privacy_problems()`.
+    pub failed: i64,
+    /// For how long the oldest of the former has been due.
+    pub oldest_due_seconds: f64,
 }
 
 /// The functions.
@@ -166,6 +182,19 @@ impl Store {
             .scalar(sql, &[&queue.worker(), &job.id, &job.attempt, &sha256])
             .await
     }
+}
+
+/// What is under way in the whole database.
+pub(super) async fn backlog(db: &Db) -> Result<Backlog, DbError> {
+    db.one(BACKLOG, &[], |row| {
+        Ok(Backlog {
+            exports: row.try_get(0)?,
+            erasures: row.try_get(1)?,
+            failed: row.try_get(2)?,
+            oldest_due_seconds: row.try_get(3)?,
+        })
+    })
+    .await
 }
 
 fn head(mut said: Map<String, Value>) -> Map<String, Value> {
