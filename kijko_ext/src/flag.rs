@@ -4,6 +4,11 @@
 //! A row is read with the snapshot of the running statement, so a change counts from the next statement on, also in the
 //! transaction that makes it. Compiled definitions are kept by the row's revision, which comes from a sequence: a revision that
 //! was rolled back is never given again.
+//!
+//! - counts.rs counts what was evaluated, in shared memory; flush.rs writes that to `kijko.flag_evaluations`.
+
+pub mod counts;
+pub mod flush;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -54,9 +59,13 @@ fn flags(
     context: default!(Option<JsonB>, "'{}'"),
     environment: default!(Option<&str>, "'production'"),
 ) -> JsonB {
-    let all = engine(environment.unwrap_or_default())
+    let environment = environment.unwrap_or_default();
+    let all = engine(environment)
         .map(|engine| engine.evaluate_all(&read_context(context)))
         .unwrap_or_default();
+    // Which of them the caller uses, is not known.
+    all.iter()
+        .for_each(|evaluation| counts::add(environment, evaluation));
     JsonB(all.iter().map(Evaluation::toggle).collect())
 }
 
@@ -78,7 +87,10 @@ fn evaluate(
     context: Option<JsonB>,
     environment: Option<&str>,
 ) -> Option<Evaluation> {
-    engine(environment?)?.evaluate(name?, &read_context(context))
+    let environment = environment?;
+    let evaluation = engine(environment)?.evaluate(name?, &read_context(context))?;
+    counts::add(environment, &evaluation);
+    Some(evaluation)
 }
 
 /// What is no object is an empty context: a policy must not fail by what a client sends.

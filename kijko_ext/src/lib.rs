@@ -322,6 +322,7 @@ pub extern "C-unwind" fn _PG_init() {
         request::in_flight::SHMEM_REGION,
         session::revocation_cache::SHMEM_REGION,
         api_key::last_use::SHMEM_REGION,
+        flag::counts::SHMEM_REGION,
         outbox::SHMEM_REGION,
         worker::figures::SHMEM_REGION,
     ]);

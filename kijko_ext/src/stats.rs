@@ -3,6 +3,7 @@
 use pgrx::prelude::*;
 
 use crate::api_key::last_use;
+use crate::flag::counts;
 use crate::rate_limit::limiter;
 use crate::{outbox, quota, request, request_counter, session, worker};
 
@@ -16,6 +17,7 @@ fn stats() -> TableIterator<'static, (name!(metric, String), name!(value, i64))>
             .chain(request_counter::pending::stats())
             .chain(request::counters::figures())
             .chain(last_use::stats())
+            .chain(counts::stats())
             .chain(session::revocation_cache::stats())
             .chain(worker::figures::stats())
             .chain(outbox::stats())

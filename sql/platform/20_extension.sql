@@ -140,6 +140,7 @@ grant select on kijko.http_requests, kijko.http_attempts to :"owner";
 -- The platform's flags: the owner of the domain writes their definitions, and says which of them a caller asks for.
 grant execute on function
     kijko.put_flag_snapshot(text, jsonb),
+    kijko.take_flag_evaluations(integer),
     kijko.flags(jsonb, text),
     kijko.flag_problem(text, jsonb)
 to :"owner";

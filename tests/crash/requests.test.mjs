@@ -1,5 +1,5 @@
 // What metering of requests loses: nothing when the server stops, at most about a flush interval when a process of it is
-// killed.
+// killed. Each request evaluates a flag, which is counted in the same way.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -26,7 +26,7 @@ class Load {
       try {
         for (let call = n; !this.#stop; call += 1) {
           await client.query('begin read only');
-          await client.query('select kijko.admit_request($1)', [SUBJECTS[call % SUBJECTS.length]]);
+          await client.query(`select kijko.admit_request($1), kijko.flag_enabled('crash')`, [SUBJECTS[call % SUBJECTS.length]]);
           this.answered += 1;
           await client.query(call % 3 === 0 ? 'rollback' : 'commit');
         }
@@ -48,6 +48,15 @@ class Load {
 const recorded = async (cluster) =>
   Number((await cluster.sql(`select coalesce(sum(amount), 0) as n from kijko.ledger where meter = 'api_requests'`))[0].n);
 
+/** Evaluations that are in the table, once nothing is left to be written. */
+async function evaluated(cluster) {
+  await until('all evaluations to be written', async () => {
+    const [{ used }] = await cluster.sql(`select value as used from kijko.stats() where metric = 'flag.used'`);
+    return Number(used) === 0;
+  });
+  return Number((await cluster.sql(`select coalesce(sum(yes), 0) as n from kijko.flag_evaluations where flag = 'crash'`))[0].n);
+}
+
 /** What the ledger has once nothing is left to be written: the table of counts is empty, and then the worker has committed. */
 async function settled(cluster) {
   await until('all counts to be in the ledger', async () => {
@@ -61,7 +70,12 @@ async function settled(cluster) {
   return recorded(cluster);
 }
 
-const start = (interval) => Cluster.start({ 'kijko.request_counter_flush_interval': interval });
+async function start(interval) {
+  const cluster = await Cluster.start({ 'kijko.request_counter_flush_interval': interval });
+  const definitions = { version: 2, features: [{ name: 'crash', enabled: true, strategies: [] }] };
+  await cluster.sql(`select kijko.put_flag_snapshot('production', $1)`, [definitions]);
+  return cluster;
+}
 
 describe('metered requests', () => {
   test('without a crash none is lost and none is counted twice', async (t) => {
@@ -73,6 +87,7 @@ describe('metered requests', () => {
       await load.stop();
       t.diagnostic(`${load.answered} requests, ${Math.round(load.perSecond)}/s`);
       assert.equal(await settled(cluster), load.answered);
+      assert.equal(await evaluated(cluster), load.answered);
     } finally {
       await cluster.stop();
     }
@@ -83,6 +98,7 @@ describe('metered requests', () => {
     try {
       for (let round = 0; round < 3; round += 1) {
         const before = await recorded(cluster);
+        const evaluatedBefore = await evaluated(cluster);
         const load = new Load(cluster);
         await sleep(1_000);
         const restarted = cluster.restart();
@@ -93,6 +109,8 @@ describe('metered requests', () => {
         // A request whose answer did not arrive may be there, too: one for each client.
         assert.ok(after - before >= load.answered, `${load.answered - (after - before)} requests lost`);
         assert.ok(after - before <= load.answered + CLIENTS);
+        const flags = (await evaluated(cluster)) - evaluatedBefore;
+        assert.ok(flags >= load.answered && flags <= load.answered + CLIENTS, `${flags} evaluations of ${load.answered}`);
       }
     } finally {
       await cluster.stop();
@@ -109,6 +127,7 @@ describe('metered requests', () => {
       try {
         for (let round = 0; round < 3; round += 1) {
           const before = await recorded(cluster);
+          const evaluatedBefore = await evaluated(cluster);
           const load = new Load(cluster);
           await sleep(1_700);
           const until = performance.now();
@@ -124,6 +143,8 @@ describe('metered requests', () => {
           assert.ok(after - before > 0, 'most are there');
           assert.ok(after - before <= load.answered + 2 * CLIENTS, 'none is counted twice');
           // Twice the interval, and a second for a busy machine: no figure of speed, but a bound on what is held back.
+          const flags = (await evaluated(cluster)) - evaluatedBefore;
+          assert.ok(flags > 0 && flags <= load.answered + 2 * CLIENTS, `${flags} evaluations of ${load.answered}`);
           assert.ok(lost <= rate * ((2 * interval) / 1_000 + 1), `${lost} requests lost`);
         }
       } finally {

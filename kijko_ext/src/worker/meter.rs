@@ -1,4 +1,5 @@
-//! The worker of a database that meters: moves counted requests to the ledger, and writes the last uses of API keys.
+//! The worker of a database that meters: moves counted requests to the ledger, and writes the last uses of API keys and how often
+//! flags were evaluated.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use super::launcher::Kind;
 use super::process;
 use super::tenure::{End, LEAVE_ROUND, Tenure};
 use crate::api_key::last_use_writer;
+use crate::flag;
 use crate::guc;
 use crate::request_counter::flush;
 
@@ -15,10 +17,10 @@ use crate::request_counter::flush;
 const FAILURE_PAUSE: Duration = Duration::from_millis(1_000);
 const MAX_FINAL_FLUSHES: u32 = 100;
 const FINAL_FLUSH_PAUSE: Duration = Duration::from_millis(20);
-/// How often last uses are looked for.
-const LAST_USE_ROUND: Duration = Duration::from_secs(1);
+/// How often last uses and evaluations are looked for.
+const FACTS_ROUND: Duration = Duration::from_secs(1);
 /// After a failure, which may have taken the whole lock timeout.
-const LAST_USE_FAILURE_PAUSE: Duration = Duration::from_secs(10);
+const FACTS_FAILURE_PAUSE: Duration = Duration::from_secs(10);
 
 #[pg_guard]
 #[unsafe(no_mangle)]
@@ -40,7 +42,7 @@ pub extern "C-unwind" fn kijko_worker(database: pg_sys::Datum) {
 }
 
 fn serve(tenure: &mut Tenure) -> End {
-    let mut next_last_uses = Instant::now();
+    let mut next_facts = Instant::now();
     let mut until_flush = guc::request_counter_flush_interval();
     loop {
         if let Some(end) = pause(until_flush, tenure) {
@@ -50,12 +52,13 @@ fn serve(tenure: &mut Tenure) -> End {
             true => guc::request_counter_flush_interval(),
             false => FAILURE_PAUSE,
         };
-        if Instant::now() >= next_last_uses {
-            let until_next = match last_use_writer::round(false) {
-                true => LAST_USE_ROUND,
-                false => LAST_USE_FAILURE_PAUSE,
+        if Instant::now() >= next_facts {
+            let written = [last_use_writer::round(false), flag::flush::round()];
+            let until_next = match written {
+                [true, true] => FACTS_ROUND,
+                _ => FACTS_FAILURE_PAUSE,
             };
-            next_last_uses = Instant::now() + until_next;
+            next_facts = Instant::now() + until_next;
         }
     }
 }
@@ -85,4 +88,5 @@ fn final_flushes() {
     }
     flush::flush();
     last_use_writer::round(true);
+    flag::flush::round();
 }
