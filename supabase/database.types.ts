@@ -1913,7 +1913,6 @@ export type Database = {
           required_roles: string[];
           type: 'release' | 'experiment' | 'operational' | 'kill-switch' | 'permission';
           updated_at: string;
-          variants: NonNullable<Json>;
         };
         ComputedFields: never;
         Insert: {
@@ -1931,7 +1930,6 @@ export type Database = {
           required_roles?: string[];
           type?: 'release' | 'experiment' | 'operational' | 'kill-switch' | 'permission';
           updated_at?: string;
-          variants?: NonNullable<Json>;
         };
         Update: {
           created_at?: string;
@@ -1948,7 +1946,6 @@ export type Database = {
           required_roles?: string[];
           type?: 'release' | 'experiment' | 'operational' | 'kill-switch' | 'permission';
           updated_at?: string;
-          variants?: NonNullable<Json>;
         };
         Relationships: [
           {
@@ -1984,6 +1981,63 @@ export type Database = {
           updated_at?: string;
         };
         Relationships: [];
+      };
+      flag_applications: {
+        Row: {
+          app_name: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          environment: string;
+          id: string;
+          instance_id: string;
+          last_seen_at: string;
+          org_id: string;
+          sdk_version: string | null;
+          strategies: string[];
+          unknown_strategies: string[];
+          updated_at: string;
+        };
+        ComputedFields: never;
+        Insert: {
+          app_name: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          environment: string;
+          id?: string;
+          instance_id: string;
+          last_seen_at?: string;
+          org_id?: string;
+          sdk_version?: string | null;
+          strategies?: string[];
+          unknown_strategies?: string[];
+          updated_at?: string;
+        };
+        Update: {
+          app_name?: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          environment?: string;
+          id?: string;
+          instance_id?: string;
+          last_seen_at?: string;
+          org_id?: string;
+          sdk_version?: string | null;
+          strategies?: string[];
+          unknown_strategies?: string[];
+          updated_at?: string;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'flag_applications_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
       };
       flag_changes: {
         Row: {
@@ -2054,6 +2108,83 @@ export type Database = {
             columns: ['org_id', 'flag_id'];
             isOneToOne: false;
             referencedRelation: 'feature_flags';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      flag_constraints: {
+        Row: {
+          case_insensitive: boolean;
+          context_name: string;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          id: string;
+          inverted: boolean;
+          operator: string;
+          org_id: string;
+          position: number;
+          segment_id: string | null;
+          strategy_id: string | null;
+          updated_at: string;
+          value: string | null;
+          values: string[];
+        };
+        ComputedFields: never;
+        Insert: {
+          case_insensitive?: boolean;
+          context_name: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          inverted?: boolean;
+          operator: string;
+          org_id?: string;
+          position?: number;
+          segment_id?: string | null;
+          strategy_id?: string | null;
+          updated_at?: string;
+          value?: string | null;
+          values?: string[];
+        };
+        Update: {
+          case_insensitive?: boolean;
+          context_name?: string;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          id?: string;
+          inverted?: boolean;
+          operator?: string;
+          org_id?: string;
+          position?: number;
+          segment_id?: string | null;
+          strategy_id?: string | null;
+          updated_at?: string;
+          value?: string | null;
+          values?: string[];
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'flag_constraints_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'flag_constraints_org_id_segment_id_fkey';
+            columns: ['org_id', 'segment_id'];
+            isOneToOne: false;
+            referencedRelation: 'flag_segments';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'flag_constraints_org_id_strategy_id_fkey';
+            columns: ['org_id', 'strategy_id'];
+            isOneToOne: false;
+            referencedRelation: 'flag_strategies';
             referencedColumns: ['org_id', 'id'];
           },
         ];
@@ -2218,7 +2349,6 @@ export type Database = {
       };
       flag_segments: {
         Row: {
-          constraints: NonNullable<Json>;
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
@@ -2230,7 +2360,6 @@ export type Database = {
         };
         ComputedFields: never;
         Insert: {
-          constraints?: NonNullable<Json>;
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
@@ -2241,7 +2370,6 @@ export type Database = {
           updated_at?: string;
         };
         Update: {
-          constraints?: NonNullable<Json>;
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
@@ -2263,7 +2391,6 @@ export type Database = {
       };
       flag_strategies: {
         Row: {
-          constraints: NonNullable<Json>;
           created_at: string;
           created_by: string | null;
           created_by_key: string | null;
@@ -2277,11 +2404,9 @@ export type Database = {
           segment_ids: string[];
           title: string;
           updated_at: string;
-          variants: NonNullable<Json>;
         };
         ComputedFields: never;
         Insert: {
-          constraints?: NonNullable<Json>;
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
@@ -2295,10 +2420,8 @@ export type Database = {
           segment_ids?: string[];
           title?: string;
           updated_at?: string;
-          variants?: NonNullable<Json>;
         };
         Update: {
-          constraints?: NonNullable<Json>;
           created_at?: string;
           created_by?: string | null;
           created_by_key?: string | null;
@@ -2312,7 +2435,6 @@ export type Database = {
           segment_ids?: string[];
           title?: string;
           updated_at?: string;
-          variants?: NonNullable<Json>;
         };
         Relationships: [
           {
@@ -2334,6 +2456,83 @@ export type Database = {
             columns: ['org_id', 'flag_id'];
             isOneToOne: false;
             referencedRelation: 'feature_flags';
+            referencedColumns: ['org_id', 'id'];
+          },
+        ];
+      };
+      flag_variants: {
+        Row: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          flag_id: string | null;
+          id: string;
+          name: string;
+          org_id: string;
+          overrides: NonNullable<Json>;
+          payload: Json | null;
+          position: number;
+          stickiness: string | null;
+          strategy_id: string | null;
+          updated_at: string;
+          weight: number;
+          weight_type: 'fix' | 'variable' | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          flag_id?: string | null;
+          id?: string;
+          name: string;
+          org_id?: string;
+          overrides?: NonNullable<Json>;
+          payload?: Json | null;
+          position?: number;
+          stickiness?: string | null;
+          strategy_id?: string | null;
+          updated_at?: string;
+          weight: number;
+          weight_type?: 'fix' | 'variable' | null;
+        };
+        Update: {
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          flag_id?: string | null;
+          id?: string;
+          name?: string;
+          org_id?: string;
+          overrides?: NonNullable<Json>;
+          payload?: Json | null;
+          position?: number;
+          stickiness?: string | null;
+          strategy_id?: string | null;
+          updated_at?: string;
+          weight?: number;
+          weight_type?: 'fix' | 'variable' | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'flag_variants_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+          {
+            foreignKeyName: 'flag_variants_org_id_flag_id_fkey';
+            columns: ['org_id', 'flag_id'];
+            isOneToOne: false;
+            referencedRelation: 'feature_flags';
+            referencedColumns: ['org_id', 'id'];
+          },
+          {
+            foreignKeyName: 'flag_variants_org_id_strategy_id_fkey';
+            columns: ['org_id', 'strategy_id'];
+            isOneToOne: false;
+            referencedRelation: 'flag_strategies';
             referencedColumns: ['org_id', 'id'];
           },
         ];
@@ -7977,7 +8176,7 @@ export type Database = {
         };
       };
       record_consent: { Args: { granted: boolean; purpose: string; version: string }; Returns: string };
-      record_flag_evaluations: { Args: { environment?: string; toggles: Json }; Returns: undefined };
+      record_flag_evaluations: { Args: { application?: Json | null; environment?: string; toggles: Json }; Returns: undefined };
       recover_webhooks: { Args: { endpoint_id: string; since: string }; Returns: number };
       redeliver_reflex_delivery: {
         Args: { id: string };
@@ -8034,6 +8233,7 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      register_flag_application: { Args: { application: Json; environment?: string }; Returns: undefined };
       reject_change: {
         Args: { approval_id: string; reason?: string | null };
         Returns: {
@@ -8954,6 +9154,25 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      set_flag_segment: {
+        Args: { constraints: Json; description?: string | null; name: string };
+        Returns: {
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          description: string;
+          id: string;
+          name: string;
+          org_id: string;
+          updated_at: string;
+        };
+        SetofOptions: {
+          from: '*';
+          to: 'flag_segments';
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       set_image_alt_text: {
         Args: { alt_text: string; image_id: string };
         Returns: {
@@ -9135,7 +9354,7 @@ export type Database = {
         };
       };
       stale_flags: {
-        Args: { environment?: string };
+        Args: { environment?: string; org_id?: string | null };
         Returns: {
           flag_id: string;
           last_evaluated_at: string | null;

@@ -18,20 +18,6 @@ language sql immutable
 return name in ('plan', 'role') or name like 'entitled\_%';
 comment on function private.flags_is_reserved(text) is 'Whether only servers set this property of a context.';
 
-create function private.flags_require_environment(org uuid, environment text) returns void
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-begin
-  -- Before the first flag there is production, without any.
-  if flags_require_environment.environment is distinct from 'production' and not exists (
-    select from public.flag_environments as e where e.org_id = org and e.name = flags_require_environment.environment
-  ) then
-    perform kijko.fail('not_found', 'no such environment');
-  end if;
-end
-$$;
-comment on function private.flags_require_environment(uuid, text) is 'Fails with not_found if the organization has no such environment.';
-
 create function public.flags(context jsonb default '{}', environment text default 'production') returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -77,6 +63,49 @@ end
 $$;
 comment on function public.flag_definitions(text, bigint) is 'The flags of the organization of the request, for a program that evaluates them: {org_id, environment, revision, now, user_id, remote_address, properties, definitions}. With the revision that the program knows, definitions is null while nothing has changed. Requires flags:evaluate. Definer: a publishable key reads no tables.';
 grant execute on function public.flag_definitions(text, bigint) to authenticated;
+
+-- ----------------------------------------------------------------------------
+-- Segments
+-- ----------------------------------------------------------------------------
+
+create function private.flags_read_constraints(list jsonb)
+returns table (place bigint, context_name text, operator text, "values" text[], value text, inverted boolean, case_insensitive boolean)
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+  select c.place, c.value ->> 'contextName', c.value ->> 'operator',
+    array(select v.value from jsonb_array_elements_text(coalesce(c.value -> 'values', '[]')) as v), c.value ->> 'value',
+    coalesce((c.value -> 'inverted')::boolean, false), coalesce((c.value -> 'caseInsensitive')::boolean, false)
+  from jsonb_array_elements(flags_read_constraints.list) with ordinality as c (value, place)
+$$;
+comment on function private.flags_read_constraints(jsonb) is 'A checked list of Unleash''s constraints, as rows. Nullable: value.';
+
+create function public.set_flag_segment(name text, constraints jsonb, description text default null) returns public.flag_segments
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  org uuid;
+  segment public.flag_segments;
+begin
+  perform private.tenancy_require_caller();
+  org := private.tenancy_require_org_with('flags:write');
+  perform private.flags_refuse('constraints', set_flag_segment.constraints);
+  insert into public.flag_segments as g (org_id, name, description)
+  values (org, set_flag_segment.name, coalesce(set_flag_segment.description, ''))
+  on conflict (org_id, name) do update set description = coalesce(set_flag_segment.description, g.description)
+  returning g.* into segment;
+  if private.flags_counts_in_protected('flag_constraints', jsonb_build_object('org_id', org, 'segment_id', segment.id)) then
+    perform kijko.fail('conflict', 'this counts in a protected environment', 'Make another segment, and ask for its use by change_flag().');
+  end if;
+  delete from public.flag_constraints as c where c.org_id = org and c.segment_id = segment.id;
+  insert into public.flag_constraints (org_id, segment_id, position, context_name, operator, "values", value, inverted, case_insensitive)
+  select org, segment.id, c.place, c.context_name, c.operator, c."values", c.value, c.inverted, c.case_insensitive
+  from private.flags_read_constraints(set_flag_segment.constraints) as c;
+  return segment;
+end
+$$;
+comment on function public.set_flag_segment(text, jsonb, text) is 'Makes a segment, or replaces all constraints of one, at once: [{contextName, operator, values or value, inverted, caseInsensitive}]. Requires flags:write. Fails with conflict if a protected environment uses it. Definer: it checks the permission itself.';
+grant execute on function public.set_flag_segment(text, jsonb, text) to authenticated;
 
 -- ----------------------------------------------------------------------------
 -- Evaluations
@@ -130,7 +159,7 @@ $$;
 comment on function private.flags_count(uuid, text, jsonb) is 'Adds evaluations of the current hour: {flag: {yes, no, variants: {name: number}}}. Flags that do not exist are left out. Definer: the sidecar reports its own.';
 grant execute on function private.flags_count(uuid, text, jsonb) to kijko_sidecar;
 
-create function public.record_flag_evaluations(toggles jsonb, environment text default 'production') returns void
+create function public.record_flag_evaluations(toggles jsonb, environment text default 'production', application jsonb default null) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -143,14 +172,46 @@ begin
     perform kijko.fail('invalid_input', 'toggles: {flag: {yes, no, variants}}');
   elsif not private.json_fits(record_flag_evaluations.toggles, 131072) then
     perform kijko.fail('invalid_input', 'toggles: at most 128 KiB');
+  elsif not coalesce(private.json_fits(record_flag_evaluations.application, 4096), true) then
+    perform kijko.fail('invalid_input', 'application: at most 4 KiB');
   end if;
+  perform private.flags_see_application(org, record_flag_evaluations.environment, record_flag_evaluations.application);
   perform private.flags_count(org, record_flag_evaluations.environment, record_flag_evaluations.toggles);
 end
 $$;
-comment on function public.record_flag_evaluations(jsonb, text) is 'Adds evaluations that a program has counted to those of the current hour: {flag: {yes, no, variants: {name: number}}}. Requires flags:evaluate. Definer: nobody writes the table.';
-grant execute on function public.record_flag_evaluations(jsonb, text) to authenticated;
+comment on function public.record_flag_evaluations(jsonb, text, jsonb) is 'Adds evaluations that a program has counted to those of the current hour: {flag: {yes, no, variants: {name: number}}}. application is the program, if it has registered: {appName, instanceId}. Requires flags:evaluate. Definer: nobody writes the table.';
+grant execute on function public.record_flag_evaluations(jsonb, text, jsonb) to authenticated;
 
-create function public.stale_flags(environment text default 'production')
+create function private.flags_collect(max_rows integer default 10000) returns integer
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  collected integer;
+begin
+  with taken as materialized (
+    select t.* from kijko.take_flag_evaluations(flags_collect.max_rows) as t
+  ), counted as (
+    select f.id as flag_id, t.environment, t.hour, sum(t.yes)::bigint as yes, sum(t.no)::bigint as no,
+      coalesce(jsonb_object_agg(t.variant, t.yes) filter (where t.variant <> '' and t.yes > 0), '{}') as variants
+    from taken as t
+    join public.feature_flags as f on f.org_id = kijko.platform_org_id() and f.name = t.flag
+    group by f.id, t.environment, t.hour
+  ), written as (
+    insert into public.flag_evaluations as e (org_id, flag_id, environment, hour, yes, no, variants)
+    select kijko.platform_org_id(), c.flag_id, c.environment, c.hour, c.yes, c.no, c.variants
+    from counted as c order by c.flag_id, c.environment, c.hour
+    on conflict (org_id, flag_id, environment, hour) do update
+    set yes = e.yes + excluded.yes, no = e.no + excluded.no, variants = private.flags_add_variants(e.variants, excluded.variants)
+  )
+  select count(*) into collected from taken;
+  return collected;
+end
+$$;
+comment on function private.flags_collect(integer) is 'Takes evaluations of the platform''s flags from the extension, which counts them, and says how many rows. Those of flags that do not exist are dropped. Definer: a job of pg_cron.';
+select cron.schedule('kijko-flags-collect', '* * * * *', 'select private.flags_collect()');
+
+create function public.stale_flags(environment text default 'production', org_id uuid default null)
 returns table (flag_id uuid, name text, type text, reason text, last_evaluated_at timestamptz)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -171,11 +232,11 @@ as $$
         case when e.yes = 0 or e.no = 0 then 'settled' else 'expired' end
     end as reason
   ) as s
-  where f.org_id = public.org_id() and s.reason is not null
+  where f.org_id = coalesce(stale_flags.org_id, public.org_id()) and s.reason is not null
   order by f.name
 $$;
-comment on function public.stale_flags(text) is 'Flags of the organization of the request that can go: unused (not asked for in 30 days), settled (for longer than its type is meant for the same answer to all), or expired (longer than its type is meant for: release and experiment 40 days, operational 7). Nullable: last_evaluated_at.';
-grant execute on function public.stale_flags(text) to authenticated;
+comment on function public.stale_flags(text, uuid) is 'Flags that can go, of the organization of the request, or of the given one (a back office asks for those of kijko.platform_org_id()): unused (not asked for in 30 days), settled (for longer than its type is meant for the same answer to all), or expired (longer than its type is meant for: release and experiment 40 days, operational 7). Nullable: last_evaluated_at.';
+grant execute on function public.stale_flags(text, uuid) to authenticated, service_role;
 
 create function private.flags_purge() returns integer
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp

@@ -79,7 +79,9 @@ create function private.flags_configuration(flag public.feature_flags, environme
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select md5((flags_configuration.environment = any (flag.enabled_in))::text || coalesce(
-    string_agg(concat_ws('|', s.id, s.name, s.title, s.position, s.parameters, s.constraints, s.segment_ids, s.variants), '|' order by s.id), ''
+    string_agg(concat_ws(
+      '|', s.id, s.name, s.title, s.position, s.parameters, private.flags_constraints(s.org_id, s.id), s.segment_ids, private.flags_variants(s.org_id, s.id)
+    ), '|' order by s.id), ''
   ))
   from public.flag_strategies as s
   where s.org_id = flag.org_id and s.flag_id = flag.id and s.environment = flags_configuration.environment
@@ -90,13 +92,13 @@ create function private.flags_basis(flag public.feature_flags, change jsonb) ret
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select md5(jsonb_build_array(
-    flag.name, flag.variants, flag.required_roles, flag.required_plans, flag.required_feature,
+    flag.name, private.flags_variants(flag.org_id, null, flag.id), flag.required_roles, flag.required_plans, flag.required_feature,
     (
       select jsonb_agg(jsonb_build_array(d.parent_id, d.enabled, d.variants) order by d.parent_id)
       from public.flag_dependencies as d where d.org_id = flag.org_id and d.flag_id = flag.id
     ),
     (
-      select jsonb_agg(jsonb_build_array(g.id, g.constraints) order by g.id)
+      select jsonb_agg(jsonb_build_array(g.id, private.flags_constraints(g.org_id, null, g.id)) order by g.id)
       from public.flag_segments as g
       where g.org_id = flag.org_id and g.id in (
         select i.id::uuid from jsonb_array_elements(coalesce(flags_basis.change -> 'strategies', '[]')) as s
@@ -148,14 +150,32 @@ create function private.flags_apply(flag public.feature_flags, environment text,
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if not exists (select from public.flag_environments as e where e.org_id = flag.org_id and e.name = flags_apply.environment) then
+    perform kijko.fail('conflict', 'the environment was removed');
+  end if;
   if flags_apply.change ? 'strategies' then
     delete from public.flag_strategies as s where s.org_id = flag.org_id and s.flag_id = flag.id and s.environment = flags_apply.environment;
-    insert into public.flag_strategies (org_id, flag_id, environment, name, title, position, parameters, constraints, segment_ids, variants)
-    select flag.org_id, flag.id, flags_apply.environment, s.value ->> 'name', coalesce(s.value ->> 'title', ''), s.place,
-      coalesce(s.value -> 'parameters', '{}'), coalesce(s.value -> 'constraints', '[]'),
-      array(select i.value::uuid from jsonb_array_elements_text(coalesce(s.value -> 'segment_ids', '[]')) as i),
-      coalesce(s.value -> 'variants', '[]')
-    from jsonb_array_elements(flags_apply.change -> 'strategies') with ordinality as s (value, place);
+    -- One statement, so that the flags are checked and get their revision once.
+    with given as materialized (
+      select gen_random_uuid() as id, s.value as strategy, s.place
+      from jsonb_array_elements(flags_apply.change -> 'strategies') with ordinality as s (value, place)
+    ), strategies as (
+      insert into public.flag_strategies (id, org_id, flag_id, environment, name, title, position, parameters, segment_ids)
+      select g.id, flag.org_id, flag.id, flags_apply.environment, g.strategy ->> 'name', coalesce(g.strategy ->> 'title', ''), g.place,
+        coalesce(g.strategy -> 'parameters', '{}'),
+        array(select i.value::uuid from jsonb_array_elements_text(coalesce(g.strategy -> 'segment_ids', '[]')) as i)
+      from given as g
+    ), constraints as (
+      insert into public.flag_constraints (org_id, strategy_id, position, context_name, operator, "values", value, inverted, case_insensitive)
+      select flag.org_id, g.id, c.place, c.context_name, c.operator, c."values", c.value, c.inverted, c.case_insensitive
+      from given as g
+      cross join private.flags_read_constraints(coalesce(g.strategy -> 'constraints', '[]')) as c
+    )
+    insert into public.flag_variants (org_id, strategy_id, position, name, weight, weight_type, stickiness, payload)
+    select flag.org_id, g.id, v.place, v.value ->> 'name', (v.value -> 'weight')::integer, v.value ->> 'weightType', v.value ->> 'stickiness',
+      nullif(v.value -> 'payload', 'null')
+    from given as g
+    cross join jsonb_array_elements(coalesce(g.strategy -> 'variants', '[]')) with ordinality as v (value, place);
   end if;
   if flags_apply.change ? 'enabled' then
     update public.feature_flags as f

@@ -73,6 +73,7 @@ const NAMES = [
   'dashboard',
   'query',
   'flag',
+  'strategy',
   'otherFlag',
   'thirdFlag',
   'flagChange',
@@ -290,7 +291,11 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`update public.feature_flags set created_at = now() - interval '31 days' where id = ${t.otherFlag}`,
   sql`insert into public.flag_environments (org_id, name, protected, created_by) values (${t.org}, 'guarded', true, ${owner})`,
   sql`insert into public.flag_segments (org_id, name, created_by) values (${t.org}, 'Matrix', ${owner})`,
-  sql`insert into public.flag_strategies (org_id, flag_id, name, created_by) values (${t.org}, ${t.flag}, 'default', ${owner})`,
+  sql`insert into public.flag_strategies (id, org_id, flag_id, name, created_by) values (${t.strategy}, ${t.org}, ${t.flag}, 'default', ${owner})`,
+  sql`insert into public.flag_constraints (org_id, strategy_id, context_name, operator, "values", created_by)
+    values (${t.org}, ${t.strategy}, 'userId', 'IN', '{matrix}', ${owner})`,
+  sql`insert into public.flag_variants (org_id, flag_id, name, weight, created_by) values (${t.org}, ${t.flag}, 'matrix', 1, ${owner})`,
+  sql`insert into public.flag_applications (org_id, environment, app_name, instance_id, created_by) values (${t.org}, 'production', 'matrix', 'one', ${owner})`,
   sql`insert into public.flag_dependencies (org_id, flag_id, parent_id, created_by) values (${t.org}, ${t.flag}, ${t.thirdFlag}, ${owner})`,
   sql`insert into public.flag_evaluations (org_id, flag_id, environment, hour, yes, created_by)
     values (${t.org}, ${t.flag}, 'production', date_trunc('hour', now()), 1, ${owner})`,

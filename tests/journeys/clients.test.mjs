@@ -64,8 +64,18 @@ const WRITABLE = {
     keys: ['org_id,id', 'org_id,name'],
   },
   feature_flags: { row: () => ({ name: 'first' }), change: { description: 'Second' }, keys: ['org_id,id', 'org_id,name'] },
-  flag_segments: { row: () => ({ name: 'First' }), change: { description: 'Second' }, keys: ['org_id,name'] },
-  flag_strategies: { row: ({ flag }) => ({ flag_id: flag.id, name: 'default' }), change: { title: 'Second' }, keys: [] },
+  flag_segments: { row: () => ({ name: 'First' }), change: { description: 'Second' }, keys: ['org_id,id', 'org_id,name'] },
+  flag_strategies: { row: ({ flag }) => ({ flag_id: flag.id, name: 'default' }), change: { title: 'Second' }, keys: ['org_id,id'] },
+  flag_constraints: {
+    row: ({ segment }) => ({ segment_id: segment.id, context_name: 'userId', operator: 'IN', values: ['a'] }),
+    change: { values: ['b'] },
+    keys: [],
+  },
+  flag_variants: {
+    row: ({ flag }) => ({ flag_id: flag.id, name: 'first', weight: 1 }),
+    change: { weight: 2 },
+    keys: ['org_id,flag_id,strategy_id,name'],
+  },
   flag_dependencies: {
     row: ({ flag, parent }) => ({ flag_id: flag.id, parent_id: parent.id }),
     change: { enabled: false },
@@ -99,6 +109,7 @@ describe('upsert', () => {
     topic: await ok(of.client.from('topics').insert({ title: 'Parent' }).select().single()),
     post: await ok(of.client.rpc('create_post', { title: 'Parent' })),
     flag: await ok(of.client.from('feature_flags').insert({ name: 'child' }).select().single()),
+    segment: await ok(of.client.from('flag_segments').insert({ name: 'Parent' }).select().single()),
     parent: await ok(of.client.from('feature_flags').insert({ name: 'parent' }).select().single()),
   });
   before(async () => {

@@ -7,8 +7,8 @@ import { OpenFeature } from '@openfeature/server-sdk';
 import { initialize } from 'unleash-client';
 import { UnleashClient } from 'unleash-proxy-client';
 import { createKey } from './api_keys_support.mjs';
-import { anonymous, assertAnonymousSeesNothing, newTeam, ok, refused, setPlan, until } from './domain.mjs';
-import { env, http } from './support.mjs';
+import { anonymous, assertAnonymousSeesNothing, newTeam, ok, refused, setPlan, transaction, until } from './domain.mjs';
+import { adminSql, env, http, sql } from './support.mjs';
 
 const BASE = '/api/v1/flags';
 const ORIGIN = 'https://shop.example';
@@ -17,9 +17,12 @@ const TABLES = [
   'flag_environments',
   'flag_segments',
   'flag_strategies',
+  'flag_constraints',
+  'flag_variants',
   'flag_dependencies',
   'flag_evaluations',
   'flag_changes',
+  'flag_applications',
 ];
 const rpc = (person, name, body) => person.client.rpc(name, body).setHeader('x-org-id', person.orgId);
 const byKey = (secret, method, path, options = {}) =>
@@ -51,24 +54,7 @@ describe('flags', () => {
           [
             { name: 'checkout', org_id: team.orgId },
             { name: 'half', org_id: team.orgId },
-            {
-              name: 'colour',
-              org_id: team.orgId,
-              variants: [
-                {
-                  name: 'blue',
-                  weight: 1,
-                  payload: { type: 'string', value: '#00f' },
-                  overrides: [{ contextName: 'userId', values: ['b'] }],
-                },
-                {
-                  name: 'red',
-                  weight: 1,
-                  payload: { type: 'string', value: '#f00' },
-                  overrides: [{ contextName: 'userId', values: ['r'] }],
-                },
-              ],
-            },
+            { name: 'colour', org_id: team.orgId },
             { name: 'pro', org_id: team.orgId, required_plans: ['PRO'] },
             { name: 'pattern', org_id: team.orgId },
           ],
@@ -77,38 +63,63 @@ describe('flags', () => {
         .select(),
     );
     const id = (name) => flags.find((flag) => flag.name === name).id;
-    const segment = await ok(
-      team.member.client
-        .from('flag_segments')
-        .insert({
-          org_id: team.orgId,
-          name: 'beta',
-          constraints: [{ contextName: 'group', operator: 'IN', values: ['beta'] }],
-        })
-        .select()
-        .single(),
-    );
     await ok(
-      team.member.client.from('flag_strategies').insert([
-        { org_id: team.orgId, flag_id: id('checkout'), name: 'default', segment_ids: [segment.id], parameters: {}, constraints: [] },
+      team.member.client.from('flag_variants').insert([
         {
           org_id: team.orgId,
-          flag_id: id('half'),
-          name: 'flexibleRollout',
-          parameters: { rollout: '50', stickiness: 'userId', groupId: 'half' },
-          constraints: [],
-          segment_ids: [],
+          flag_id: id('colour'),
+          name: 'blue',
+          weight: 1,
+          payload: { type: 'string', value: '#00f' },
+          overrides: [{ contextName: 'userId', values: ['b'] }],
         },
         {
           org_id: team.orgId,
-          flag_id: id('pattern'),
-          name: 'default',
-          parameters: {},
-          constraints: [{ contextName: 'email', operator: 'REGEX', value: '@example\\.com$' }],
-          segment_ids: [],
+          flag_id: id('colour'),
+          name: 'red',
+          weight: 1,
+          payload: { type: 'string', value: '#f00' },
+          overrides: [{ contextName: 'userId', values: ['r'] }],
         },
       ]),
     );
+    const segment = await ok(
+      rpc(team.member, 'set_flag_segment', { name: 'beta', constraints: [{ contextName: 'group', operator: 'IN', values: ['beta'] }] }),
+    );
+    const strategies = await ok(
+      team.member.client
+        .from('flag_strategies')
+        .insert([
+          { org_id: team.orgId, flag_id: id('checkout'), name: 'default', segment_ids: [segment.id], parameters: {} },
+          {
+            org_id: team.orgId,
+            flag_id: id('half'),
+            name: 'flexibleRollout',
+            parameters: { rollout: '50', stickiness: 'userId', groupId: 'half' },
+            segment_ids: [],
+          },
+          { org_id: team.orgId, flag_id: id('pattern'), name: 'default', parameters: {}, segment_ids: [] },
+        ])
+        .select(),
+    );
+    const pattern = strategies.find((strategy) => strategy.flag_id === id('pattern'));
+    await ok(
+      team.member.client
+        .from('flag_constraints')
+        .insert({ org_id: team.orgId, strategy_id: pattern.id, context_name: 'email', operator: 'REGEX', value: '@example\\.com$' }),
+    );
+    const embedded = await ok(
+      team.viewer.client
+        .from('feature_flags')
+        .select('flag_variants(name), flag_strategies(name, flag_constraints(operator), flag_variants(name))')
+        .eq('org_id', team.orgId)
+        .eq('name', 'pattern')
+        .single(),
+    );
+    assert.deepEqual(embedded, {
+      flag_variants: [],
+      flag_strategies: [{ name: 'default', flag_constraints: [{ operator: 'REGEX' }], flag_variants: [] }],
+    });
     for (const flag of ['checkout', 'half', 'colour', 'pro', 'pattern']) await change(team.member, flag, 'production', { enabled: true });
   });
 
@@ -205,6 +216,10 @@ describe('flags', () => {
       });
       const pattern = rows.find((row) => row.feature_flags.name === 'pattern');
       assert.deepEqual([pattern.yes, pattern.no], [1, 0]);
+      const [program] = await ok(team.viewer.client.from('flag_applications').select().eq('org_id', team.orgId).eq('app_name', 'shop'));
+      assert.match(program.sdk_version, /^unleash-/);
+      assert.ok(program.instance_id && program.strategies.includes('flexibleRollout'));
+      assert.deepEqual(program.unknown_strategies, []);
     } finally {
       clearInterval(alive);
       unleash.destroy();
@@ -287,6 +302,9 @@ describe('flags', () => {
       ['client/metrics', `{"bucket": {"toggles": {"${randomUUID()}": {"yes": -1}, "half": {"yes": "x", "variants": {"a": 1e300}}}}}`, 202],
       ['client/metrics', '{}', 202],
       ['client/register', '{}', 202],
+      ['client/register', '[]', 400],
+      ['client/register', '{"appName": "page", "strategies": ["ours"]}', 202],
+      ['environments/nowhere/client/register', '{"appName": "page"}', 404],
       ['frontend', JSON.stringify({ context: { userId: 'x'.repeat(110_000) } }), 413],
       [
         'frontend',
@@ -296,6 +314,58 @@ describe('flags', () => {
     ]) {
       const answer = await byKey(secret, 'POST', path, { body });
       assert.equal(answer.status, status, `${path} ${body.slice(0, 80)}: ${answer.text}`);
+    }
+    const kept = await ok(team.viewer.client.from('flag_applications').select('app_name').eq('org_id', team.orgId).eq('app_name', 'page'));
+    assert.deepEqual(kept, [], 'a publishable key, which everybody has, fills no list');
+  });
+
+  test('an entity tag is of one organization and environment', async () => {
+    const tagOf = async (key, path, known) => {
+      const answer = await byKey(key, 'GET', path, { headers: known ? { 'If-None-Match': known } : {} });
+      return [answer.status, answer.headers.get('etag')];
+    };
+    const [, tag] = await tagOf(server, 'client/features');
+    assert.deepEqual(await tagOf(server, 'client/features', tag), [304, tag]);
+    assert.equal((await tagOf(server, 'environments/development/client/features', tag))[0], 200, 'not of another environment');
+    const { secret: foreign } = await createKey(team.nonMember, { permissions: ['flags:evaluate'] });
+    assert.equal((await tagOf(foreign, 'client/features', tag))[0], 200, 'nor of another organization');
+  });
+
+  test("evaluations of the platform's flags in SQL are counted, also in a READ ONLY transaction that rolls back", async () => {
+    const flag = `counted-${randomUUID()}`;
+    const [{ id }] = await sql('insert into public.feature_flags (org_id, name) values (kijko.platform_org_id(), $1) returning id', [flag]);
+    try {
+      const change = { enabled: true, strategies: [{ name: 'userWithId', parameters: { userIds: 'ada' } }] };
+      await sql(`select private.flags_apply(f, 'production', $2) from public.feature_flags as f where f.id = $1`, [id, change]);
+      const rollback = new Error('rolled back');
+      await transaction(async (query) => {
+        await query('set transaction read only');
+        await query(
+          `select kijko.flag_enabled($1, jsonb_build_object('userId', u.name)) from unnest('{ada,bob,bob}'::text[]) as u (name)`,
+          [flag],
+        );
+        throw rollback;
+      }).catch((error) => assert.equal(error, rollback));
+      // The worker writes them within a second, and a job takes them each minute.
+      const counted = `
+        select sum(c.yes)::integer as yes, sum(c.no)::integer as no
+        from (
+          select e.yes, e.no from kijko.flag_evaluations as e where e.flag = $1
+          union all
+          select e.yes, e.no from public.flag_evaluations as e join public.feature_flags as f on f.id = e.flag_id where f.name = $1
+        ) as c`;
+      const found = await until('the count', async () => {
+        const [row] = await adminSql(counted, [flag]);
+        return row.yes !== null && row;
+      });
+      assert.deepEqual(found, { yes: 1, no: 2 });
+      const kept = await until('the row', async () => {
+        await adminSql('select private.flags_collect()');
+        return (await sql('select yes::integer, no::integer from public.flag_evaluations where flag_id = $1', [id]))[0];
+      });
+      assert.deepEqual(kept, { yes: 1, no: 2 });
+    } finally {
+      await sql('delete from public.feature_flags where id = $1', [id]);
     }
   });
 });

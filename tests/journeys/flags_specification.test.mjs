@@ -11,24 +11,31 @@ import { http } from './support.mjs';
 
 const ID = '00000000-0000-4000-8000-000000000000';
 
+const VARIANTS = `insert into public.flag_variants (org_id, flag_id, position, name, weight, weight_type, stickiness, payload, overrides)
+  select $1, $2, v.place, v.value ->> 'name', (v.value ->> 'weight')::integer, v.value ->> 'weightType', v.value ->> 'stickiness',
+    v.value -> 'payload', coalesce(v.value -> 'overrides', '[]')
+  from jsonb_array_elements($3::jsonb) with ordinality as v (value, place)`;
+const SEGMENT = `with segment as (insert into public.flag_segments (org_id, name) values ($1, $2) returning id),
+  constraints as (
+    insert into public.flag_constraints (org_id, segment_id, position, context_name, operator, "values", value, inverted, case_insensitive)
+    select $1, s.id, c.place, c.context_name, c.operator, c."values", c.value, c.inverted, c.case_insensitive
+    from segment as s, private.flags_read_constraints($3) as c
+  )
+  select id from segment`;
+const STRATEGIES = `select private.flags_apply(f, 'production', jsonb_build_object('strategies', $3::jsonb))
+  from public.feature_flags as f where f.org_id = $1 and f.id = $2`;
+
 /** Replaces the organization's flags by what can be stored of these; the names of those that cannot. */
 const store = (org, { features, segments = [] }) =>
   transaction(async (query) => {
     const refusedFlags = new Set();
-    const insert = async (table, row) => {
-      const names = Object.keys(row);
-      const isArray = (name) => name === 'segment_ids' || table === 'flag_dependencies';
-      const values = names.map((name) => (typeof row[name] === 'object' && !isArray(name) ? JSON.stringify(row[name]) : row[name]));
+    /** Whether the database took it; its first row, if it has any. */
+    const attempt = async (text, values) => {
       await query('savepoint one');
       try {
-        const places = names.map((_, at) => `$${at + 2}`);
-        const [{ id }] = await query(
-          `insert into public.${table} (org_id, ${names.join(', ')}) values ($1, ${places.join(', ')}) returning id`,
-          [org, ...values],
-        );
-        return id;
+        return (await query(text, [org, ...values]))[0] ?? true;
       } catch (error) {
-        assert.match(error.code, /^(22000|23502|23514|KJ\w+)$/, error.message);
+        assert.match(error.code, /^(22000|22P02|23502|23503|23505|23514|KJ\w+)$/, error.message);
         await query('rollback to savepoint one');
         return null;
       }
@@ -37,24 +44,22 @@ const store = (org, { features, segments = [] }) =>
       await query(`delete from public.${table} where org_id = $1`, [org]);
     const segmentIds = new Map();
     for (const { id, name, constraints } of segments)
-      segmentIds.set(id, await insert('flag_segments', { name: name ?? `segment ${id}`, constraints }));
+      segmentIds.set(id, (await attempt(SEGMENT, [name ?? `segment ${id}`, JSON.stringify(constraints)]))?.id);
     const ids = new Map();
     for (const { name, variants, strategies } of features) {
-      const id = await insert('feature_flags', { name, variants: variants ?? [] });
+      const id = (await attempt('insert into public.feature_flags (org_id, name) values ($1, $2) returning id', [name]))?.id;
       ids.set(name, id);
+      const given = (strategies ?? []).map(({ segments: named, ...strategy }) => ({
+        ...strategy,
+        segment_ids: (named ?? []).map((segment) => segmentIds.get(segment) ?? ID),
+      }));
+      const parts = [
+        [VARIANTS, variants ?? []],
+        [STRATEGIES, given],
+      ];
       if (!id) refusedFlags.add(name);
-      for (const [position, strategy] of (id ? (strategies ?? []) : []).entries()) {
-        const row = {
-          flag_id: id,
-          position,
-          name: strategy.name,
-          parameters: strategy.parameters ?? {},
-          constraints: strategy.constraints ?? [],
-          variants: strategy.variants ?? [],
-          segment_ids: (strategy.segments ?? []).map((segment) => segmentIds.get(segment) ?? ID),
-        };
-        if (!(await insert('flag_strategies', row))) refusedFlags.add(name);
-      }
+      for (const [text, list] of parts)
+        if (id && list.length > 0 && !(await attempt(text, [id, JSON.stringify(list)]))) refusedFlags.add(name);
     }
     // A flag that depends on others cannot be a parent: those that depend on such a flag come last, and are refused.
     const isChild = new Set(features.filter(({ dependencies }) => dependencies?.length > 0).map(({ name }) => name));
@@ -62,8 +67,9 @@ const store = (org, { features, segments = [] }) =>
     for (const { name, dependencies = [] } of features.toSorted((a, b) => depth(a) - depth(b)))
       for (const { feature: parent, enabled = true, variants = [] } of dependencies) {
         const flag_id = ids.get(name);
-        const row = { flag_id, parent_id: ids.get(parent) ?? flag_id, enabled, variants };
-        if (!(await insert('flag_dependencies', row))) refusedFlags.add(name);
+        const row = [flag_id, ids.get(parent) ?? flag_id, enabled, variants];
+        const text = 'insert into public.flag_dependencies (org_id, flag_id, parent_id, enabled, variants) values ($1, $2, $3, $4, $5)';
+        if (!(await attempt(text, row))) refusedFlags.add(name);
       }
     const on = features.filter(({ name, enabled }) => enabled && !refusedFlags.has(name)).map(({ name }) => name);
     await query(`update public.feature_flags set enabled_in = '{production}' where org_id = $1 and name = any ($2)`, [org, on]);

@@ -10,7 +10,6 @@ use std::hash::Hasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kijko_flags::Evaluation;
-use pgrx::pg_sys;
 
 use crate::clock;
 use crate::guc;

@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(168);
+select plan(174);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
@@ -74,6 +74,9 @@ update public.executions set status = 'failed', finished_at = kijko.now(), outpu
 insert into public.feature_flags (org_id, name) values (tests.org('ada'), 'a'), (tests.org('ada'), 'b');
 insert into public.flag_segments (org_id, name) values (tests.org('ada'), 'a');
 insert into public.flag_strategies (org_id, flag_id, name) select f.org_id, f.id, 'default' from public.feature_flags as f where f.name = 'a';
+insert into public.flag_constraints (org_id, strategy_id, context_name, operator, "values") select s.org_id, s.id, 'a', 'IN', '{a}' from public.flag_strategies as s;
+insert into public.flag_variants (org_id, flag_id, name, weight) select f.org_id, f.id, 'a', 1 from public.feature_flags as f where f.name = 'a';
+insert into public.flag_applications (org_id, environment, app_name, instance_id) values (tests.org('ada'), 'production', 'a', 'a');
 insert into public.flag_dependencies (org_id, flag_id, parent_id)
 select f.org_id, f.id, p.id from public.feature_flags as f join public.feature_flags as p on p.org_id = f.org_id and p.name = 'b' where f.name = 'a';
 insert into public.flag_evaluations (org_id, flag_id, environment, hour) select f.org_id, f.id, 'production', now() from public.feature_flags as f where f.name = 'a';
@@ -106,7 +109,7 @@ create view tests.read_permissions (relation, permission) as values
   ('skill_versions', 'skills:read'),
   ('topics', 'content:read'), ('discoveries', 'content:read'), ('discovery_runs', 'content:read'), ('research_sources', 'content:read'), ('source_embeddings', 'content:read'), ('content_costs', 'content:read'), ('blog_settings', 'content:read'), ('blog_posts', 'content:read'), ('blog_post_revisions', 'content:read'), ('blog_post_slugs', 'content:read'), ('blog_comments', 'content:read'), ('blog_drafts', 'content:read'), ('images', 'content:read'),
   ('prompts', 'prompts:read'), ('prompt_versions', 'prompts:read'), ('prompt_labels', 'prompts:read'), ('prompt_label_changes', 'prompts:read'), ('prompt_settings', 'prompts:read'), ('approvals', 'approvals:read'),
-  ('feature_flags', 'flags:read'), ('flag_environments', 'flags:read'), ('flag_segments', 'flags:read'), ('flag_strategies', 'flags:read'), ('flag_dependencies', 'flags:read'), ('flag_evaluations', 'flags:read'), ('flag_changes', 'flags:read'),
+  ('feature_flags', 'flags:read'), ('flag_environments', 'flags:read'), ('flag_segments', 'flags:read'), ('flag_strategies', 'flags:read'), ('flag_constraints', 'flags:read'), ('flag_variants', 'flags:read'), ('flag_applications', 'flags:read'), ('flag_dependencies', 'flags:read'), ('flag_evaluations', 'flags:read'), ('flag_changes', 'flags:read'),
   ('social_settings', 'content:read'), ('social_posts', 'content:read'), ('publish_logs', 'content:read'),
   ('events', 'analytics:read'), ('event_intake', 'analytics:read'), ('quarantined_events', 'analytics:read'), ('persons', 'analytics:read'), ('event_properties', 'analytics:read'), ('dashboards', 'analytics:read'), ('analytics_queries', 'analytics:read'),
   ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('documents', 'files:read'), ('repository_branches', 'repositories:read'), ('indexing_jobs', 'repositories:read'), ('indexing_job_events', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),

@@ -67,8 +67,10 @@ async fn features(
     let has_segments = knows_segments(&headers);
     let prefix = query.text("namePrefix").unwrap_or_default();
     let tag = format!(
-        "\"{}:{}:{}:{}:v1\"",
+        "\"{}:{}:{}:{}:{}:v1\"",
         source.facts.org_id.simple(),
+        // A name of small letters, digits, _ and -.
+        source.facts.environment,
         source.facts.revision,
         u8::from(has_segments),
         prefix
@@ -143,7 +145,7 @@ fn inline_segments(definitions: &mut Value) {
     }
 }
 
-/// A program that starts says so. Who it is, is checked; the rest is of no use here.
+/// A program that starts says which it is. The database keeps that, and checks the caller.
 async fn register(
     State(flags): State<Flags>,
     Environment(environment): Environment,
@@ -151,9 +153,21 @@ async fn register(
     body: Body,
 ) -> Result<Response, NotGranted> {
     let body = body::read(body, MAX_BODY_BYTES).await?;
-    let _: Map<String, Value> = body::json(&body)?;
-    let source = flags.sources.find(&headers, &environment).await?;
-    Ok((StatusCode::ACCEPTED, source.limits).into_response())
+    let program: Map<String, Value> = body::json(&body)?;
+    let names = ["appName", "instanceId", "sdkVersion", "strategies"];
+    let arguments = json!({"application": members(&program, &names), "environment": environment});
+    let api = flags.sources.api()?;
+    let registered = api.run("register_flag_application", &headers, &arguments);
+    let limits = registered.await?;
+    Ok((StatusCode::ACCEPTED, limits).into_response())
+}
+
+/// Those of an object that the database is asked to keep.
+fn members(object: &Map<String, Value>, names: &[&str]) -> Map<String, Value> {
+    let found = names.iter().filter_map(|name| object.get_key_value(*name));
+    found
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 /// What a program has evaluated since its last report.
@@ -174,7 +188,11 @@ async fn metrics(
         let fault = "bucket.toggles: must be an object".to_owned();
         return Err(Error::BadRequest(fault).into());
     }
-    let arguments = json!({"toggles": toggles, "environment": environment});
+    let program: Map<String, Value> = members(&report, &["appName", "instanceId"])
+        .into_iter()
+        .filter(|(_, value)| value.as_str().is_some_and(|text| text.len() <= 200))
+        .collect();
+    let arguments = json!({"toggles": toggles, "environment": environment, "application": program});
     let api = flags.sources.api()?;
     let recorded = api.run("record_flag_evaluations", &headers, &arguments);
     let limits = recorded.await?;
