@@ -256,17 +256,16 @@ end
 $$;
 comment on function private.models_import_prices(jsonb, text[]) is 'Imports prices from LiteLLM''s price file. Returns how many it added, changed and left unchanged, and what it skipped, with the reason. It keeps prices that were set by hand. It also keeps models that the file no longer has, because executions of them may still end.';
 
+-- Without a "set" clause Postgres puts the body in its place; it would plan it at each call otherwise.
 create function private.models_provider(model text) returns text
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
-as $$
-  -- As the sidecar chooses it: by the part before the slash, or by a well-known name.
-  select case
-    when strpos(model, '/') > 0 then split_part(model, '/', 1)
-    when starts_with(model, 'claude-') then 'anthropic'
-    when starts_with(model, 'gemini-') then 'gemini'
-    else 'openai'
-  end
-$$;
+language sql immutable parallel safe
+-- As the sidecar chooses it: by the part before the slash, or by a well-known name.
+return case
+  when strpos(model, '/') > 0 then split_part(model, '/', 1)
+  when starts_with(model, 'claude-') then 'anthropic'
+  when starts_with(model, 'gemini-') then 'gemini'
+  else 'openai'
+end;
 comment on function private.models_provider(text) is 'The provider that runs a model.';
 
 -- In plpgsql for its cached plan, as models_cost().

@@ -30,15 +30,20 @@ $$;
 comment on function private.models_report_providers(text[]) is 'Records the providers that a sidecar has keys for. Definer: the sidecar holds no table rights.';
 grant execute on function private.models_report_providers(text[]) to kijko_sidecar;
 
+-- In plpgsql for its cached plan.
 create function private.models_unavailable_reason(model text) returns text
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-  select format('no worker has a key for %s', p.provider)
-  from (select private.models_provider(model) as provider) as p
-  where exists (select 1 from private.model_providers as r where r.reported_at > clock_timestamp() - interval '1 hour')
-    and not exists (
-      select 1 from private.model_providers as r
-      where r.provider = p.provider and r.reported_at > clock_timestamp() - interval '1 hour'
-    )
+declare
+  needed constant text := private.models_provider(model);
+begin
+  return (
+    select format('no worker has a key for %s', needed)
+    where exists (select 1 from private.model_providers as r where r.reported_at > clock_timestamp() - interval '1 hour')
+      and not exists (
+        select 1 from private.model_providers as r where r.provider = needed and r.reported_at > clock_timestamp() - interval '1 hour'
+      )
+  );
+end
 $$;
 comment on function private.models_unavailable_reason(text) is 'Why no worker can call this model, or null when one can. While no sidecar has reported anything, every model counts as available.';

@@ -25,11 +25,14 @@ end
 $$;
 comment on function private.executions_exhausted_meter(uuid) is 'A meter of model use that is used up, or null. executions_reserve_call() refuses a call that does not fit. This check refuses earlier, when no call would fit.';
 
+-- In plpgsql for its cached plan.
 create function private.executions_usage_attributes(member uuid, key uuid, project_id uuid, skill_id uuid, habit_id uuid) returns jsonb
-language sql immutable set search_path = ''
-return pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
-  'member', member, 'key', key, 'project', project_id, 'skill', skill_id, 'habit', habit_id
-));
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return jsonb_strip_nulls(jsonb_build_object('member', member, 'key', key, 'project', project_id, 'skill', skill_id, 'habit', habit_id));
+end
+$$;
 comment on function private.executions_usage_attributes(uuid, uuid, uuid, uuid, uuid) is 'Attributes of a use, as the ledger records them and usage_by() groups by them.';
 
 create function private.executions_reserve(org_id uuid) returns uuid
