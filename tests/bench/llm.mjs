@@ -8,7 +8,8 @@
 // between; what is added is the difference to these, its median over the turns. Then the rate grows until a hundredth of the calls takes
 // 100 ms more than without a gateway. Then KIJKO_BENCH_STREAMS (1,000) answers come slowly at once.
 //
-// KIJKO_BENCH_GATEWAYS=kijko,portkey,litellm chooses some of them.
+// KIJKO_BENCH_GATEWAYS=kijko,portkey,litellm chooses some of them, KIJKO_BENCH_PARTS=added,rate,streams what is measured. The
+// processor time of a call is that of the gateway and of what it asks, less what these used in a turn without it.
 //
 // Ours asks the database who calls, holds each call against a budget, and settles it; the others do not.
 import { fork } from 'node:child_process';
@@ -19,6 +20,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { Service } from '../service.mjs';
 import { litellm, portkey } from './llm_others.mjs';
+import { askedBy, processorMs } from './llm_processor.mjs';
 import { newUser } from './realtime_user.mjs';
 
 const env = process.env;
@@ -26,6 +28,7 @@ const DELAY_MS = Number(env.KIJKO_BENCH_DELAY_MS ?? 20);
 const RATE = Number(env.KIJKO_BENCH_RATE ?? 200);
 const SECONDS = Number(env.KIJKO_BENCH_SECONDS ?? 10);
 const ROUNDS = Number(env.KIJKO_BENCH_ROUNDS ?? 3);
+const PARTS = (env.KIJKO_BENCH_PARTS ?? 'added,rate,streams').split(',');
 const STREAMS = Number(env.KIJKO_BENCH_STREAMS ?? 1_000);
 const STREAM_SECONDS = Number(env.KIJKO_BENCH_STREAM_SECONDS ?? 20);
 const LATE_MS = 100;
@@ -106,6 +109,7 @@ async function ours() {
   return {
     name: 'kijko',
     pid: service.child.pid,
+    asks: await askedBy(database),
     stop: () => service.terminate(),
     target: { url: `${service.url}/llm/v1`, headers: { Authorization: `Bearer ${token}` }, model: 'bench/bench' },
   };
@@ -118,10 +122,16 @@ async function added(gateway) {
   await atRate(gateway, RATE / 2, 2);
   const idle = memory(gateway.pid);
   const [p50, p99, base, own] = [[], [], [], []];
+  const processes = { gateway: gateway.pid, ...gateway.asks };
+  const processor = Object.fromEntries(Object.keys(processes).map((name) => [name, []]));
+  const times = () => Object.entries(processes).map(([name, pid]) => [name, processorMs(pid)]);
   let lost = 0;
   for (let round = 0; round < ROUNDS; round += 1) {
+    const first = times();
     const without = await atRate(direct, RATE, SECONDS);
+    const second = times();
     const through = await atRate(gateway, RATE, SECONDS);
+    for (const [n, [name, ms]] of times().entries()) processor[name].push((ms - 2 * second[n][1] + first[n][1]) / through.good);
     lost += through.sent - through.good;
     if (through.failures.length > 0) console.error(gateway.name, through.failures);
     p50.push(through.p50 - without.p50);
@@ -129,7 +139,8 @@ async function added(gateway) {
     base.push(without.p99);
     own.push(through.p99);
   }
-  return { idle, p50: median(p50), p99: median(p99), base: median(base), own: median(own), lost };
+  const spent = Object.entries(processor).map(([name, ms]) => `${name} ${median(ms).toFixed(2)}`);
+  return { idle, processor: spent.join(', '), p50: median(p50), p99: median(p99), base: median(base), own: median(own), lost };
 }
 
 /** The highest rate at which the calls are answered, and in time. */
@@ -166,10 +177,10 @@ async function streaming(gateway) {
 async function measure(make) {
   const gateway = await make(upstream);
   try {
-    const latency = await added(gateway);
-    const rate = await held(gateway);
+    const latency = PARTS.includes('added') ? await added(gateway) : { idle: memory(gateway.pid), p50: NaN, p99: NaN, base: NaN, own: NaN };
+    const rate = PARTS.includes('rate') ? await held(gateway) : { best: NaN };
     await sleep(2_000);
-    const streams = await streaming(gateway);
+    const streams = PARTS.includes('streams') ? await streaming(gateway) : { first: NaN, most: NaN, end: NaN, failures: [] };
     return { name: gateway.name, latency, rate, streams };
   } finally {
     await gateway.stop();
@@ -187,6 +198,7 @@ for (const chosen of (env.KIJKO_BENCH_GATEWAYS ?? Object.keys(GATEWAYS).join()).
     'added p50 ms': latency.p50.toFixed(2),
     'added p99 ms': latency.p99.toFixed(2),
     'p99 ms with and without': `${latency.own.toFixed(1)} ${latency.base.toFixed(1)}`,
+    'processor ms a call': latency.processor,
     lost: latency.lost,
     'calls a second held': rate.best,
     'bound by': rate.bound,
