@@ -79,11 +79,8 @@ pub(crate) enum NotGranted {
 impl NotGranted {
     /// A refusal that we say in the API's place.
     pub(crate) fn refused(status: StatusCode, body: &Value) -> Self {
-        refusal(
-            status.as_u16(),
-            body.to_string().into_bytes(),
-            HeaderMap::new(),
-        )
+        let body = body.to_string().into_bytes();
+        refusal(status.as_u16(), body, HeaderMap::new())
     }
 }
 
@@ -152,10 +149,20 @@ impl Api {
         headers: &HeaderMap,
         arguments: &Value,
     ) -> Result<(T, HeaderMap), NotGranted> {
-        let request = self
-            .client
-            .post(self.at_path(&format!("rpc/{function}"), &[]));
-        self.ask(function, headers, request.json(arguments)).await
+        let own = HeaderMap::new();
+        self.call_with(function, headers, own, arguments).await
+    }
+
+    /// The same with headers of our own beside the sender's.
+    pub(crate) async fn call_with<T: DeserializeOwned>(
+        &self,
+        function: &str,
+        headers: &HeaderMap,
+        own: HeaderMap,
+        arguments: &Value,
+    ) -> Result<(T, HeaderMap), NotGranted> {
+        let request = self.rpc(function).headers(own).json(arguments);
+        self.ask(function, headers, request).await
     }
 
     /// The same for a function that returns nothing.
@@ -165,11 +172,8 @@ impl Api {
         headers: &HeaderMap,
         arguments: &Value,
     ) -> Result<HeaderMap, NotGranted> {
-        let request = self
-            .client
-            .post(self.at_path(&format!("rpc/{function}"), &[]));
-        let answered = self.answer(function, headers, request.json(arguments));
-        let (_, limits) = answered.await?;
+        let request = self.rpc(function).json(arguments);
+        let (_, limits) = self.answer(function, headers, request).await?;
         Ok(limits)
     }
 
@@ -218,6 +222,11 @@ impl Api {
         self.ask(table, headers, request).await
     }
 
+    fn rpc(&self, function: &str) -> RequestBuilder {
+        self.client
+            .post(self.at_path(&format!("rpc/{function}"), &[]))
+    }
+
     fn at_path(&self, path: &str, query: &[(&str, &str)]) -> Url {
         let mut url = self.url.clone();
         let base = url.path().trim_end_matches('/');
@@ -259,9 +268,8 @@ impl Api {
         attributes.set("peer.service", "postgrest");
         let answered = sent.as_ref().ok().map(|it| it.status().as_u16());
         attributes.set_some("http.response.status_code", answered.map(u32::from));
-        let failed = answered
-            .is_none_or(|status| status >= 500)
-            .then_some("unavailable");
+        let is_failure = answered.is_none_or(|status| status >= 500);
+        let failed = is_failure.then_some("unavailable");
         traces::record_child(format!("postgrest {subject}"), start, attributes, failed);
         let answer = sent.map_err(unavailable)?;
         let (status, limits) = (answer.status().as_u16(), limit_headers(answer.headers()));
@@ -309,10 +317,8 @@ fn refusal(status: u16, body: Vec<u8>, limits: HeaderMap) -> NotGranted {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     *response.headers_mut() = limits;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
     NotGranted::Refused(Box::new(response))
 }
 

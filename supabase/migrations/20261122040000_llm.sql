@@ -2,8 +2,8 @@
 -- LLM gateway: the providers of models, and their keys.
 --
 --   1. A request reaches the sidecar, which asks the API as the caller: public.authorize_llm_call(). One transaction finds the
---      targets, holds what the call can use at most against every budget and meter, and records the call as reserved.
---   2. The sidecar opens the ticket by private.llm_open(): the targets, with their keys. The call is recorded as sent.
+--      targets, holds what the call can use at most against every budget and meter, and records the call as sent.
+--   2. For anybody else but the gateway it is reserved, until the sidecar opens its ticket by private.llm_open(). Jobs have tickets.
 --   3. Before each further attempt private.llm_raise() raises the holds.
 --   4. private.llm_settle() records what was used. A call that nobody settles is settled at its whole hold.
 -- ============================================================================
@@ -99,7 +99,7 @@ create table private.llm_provider_keys (
   primary key (organization, provider_id),
   foreign key (organization, provider_id) references public.llm_providers (org_id, id) on delete cascade
 );
-comment on table private.llm_provider_keys is 'Sealed keys of providers. Only private.llm_open() reads them.';
+comment on table private.llm_provider_keys is 'Sealed keys of providers. Only private.llm_open() and private.llm_gateway_key() read them.';
 comment on column private.llm_provider_keys.organization is 'Organization of the provider.';
 comment on column private.llm_provider_keys.provider_id is 'The provider.';
 comment on column private.llm_provider_keys.sealed is 'The key, sealed in the context of its provider.';

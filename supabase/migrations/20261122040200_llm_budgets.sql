@@ -141,7 +141,7 @@ end;
 comment on function private.llm_budget_value(public.llm_budgets, jsonb, text, text) is 'For whom a call counts against a budget: an id, a model, or nothing for the whole organization; null when it does not count. Nullable: result.';
 
 create function private.llm_budget_subject(budget public.llm_budgets, value text, starts_at timestamptz) returns uuid
-language sql immutable
+language sql stable -- As extract() is: otherwise Postgres would not put the body in its place, and plan it at each call.
 return kijko.subject(
   'llm_budget', md5(budget.id::text || '/' || value || '/' || coalesce(extract(epoch from starts_at)::bigint::text, ''))::uuid
 );

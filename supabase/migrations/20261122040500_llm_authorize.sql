@@ -25,10 +25,11 @@ begin
   elsif not is_own and call ->> 'kind' = 'images' and price.image_microusd is null then
     code := 'model_not_priced';
     problem := format('no price of an image is known for %s', model);
-  elsif not is_own and provider.key_set_at is null and provider.base_url is null and private.models_unavailable_reason(model) is not null then
-    code := 'unavailable';
+  elsif not is_own and provider.key_set_at is null and provider.base_url is null then
     problem := private.models_unavailable_reason(model);
-  else
+    code := case when problem is not null then 'unavailable' end;
+  end if;
+  if code is null then
     target := jsonb_build_object(
       'provider_id', provider.id, 'provider', provider.name, 'own_key', is_own, 'name', model,
       'max_output_tokens', case
@@ -114,12 +115,13 @@ comment on function private.llm_require_place(uuid, uuid, uuid) is 'The project 
 
 create function private.llm_reserve_call(
   org uuid, member uuid, key uuid, wanted jsonb, place uuid default null, skill_id uuid default null, fields text[] default '{}',
-  prompt_id uuid default null, prompt_version integer default null
+  prompt_id uuid default null, prompt_version integer default null, opened_as uuid default null
 ) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_variable
 declare
+  is_opened constant boolean := opened_as is not null;
   route public.llm_routes;
   settings public.llm_settings;
   call jsonb;
@@ -127,10 +129,9 @@ declare
   attempt jsonb;
   attributes jsonb;
   holds jsonb;
-  made public.llm_calls;
-  open_until timestamptz;
+  opened private.llm_open_calls;
 begin
-  if (
+  if not is_opened and (
     select count(*) >= 64 from private.llm_open_calls as c
     where c.organization = org and c.status = 'reserved'
       and case when member is not null then c.attributes ->> 'member' = member::text else c.attributes ->> 'key' = key::text end
@@ -158,27 +159,67 @@ begin
     make_interval(secs => route.time_budget_seconds) + interval '1 hour'
   );
 
+  opened.call_id := coalesce(opened_as, gen_random_uuid());
+  opened.organization := org;
+  opened.called_at := kijko.now();
+  opened.status := case when is_opened then 'sent' else 'reserved' end;
+  opened.ends_at := clock_timestamp() + case when is_opened then private.llm_lasts(call) else interval '60 seconds' end;
+  opened.call := call;
+  opened.attributes := attributes;
+  opened.holds := holds;
+  opened.target_index := 0;
+  opened.attempt := attempt;
+  opened.spent := '{}';
   insert into public.llm_calls (
-    org_id, kind, route, requested_model, provider, model, own_key, held_tokens, held_microusd, member_id, key_id, project_id, skill_id, prompt_id,
-    prompt_version, trace_id, created_by
+    id, org_id, kind, route, requested_model, provider, model, own_key, status, attempts, held_tokens, held_microusd, member_id, key_id, project_id,
+    skill_id, prompt_id, prompt_version, trace_id, created_by, created_at
   )
   values (
-    org, wanted ->> 'kind', route.name, wanted ->> 'model', targets -> 0 ->> 'provider', targets -> 0 ->> 'name', (targets -> 0 ->> 'own_key')::boolean,
+    opened.call_id, org, wanted ->> 'kind', route.name, wanted ->> 'model', targets -> 0 ->> 'provider', targets -> 0 ->> 'name',
+    (targets -> 0 ->> 'own_key')::boolean, opened.status, is_opened::integer,
     private.llm_amount('llm_tokens', attempt), private.llm_amount('llm_cost_microusd', attempt),
-    member, key, place, skill_id, prompt_id, prompt_version, wanted ->> 'trace_id', member
-  )
-  returning * into made;
-  open_until := clock_timestamp() + interval '60 seconds';
-  insert into private.llm_open_calls (call_id, organization, called_at, ends_at, call, attributes, holds, attempt)
-  values (made.id, org, made.created_at, open_until, call, attributes, holds, attempt);
+    member, key, place, skill_id, prompt_id, prompt_version, wanted ->> 'trace_id', member, opened.called_at
+  );
+  insert into private.llm_open_calls select opened.*;
+  if is_opened then
+    -- The vendor is called once this transaction is on the disk.
+    return private.llm_open_locked(opened, false);
+  end if;
   -- The vendor is called after private.llm_open() has committed, which waits for the disk. Without that, nothing was used.
   perform set_config('synchronous_commit', 'off', true);
-  return jsonb_build_object('call_id', made.id, 'ticket', kijko.seal(
-    jsonb_build_object('call_id', made.id, 'expires_at', extract(epoch from open_until))::text, 'llm/ticket'
+  return jsonb_build_object('call_id', opened.call_id, 'ticket', kijko.seal(
+    jsonb_build_object('call_id', opened.call_id, 'expires_at', extract(epoch from opened.ends_at))::text, 'llm/ticket'
   ));
 end
 $$;
-comment on function private.llm_reserve_call(uuid, uuid, uuid, jsonb, uuid, uuid, text[], uuid, integer) is 'Holds what a call can use at most, of a member or key, and returns {call_id, ticket}. wanted: kind, model, input_tokens, max_output_tokens, choices, images, trace_id. The caller has checked who calls and where. Fails as authorize_llm_call() does.';
+comment on function private.llm_reserve_call(uuid, uuid, uuid, jsonb, uuid, uuid, text[], uuid, integer, uuid) is 'Holds what a call can use at most, of a member or key, and returns {call_id, ticket}; or, if the gateway calls and gives it an id (opened_as), records it as sent and returns what private.llm_open() does, without the keys. wanted: kind, model, input_tokens, max_output_tokens, choices, images, trace_id. The caller has checked who calls and where. Fails as authorize_llm_call() does.';
+
+create function private.llm_id_of_gateway() returns uuid
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+  pass constant text := kijko.request_header('x-kijko-gateway');
+begin
+  -- Anybody may send these headers; only the database makes a pass. Without one that is valid, the call has a ticket.
+  if pass is null or kijko.can_unseal(pass, 'llm/gateway') is not true
+    or kijko.unseal(pass, 'llm/gateway')::numeric <= extract(epoch from clock_timestamp())
+  then
+    return null;
+  end if;
+  return private.as_uuid(kijko.request_header('x-kijko-call'));
+end
+$$;
+comment on function private.llm_id_of_gateway() is 'The id that the gateway gives the call of this request, if the request is the gateway''s: it has a pass. Nullable: result.';
+
+create function private.llm_gateway_pass() returns text
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return kijko.seal(extract(epoch from clock_timestamp() + interval '15 minutes')::text, 'llm/gateway');
+end
+$$;
+comment on function private.llm_gateway_pass() is 'By this, sent as the header X-Kijko-Gateway within 15 minutes, authorize_llm_call() knows the gateway, and opens the call at once. Definer: the sidecar may seal nothing.';
+grant execute on function private.llm_gateway_pass() to kijko_sidecar;
 
 create function private.llm_try_reserve_call(org uuid, member uuid, key uuid, wanted jsonb) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -240,7 +281,10 @@ declare
   caller constant kijko.caller := kijko.actor();
   org uuid;
   place uuid;
-  prompt record; -- The table comes later.
+  prompt_id uuid;
+  prompt_version integer;
+  opened_as constant uuid := private.llm_id_of_gateway();
+  made jsonb;
 begin
   perform private.tenancy_require_caller();
   org := private.tenancy_require_org_with('llm:call');
@@ -256,21 +300,24 @@ begin
     perform kijko.fail('invalid_input', 'fields: at most 100; trace_id: at most 64 characters');
   end if;
   place := private.llm_require_place(org, project_id, skill_id);
-  -- Whose content it is, the caller says; so only a version that they may read is believed.
-  select v.prompt_id, v.version into prompt from public.prompt_versions as v
-  where v.org_id = org and v.id = prompt_version_id and public.can(org, 'prompts:read');
-  if prompt_version_id is not null and prompt.prompt_id is null then
-    perform kijko.fail('not_found', 'no such version of a prompt');
+  if prompt_version_id is not null then
+    -- Whose content it is, the caller says; so only a version that they may read is believed.
+    select v.prompt_id, v.version into prompt_id, prompt_version from public.prompt_versions as v
+    where v.org_id = org and v.id = prompt_version_id and public.can(org, 'prompts:read');
+    if prompt_id is null then
+      perform kijko.fail('not_found', 'no such version of a prompt');
+    end if;
   end if;
-  return private.llm_reserve_call(
+  made := private.llm_reserve_call(
     org, caller.user_id, caller.api_key_id,
     jsonb_build_object(
       'kind', kind, 'model', model, 'input_tokens', input_tokens, 'max_output_tokens', max_output_tokens, 'choices', choices, 'images', images,
       'trace_id', trace_id
     ),
-    place, skill_id, fields, prompt.prompt_id, prompt.version
-  ) - 'call_id';
+    place, skill_id, fields, prompt_id, prompt_version, opened_as
+  );
+  return case when opened_as is null then made - 'call_id' else jsonb_build_object('opened', made) end;
 end
 $$;
-comment on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text, uuid) is 'Whether the caller may make this call of a model now; the gateway asks it for each request to /llm/v1. Holds what the call can use at most against every budget and meter, and returns {ticket}, which is of use to the sidecar only. images: how many are wanted; of a chat, how many its prompt has, which input_tokens includes. Requires llm:call. Fails with budget_exceeded, quota_exceeded, model_not_found, model_not_allowed, model_not_priced or bad_request, among others. Definer: holds and calls are written by functions.';
+comment on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text, uuid) is 'Whether the caller may make this call of a model now; the gateway asks it for each request to /llm/v1. Holds what the call can use at most against every budget and meter, and returns {ticket}, which is of use to the sidecar only; to the gateway, which proves itself by a header, {opened}. images: how many are wanted; of a chat, how many its prompt has, which input_tokens includes. Requires llm:call. Fails with budget_exceeded, quota_exceeded, model_not_found, model_not_allowed, model_not_priced or bad_request, among others. Definer: holds and calls are written by functions.';
 grant execute on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text, uuid) to authenticated;

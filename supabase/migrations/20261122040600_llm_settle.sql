@@ -17,6 +17,11 @@ end
 $$;
 comment on function private.llm_lock_call(uuid) is 'Locks an open call; null when it was settled or released. Nullable: result.';
 
+create function private.llm_lasts(call jsonb) returns interval
+language sql stable
+return make_interval(secs => (call ->> 'time_budget_seconds')::integer) + interval '10 minutes';
+comment on function private.llm_lasts(jsonb) is 'How long after it was sent maintenance settles a call that nobody has settled.';
+
 create function private.llm_number(value jsonb) returns integer
 language sql immutable
 return case when jsonb_typeof(value) = 'number' then least(private.models_parse_count(value), 2147483647)::integer end;
@@ -24,21 +29,25 @@ comment on function private.llm_number(jsonb) is 'A number that the sidecar repo
 
 create function private.llm_finish(opened private.llm_open_calls, status text, used jsonb, outcome jsonb) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
+-- A plan for all partitions, of which one is read. Postgres would count them all, and plan each time.
+set plan_cache_mode = force_generic_plan
 as $$
+declare
+  total constant jsonb := private.llm_sum(opened.spent, used);
 begin
   delete from private.llm_open_calls as c where c.call_id = opened.call_id;
   perform private.llm_end_holds(opened.holds, used, opened.attributes);
   update public.llm_calls as c
   set status = llm_finish.status,
-    estimated = t.estimated,
+    estimated = (total ->> 'estimated')::boolean,
     reported_model = substring(outcome ->> 'model' for 200),
-    input_tokens = t.input_tokens,
-    output_tokens = t.output_tokens,
-    cache_read_tokens = t.cache_read_tokens,
-    cache_write_tokens = t.cache_write_tokens,
-    reasoning_tokens = t.reasoning_tokens,
-    images = t.images::integer,
-    cost_microusd = t.cost_microusd,
+    input_tokens = (total ->> 'input_tokens')::bigint,
+    output_tokens = (total ->> 'output_tokens')::bigint,
+    cache_read_tokens = (total ->> 'cache_read_tokens')::bigint,
+    cache_write_tokens = (total ->> 'cache_write_tokens')::bigint,
+    reasoning_tokens = (total ->> 'reasoning_tokens')::bigint,
+    images = (total ->> 'images')::integer,
+    cost_microusd = (total ->> 'cost_microusd')::bigint,
     attempts = greatest(c.attempts, least(private.models_parse_count(outcome -> 'attempts'), 1000)::integer),
     first_token_ms = private.llm_number(outcome -> 'first_token_ms'),
     total_ms = private.llm_number(outcome -> 'total_ms'),
@@ -46,11 +55,6 @@ begin
     finish_reason = substring(outcome ->> 'finish_reason' for 100),
     error_code = substring(outcome ->> 'error_code' for 100),
     finished_at = kijko.now()
-  from private.llm_sum(opened.spent, used) as s (total)
-  cross join lateral jsonb_to_record(s.total) as t (
-    input_tokens bigint, output_tokens bigint, cache_read_tokens bigint, cache_write_tokens bigint, reasoning_tokens bigint, images bigint,
-    cost_microusd bigint, estimated boolean
-  )
   where c.org_id = opened.organization and c.created_at = opened.called_at and c.id = opened.call_id;
 end
 $$;
@@ -60,10 +64,16 @@ create function private.llm_sum(spent jsonb, used jsonb) returns jsonb
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return (
-    select jsonb_object_agg(n.name, coalesce((spent ->> n.name)::bigint, 0) + coalesce((used ->> n.name)::bigint, 0))
-    from unnest('{input_tokens,output_tokens,cache_read_tokens,cache_write_tokens,reasoning_tokens,images,cost_microusd}'::text[]) as n (name)
-  ) || jsonb_build_object('estimated', (spent -> 'estimated' = 'true') is true or (used -> 'estimated' = 'true') is true);
+  return jsonb_build_object(
+    'input_tokens', coalesce((spent ->> 'input_tokens')::bigint, 0) + coalesce((used ->> 'input_tokens')::bigint, 0),
+    'output_tokens', coalesce((spent ->> 'output_tokens')::bigint, 0) + coalesce((used ->> 'output_tokens')::bigint, 0),
+    'cache_read_tokens', coalesce((spent ->> 'cache_read_tokens')::bigint, 0) + coalesce((used ->> 'cache_read_tokens')::bigint, 0),
+    'cache_write_tokens', coalesce((spent ->> 'cache_write_tokens')::bigint, 0) + coalesce((used ->> 'cache_write_tokens')::bigint, 0),
+    'reasoning_tokens', coalesce((spent ->> 'reasoning_tokens')::bigint, 0) + coalesce((used ->> 'reasoning_tokens')::bigint, 0),
+    'images', coalesce((spent ->> 'images')::bigint, 0) + coalesce((used ->> 'images')::bigint, 0),
+    'cost_microusd', coalesce((spent ->> 'cost_microusd')::bigint, 0) + coalesce((used ->> 'cost_microusd')::bigint, 0),
+    'estimated', (spent -> 'estimated' = 'true') is true or (used -> 'estimated' = 'true') is true
+  );
 end
 $$;
 comment on function private.llm_sum(jsonb, jsonb) is 'The sum of two uses, count by count; an estimate if one of them is.';
@@ -112,7 +122,12 @@ comment on function private.llm_used(private.llm_open_calls, jsonb) is 'What the
 -- For the sidecar
 -- ----------------------------------------------------------------------------
 
-create function private.llm_open_target(org uuid, call jsonb, target jsonb, index integer) returns jsonb
+create function private.llm_micros(moment timestamptz) returns bigint
+language sql stable
+return (extract(epoch from moment) * 1000000)::bigint;
+comment on function private.llm_micros(timestamptz) is 'Microseconds since 1970: a time that is the same text in every session. Nullable: result.';
+
+create function private.llm_open_target(org uuid, call jsonb, target jsonb, index integer, with_key boolean) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -123,7 +138,8 @@ begin
     'kind', p.kind,
     -- Without an address and a key, a provider of the platform is what the sidecar's configuration says.
     'base_url', coalesce(p.base_url, case when p.org_id = org or p.key_set_at is not null then private.llm_vendor_url(p.kind) end),
-    'key', private.llm_provider_key(p),
+    'key', case when with_key then private.llm_provider_key(p) end,
+    'key_set_at', private.llm_micros(p.key_set_at),
     'own_key', p.org_id = org,
     'model', substr(target ->> 'name', strpos(target ->> 'name', '/') + 1),
     'max_output_tokens', target -> 'max_output_tokens',
@@ -135,9 +151,22 @@ begin
   where p.id = (target ->> 'provider_id')::uuid and p.enabled);
 end
 $$;
-comment on function private.llm_open_target(uuid, jsonb, jsonb, integer) is 'What the sidecar needs to call a target, its key included; null when the provider is gone. Nullable: result.';
+comment on function private.llm_open_target(uuid, jsonb, jsonb, integer, boolean) is 'What the sidecar needs to call a target: its key, too, or when that was set; null when the provider is gone. Nullable: result.';
 
-create function private.llm_open_locked(opened private.llm_open_calls) returns jsonb
+create function private.llm_gateway_key(provider_id uuid) returns jsonb
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select jsonb_build_object('key', private.llm_provider_key(p), 'key_set_at', private.llm_micros(p.key_set_at))
+    from public.llm_providers as p where p.id = llm_gateway_key.provider_id
+  );
+end
+$$;
+comment on function private.llm_gateway_key(uuid) is 'The key of a provider and when it was set, which the sidecar keeps for a while; null when the provider is gone. Nullable: result. Definer: the sidecar holds no table rights.';
+grant execute on function private.llm_gateway_key(uuid) to kijko_sidecar;
+
+create function private.llm_open_locked(opened private.llm_open_calls, with_keys boolean default true) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -145,7 +174,7 @@ declare
 begin
   select jsonb_agg(o.target order by t.place) filter (where o.target is not null) into targets
   from jsonb_array_elements(opened.call -> 'targets') with ordinality as t (value, place)
-  cross join lateral private.llm_open_target(opened.organization, opened.call, t.value, t.place::integer - 1) as o (target);
+  cross join lateral private.llm_open_target(opened.organization, opened.call, t.value, t.place::integer - 1, with_keys) as o (target);
   if opened.status = 'reserved' then
     if (targets -> 0 -> 'index' = '0') is not true then
       -- The provider was removed or switched off in between.
@@ -153,7 +182,7 @@ begin
       return null;
     end if;
     update private.llm_open_calls as c
-    set status = 'sent', ends_at = clock_timestamp() + make_interval(secs => (opened.call ->> 'time_budget_seconds')::integer) + interval '10 minutes'
+    set status = 'sent', ends_at = clock_timestamp() + private.llm_lasts(opened.call)
     where c.call_id = opened.call_id;
     update public.llm_calls as c set status = 'sent', attempts = 1
     where c.org_id = opened.organization and c.created_at = opened.called_at and c.id = opened.call_id;
@@ -163,7 +192,7 @@ begin
   );
 end
 $$;
-comment on function private.llm_open_locked(private.llm_open_calls) is 'What the sidecar needs for a locked call, which counts as sent from now on; null when its provider is gone. Nullable: result.';
+comment on function private.llm_open_locked(private.llm_open_calls, boolean) is 'What the sidecar needs for a locked call, which counts as sent from now on; null when its provider is gone. Nullable: result.';
 
 create function private.llm_open(ticket text) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -259,7 +288,7 @@ declare
   opened private.llm_open_calls := private.llm_lock_call(llm_settle.call_id);
   used jsonb;
   total jsonb;
-  is_recorded boolean := true;
+  is_recorded boolean;
 begin
   if opened.call_id is null then
     return null;
@@ -270,12 +299,13 @@ begin
   used := private.llm_used(opened, usage);
   total := private.llm_sum(opened.spent, used);
   perform private.llm_finish(opened, usage ->> 'status', used, usage);
-  -- Who was erased during the call is not recorded. An erasure of an account that begins now waits for this lock, and deletes what it then finds.
-  if opened.attributes ->> 'member' is not null then
+  is_recorded := (opened.call ->> 'record_content')::boolean and (usage ? 'prompt' or usage ? 'answer');
+  if is_recorded and opened.attributes ->> 'member' is not null then
+    -- Who was erased during the call is not recorded. An erasure of an account that begins now waits for this lock, and deletes what it then finds.
     perform 1 from auth.users as u where u.id = private.as_uuid(opened.attributes ->> 'member') and u.deleted_at is null for key share;
     is_recorded := found;
   end if;
-  if is_recorded and (opened.call ->> 'record_content')::boolean and (usage ? 'prompt' or usage ? 'answer') then
+  if is_recorded then
     insert into public.llm_call_contents (id, org_id, called_at, project_id, prompt, answer, delete_after, created_by)
     values (
       opened.call_id, opened.organization, opened.called_at, private.as_uuid(opened.attributes ->> 'project'),
@@ -293,3 +323,24 @@ end
 $$;
 comment on function private.llm_settle(uuid, jsonb) is 'Ends a call: settles its holds with what it used, even above the limits, and records the result. Answers what it cost; null when it was settled or released before. Nullable: result. Definer: the sidecar holds no table rights.';
 grant execute on function private.llm_settle(uuid, jsonb) to kijko_sidecar;
+
+create function private.llm_settle_many(call_ids uuid[], usages jsonb) returns jsonb
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+-- A call that waits for a lock does not keep the others for long: the sidecar then settles each by itself.
+set lock_timeout = '1s'
+as $$
+declare
+  due record;
+  settled jsonb := '{}';
+begin
+  -- In one order. Maintenance and another sidecar may be at the same calls.
+  for due in
+    select c.call_id, usages -> (c.place::integer - 1) as usage from unnest(call_ids) with ordinality as c (call_id, place) order by c.call_id
+  loop
+    settled := settled || jsonb_build_object(due.call_id::text, private.llm_settle(due.call_id, due.usage));
+  end loop;
+  return settled;
+end
+$$;
+comment on function private.llm_settle_many(uuid[], jsonb) is 'Ends calls in one transaction, all or none, as private.llm_settle() with the use at the same place of the array: its answer by the id of the call. Definer: the sidecar holds no table rights.';
+grant execute on function private.llm_settle_many(uuid[], jsonb) to kijko_sidecar;

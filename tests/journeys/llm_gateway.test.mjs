@@ -25,11 +25,14 @@ before(async () => {
   };
 });
 
-/** The record of a call, by the id of its answer. */
-async function recorded(id) {
+/** The record of a call, by the id of its answer: it is settled soon after that. */
+function recorded(id) {
   const hex = id.replace('chatcmpl-', '');
   const uuid = hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
-  return ok(team.owner.client.from('llm_calls').select().eq('id', uuid).single());
+  return until('the call to be settled', async () => {
+    const call = await ok(team.owner.client.from('llm_calls').select().eq('id', uuid).single());
+    return call.status !== 'sent' && call;
+  });
 }
 
 describe('who may call', () => {
@@ -72,7 +75,10 @@ test('a token of the organization’s own issuer, once its subject is a member',
   const { tokenOf, membership } = await newMember(issuer);
   const answer = await ask(tokenOf());
   assert.equal(answer.choices[0].message.content, 'Hello there');
-  const [call] = await ok(owner.client.from('llm_calls').select('member_id, status').eq('org_id', owner.orgId));
+  const call = await until('the call to be settled', async () => {
+    const [made] = await ok(owner.client.from('llm_calls').select('member_id, status').eq('org_id', owner.orgId));
+    return made.status !== 'sent' && made;
+  });
   assert.deepEqual(call, { member_id: membership.user_id, status: 'succeeded' });
 });
 

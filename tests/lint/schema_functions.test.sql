@@ -298,7 +298,7 @@ select results_eq(
     'private.jobs_release(text,uuid[])',
     'private.jobs_requeue_expired()',
     'private.jobs_stats()',
-    'private.llm_open(text)', 'private.llm_raise(uuid,integer,jsonb)', 'private.llm_settle(uuid,jsonb)',
+    'private.llm_gateway_key(uuid)', 'private.llm_gateway_pass()', 'private.llm_open(text)', 'private.llm_raise(uuid,integer,jsonb)', 'private.llm_settle(uuid,jsonb)', 'private.llm_settle_many(uuid[],jsonb)',
     'private.mail_backlog()',
     'private.mail_hand_over(text,uuid,integer)',
     'private.mail_report(text,uuid,integer,integer,boolean)',
@@ -365,10 +365,10 @@ select is(
 );
 
 -- Whoever seals stores the text in a column that private.seal_column() knows, or a change of the key loses it. Tickets of
--- authorize_billing(), authorize_function(), blog_start_image(), llm_reserve_call(), files_ticket() and privacy_ticket() last for minutes at most and are stored nowhere.
+-- authorize_billing(), authorize_function(), blog_start_image(), llm_gateway_pass(), llm_reserve_call(), files_ticket() and privacy_ticket() last for minutes at most and are stored nowhere.
 select is_empty(
   $$select p.oid::regprocedure from pg_proc as p
-    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_billing', 'authorize_function', 'blog_start_image', 'connections_seal', 'llm_reserve_call', 'set_connection_application', 'set_llm_provider_key', 'files_ticket', 'privacy_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
+    where p.prosrc ~ '\mkijko\.seal\(' and p.proname <> all (array['authorize_billing', 'authorize_function', 'blog_start_image', 'connections_seal', 'llm_gateway_pass', 'llm_reserve_call', 'set_connection_application', 'set_llm_provider_key', 'files_ticket', 'privacy_ticket', 'set_secret', 'set_http_secret', 'mail_store', 'seal_seed', 'keep_provider_tokens', 'rotate_repository_secret', 'reflexes_store_secret', 'reflexes_verifier', 'reflexes_repository_secrets'])$$,
   'every function that seals is listed here, once its column is registered'
 );
 -- An empty search_path finds temporary types before those of Postgres.

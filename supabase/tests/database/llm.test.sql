@@ -34,7 +34,7 @@ select is(:'opened'::jsonb - array['call_id', 'org_id', 'attributes', 'targets']
   '{"kind": "chat", "model": "echo/a", "route": null, "images": 0, "choices": 1, "retries": 1, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "idle_seconds": 60, "input_tokens": 1000, "record_content": false, "first_token_seconds": 120, "time_budget_seconds": 600}',
   'it learns how to call');
 select is((:'opened'::jsonb #> '{targets,0}') - array['provider_id', 'allowed_hosts'],
-  '{"key": null, "kind": "echo", "index": 0, "model": "a", "own_key": false, "base_url": null, "provider": "echo", "input_tokens": 1000, "max_concurrency": null, "max_output_tokens": 500}',
+  '{"key": null, "kind": "echo", "index": 0, "model": "a", "own_key": false, "base_url": null, "provider": "echo", "key_set_at": null, "input_tokens": 1000, "max_concurrency": null, "max_output_tokens": 500}',
   'and whom');
 select is(private.llm_open(:'ticket'), :'opened'::jsonb, 'a lost answer is given again');
 select :'opened'::jsonb ->> 'call_id' as call \gset

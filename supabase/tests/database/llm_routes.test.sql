@@ -31,7 +31,7 @@ select tests.refuses(format('select public.set_llm_provider_key(%L, %L)', :'own'
 select tests.refuses($$select public.set_llm_provider_key(gen_random_uuid(), 'k')$$, 'not_found', 'no such provider');
 select isnt((public.set_llm_provider_key(:'own', 'sk-own')).key_set_at, null, 'an owner sets a key');
 select tests.opened_call('own/model-x', 10, 10) as opened \gset
-select is((:'opened'::jsonb #> '{targets,0}') - array['provider_id', 'max_concurrency'],
+select is((:'opened'::jsonb #> '{targets,0}') - array['provider_id', 'max_concurrency', 'key_set_at'],
   '{"key": "sk-own", "kind": "openai", "index": 0, "model": "model-x", "own_key": true, "base_url": "https://own.example.com/v1", "provider": "own", "input_tokens": 10, "allowed_hosts": "", "max_output_tokens": 10}',
   'the sidecar gets the key, and no private host');
 select is(tests.settle((:'opened'::jsonb ->> 'call_id')::uuid, '{"status": "succeeded", "prompt_tokens": 5, "completion_tokens": 5}'), '{"tokens": 10, "estimated": false, "cost_microusd": null}', 'a call with an own key may have no price');

@@ -28,6 +28,7 @@ use super::{
     gateway::Gateway,
     hold::{HELD_FIRST, Refused},
     images,
+    opening::Grant,
     output::{Output, Reply},
     pseudonym,
     record::{End, Ended},
@@ -44,18 +45,21 @@ const MAX_ANSWER: Duration = Duration::from_secs(540);
 const LAST_PIECES: Duration = Duration::from_secs(5);
 /// An attempt needs that much time to be worth it.
 const MIN_ATTEMPT: Duration = Duration::from_millis(100);
+/// How long a settlement keeps an answer that waits for it.
+const SETTLE_WAIT: Duration = Duration::from_secs(2);
 
 /// A call that was let through.
 pub(super) struct Call {
     pub gateway: Arc<Gateway>,
     pub request: Request,
-    pub ticket: String,
     /// Its place in a trace.
     pub place: Place,
     /// Cancelled when the client hangs up.
     pub gone: CancellationToken,
     /// The room that the request takes.
     pub kept: OwnedSemaphorePermit,
+    /// Whether the answer waits a moment until the call is settled.
+    pub settles_first: bool,
 }
 
 /// What goes on while a call runs.
@@ -71,14 +75,15 @@ struct State {
 
 impl Call {
     /// Runs to the end.
-    pub(super) async fn run(self, reply: oneshot::Sender<Reply>) {
+    pub(super) async fn run(self, grant: Grant, reply: oneshot::Sender<Reply>) {
         let start = Instant::now();
         let _running = (self.gateway.series.running(), &self.kept);
-        let opened = match self.open().await {
+        let opened = match self.open(grant).await {
             Ok(opened) => opened,
             Err(error) => return drop(reply.send(Reply::Failed(Box::new(error)))),
         };
-        let unsettled = self.gateway.settler.opened(opened.call_id);
+        let settler = &self.gateway.settler;
+        let unsettled = settler.opened(opened.call_id, opened.org_id);
         let heading = Heading::new(opened.call_id, self.request.model());
         let mut output = match &self.request {
             Request::Chat(chat) if chat.stream => {
@@ -141,7 +146,10 @@ impl Call {
         let kind = self.request.kind();
         let series = &self.gateway.series;
         series.ended(kind, outcome, start.elapsed(), state.first_token);
-        unsettled.settle(usage, span).await;
+        let settling = unsettled.settle(usage, span);
+        if self.settles_first {
+            let _ = tokio::time::timeout(SETTLE_WAIT, settling).await;
+        }
         // A client that does not read them has all but these.
         let finish = self.finish(end, state, output, &heading);
         let _ = tokio::time::timeout(LAST_PIECES, finish).await;
@@ -155,20 +163,15 @@ impl Call {
         }
     }
 
-    async fn open(&self) -> Result<Opened, ApiError> {
+    async fn open(&self, grant: Grant) -> Result<Opened, ApiError> {
+        let ticket = match grant {
+            Grant::Opened(opened) => return Ok(*opened),
+            Grant::Ticket(ticket) => ticket,
+        };
         if self.gone.is_cancelled() {
             return Err(Failure::ClientGone.error());
         }
-        let calls = &self.gateway.calls;
-        let mut opened = calls.open(self.ticket.clone()).await;
-        if opened.as_ref().is_err_and(|error| error.is_transient()) {
-            opened = calls.open(self.ticket.clone()).await;
-        }
-        let opened = opened.map_err(|error| ApiError::from(Error::from(error)))?;
-        opened.ok_or_else(|| {
-            let cause = "the ticket has expired".to_owned();
-            ApiError::from(Error::Unavailable { cause })
-        })
+        self.gateway.redeem(ticket).await
     }
 
     async fn attempts(

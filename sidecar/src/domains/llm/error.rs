@@ -109,6 +109,18 @@ impl ApiError {
         }
     }
 
+    /// Whether a budget or the plan has no room, which former calls may have left when they are settled.
+    pub(super) fn is_spent(&self) -> bool {
+        matches!(self.code.as_str(), "budget_exceeded" | "quota_exceeded")
+    }
+
+    /// A refusal of the API. It has counted who calls against their own limits; only unauthenticated ones count for their address.
+    pub(super) async fn of_caller(refusal: Response) -> Self {
+        let mut error = Self::of_api(refusal).await;
+        error.counted = error.status.as_u16() != 401;
+        error
+    }
+
     /// A refusal of the database: `{code, message, details, hint}`.
     pub(super) async fn of_api(refusal: Response) -> Self {
         let (parts, body) = refusal.into_parts();
@@ -129,10 +141,10 @@ impl ApiError {
         if code.starts_with("model_") {
             error.param = Some("model");
         }
-        match code {
+        match error.is_spent() {
             // Another try in a second is refused as well.
-            "budget_exceeded" | "quota_exceeded" => error.final_answer(),
-            _ => error,
+            true => error.final_answer(),
+            false => error,
         }
     }
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{
     config::GatewayConfig,
+    credentials::{Keys, Passes},
     identity::Identities,
     metrics::GatewaySeries,
     pauses::{Pauses, ProviderKey},
@@ -36,6 +37,8 @@ pub(super) struct Gateway {
     /// Of organizations, from before their requests are read until their calls have ended.
     pub organizations: Slots<Uuid>,
     pub identities: Identities,
+    pub passes: Passes,
+    pub keys: Keys,
     /// For requests that are kept at once.
     pub bodies: Rooms,
     pub providers: Slots<ProviderKey>,
@@ -70,6 +73,8 @@ impl Gateway {
             all: Slots::default(),
             organizations: Slots::default(),
             identities: Identities::default(),
+            passes: Passes::default(),
+            keys: Keys::default(),
             bodies: Rooms::new(MAX_BODIES_KIB),
             providers: Slots::default(),
             pauses: Pauses::default(),

@@ -44,11 +44,6 @@ pub(super) enum Intake {
     Prompt(String),
 }
 
-#[derive(Deserialize)]
-struct Ticket {
-    ticket: String,
-}
-
 /// A model that the caller may use, as the database lists it.
 #[derive(Deserialize)]
 struct Model {
@@ -103,23 +98,24 @@ impl Gateway {
         if let Some(called) = &prompt {
             arguments["prompt_version_id"] = json!(called.version_id);
         }
-        let ticket = self.ask::<Ticket>("authorize_llm_call", &headers, &arguments);
-        let (Ticket { ticket }, rate) = ticket.await?;
+        let opening = self.authorize(organization, &headers, &arguments);
+        // From here to the task that calls, nothing waits: whoever hangs up, the call is settled.
+        let (grant, rate) = opening.await?;
         let gone = CancellationToken::new();
         let guard = gone.clone().drop_guard();
         let (kept, share) = room.into_permits();
         let call = Call {
             gateway: self.clone(),
             request,
-            ticket,
             place,
             gone,
             kept,
+            settles_first: false,
         };
         let (reply, answer) = oneshot::channel();
         let taken = (of_organization, slot, share);
         self.tasks.spawn(async move {
-            call.run(reply).await;
+            call.run(grant, reply).await;
             drop(taken);
         });
         let response = match answer.await {
@@ -181,12 +177,7 @@ impl Gateway {
         match api.call::<T>(function, headers, arguments).await {
             Ok(granted) => Ok(granted),
             Err(NotGranted::Failed(error)) => Err(error.into()),
-            // The database has counted who calls against their own limits; only unauthenticated ones count for their address.
-            Err(NotGranted::Refused(refusal)) => {
-                let mut error = ApiError::of_api(*refusal).await;
-                error.counted = error.status.as_u16() != 401;
-                Err(error)
-            }
+            Err(NotGranted::Refused(refusal)) => Err(ApiError::of_caller(*refusal).await),
         }
     }
 

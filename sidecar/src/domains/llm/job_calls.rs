@@ -18,6 +18,7 @@ use super::{
     error::ApiError,
     gateway::Gateway,
     images::Images,
+    opening::Grant,
     output::Reply,
     request::Request,
     span::Place,
@@ -126,13 +127,15 @@ impl JobCalls {
         let call = Call {
             gateway: self.gateway.clone(),
             request,
-            ticket,
             place: Place::of(&HeaderMap::new()),
             gone,
             kept,
+            // The job may record what the call cost.
+            settles_first: true,
         };
         let (reply, answer) = oneshot::channel();
-        self.gateway.tasks.spawn(call.run(reply));
+        let grant = Grant::Ticket(ticket);
+        self.gateway.tasks.spawn(call.run(grant, reply));
         match answer.await {
             Ok(Reply::Whole(whole)) => Ok(whole),
             Ok(Reply::Failed(error)) => Err(Refused::from(*error)),

@@ -2,7 +2,7 @@
 //!
 //! 1. [`routes`], [`handlers`]: the API says who calls ([`identity`]), and a request is read as it comes ([`intake`], [`room`];
 //!    [`prompts`]: a stored prompt becomes such a request; [`request`], [`chat`], [`embeddings`], [`images`], [`fields`], [`estimate`]). The API says whether the caller may: it holds what
-//!    the call can cost against every budget, and gives a ticket.
+//!    the call can cost against every budget, and opens the call ([`opening`], [`credentials`]).
 //! 2. [`call`]: the call in its own task: targets in order, retries, the time budget. [`attempt`]: one of them. [`pauses`]: which
 //!    providers come last.
 //! 3. `to_*`: the body of each vendor, with `content` and `tools`; [`upstreams`]: its address, client and key.
@@ -10,15 +10,18 @@
 //!    What names a tenant's users is replaced on the platform's keys: [`pseudonym`].
 //! 5. [`output`], [`answer`]: what the client gets. [`error`]: in OpenAI's shape.
 //! 6. [`job_calls`]: calls that jobs of other domains make.
-//! 7. [`record`], [`settlement`]: what was used, once for each call, whatever becomes of it. [`span`]: its span.
+//! 7. [`record`], [`settlement`]: what was used, once for each call, whatever becomes of it ([`batches`], [`outstanding`]).
+//!    [`span`]: its span.
 
 mod answer;
 mod assemble;
 mod attempt;
+mod batches;
 mod call;
 mod chat;
 mod config;
 mod content;
+mod credentials;
 mod delta;
 mod echo;
 mod embeddings;
@@ -34,7 +37,9 @@ mod images;
 mod intake;
 mod job_calls;
 mod metrics;
+mod opening;
 mod output;
+mod outstanding;
 mod pauses;
 mod prompts;
 mod pseudonym;

@@ -1,5 +1,7 @@
 //! The database functions of the gateway; the only SQL of this domain.
 
+use std::collections::HashMap;
+
 use futures_util::future::BoxFuture;
 use kijko_core::{
     db::{Db, DbError},
@@ -44,6 +46,9 @@ pub(super) struct Target {
     /// None, without a key: as this process is configured.
     pub base_url: Option<String>,
     pub key: Option<Secret>,
+    /// When the provider's key was set, in microseconds. None: it has none.
+    #[serde(default)]
+    pub key_set_at: Option<i64>,
     /// The key is the organization's, which pays the vendor itself.
     #[serde(default)]
     pub own_key: bool,
@@ -59,6 +64,13 @@ pub(super) struct Target {
     /// Hosts of the operator's own network that its address may name.
     #[serde(default)]
     pub allowed_hosts: String,
+}
+
+/// A key of a provider, and when it was set.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct KeySet {
+    pub key: Option<Secret>,
+    pub key_set_at: Option<i64>,
 }
 
 /// Which API a provider speaks.
@@ -132,8 +144,17 @@ impl Opened {
     }
 }
 
+/// What became of each call of a batch.
+pub(super) type SettledCalls = HashMap<Uuid, Option<Settled>>;
+
 /// The store of calls.
 pub(super) trait Calls: Send + Sync {
+    /// By which the API knows the gateway, for 15 minutes.
+    fn pass(&self) -> BoxFuture<'_, Result<Secret, DbError>>;
+
+    /// `None` when the provider is gone.
+    fn key(&self, provider: Uuid) -> BoxFuture<'_, Result<Option<KeySet>, DbError>>;
+
     /// `None` when the ticket has expired.
     fn open(&self, ticket: String) -> BoxFuture<'_, Result<Option<Opened>, DbError>>;
 
@@ -147,6 +168,12 @@ pub(super) trait Calls: Send + Sync {
 
     /// Ends a call, once; `None` when it was settled before.
     fn settle(&self, call: Uuid, usage: Value) -> BoxFuture<'_, Result<Option<Settled>, DbError>>;
+
+    /// Ends calls in one transaction: all, or none if it fails.
+    fn settle_many(
+        &self,
+        calls: Vec<(Uuid, Value)>,
+    ) -> BoxFuture<'_, Result<SettledCalls, DbError>>;
 }
 
 /// The database.
@@ -162,6 +189,21 @@ impl Store {
 }
 
 impl Calls for Store {
+    fn pass(&self) -> BoxFuture<'_, Result<Secret, DbError>> {
+        Box::pin(async move {
+            let sql = "select private.llm_gateway_pass()";
+            Ok(Secret::new(self.db.scalar::<String>(sql, &[]).await?))
+        })
+    }
+
+    fn key(&self, provider: Uuid) -> BoxFuture<'_, Result<Option<KeySet>, DbError>> {
+        Box::pin(async move {
+            let sql = "select private.llm_gateway_key($1)";
+            let answer = self.db.scalar::<Option<Value>>(sql, &[&provider]).await?;
+            read("llm_gateway_key", answer)
+        })
+    }
+
     fn open(&self, ticket: String) -> BoxFuture<'_, Result<Option<Opened>, DbError>> {
         Box::pin(async move {
             let sql = "select private.llm_open($1)";
@@ -192,6 +234,19 @@ impl Calls for Store {
                 tracing::debug!(%call, "settled before");
             }
             read("llm_settle", settled)
+        })
+    }
+
+    fn settle_many(
+        &self,
+        calls: Vec<(Uuid, Value)>,
+    ) -> BoxFuture<'_, Result<SettledCalls, DbError>> {
+        Box::pin(async move {
+            let sql = "select private.llm_settle_many($1, $2)";
+            let (ids, usages): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+            let usages = Value::Array(usages);
+            let settled: Option<Value> = self.db.scalar(sql, &[&ids, &usages]).await?;
+            Ok(read("llm_settle_many", settled)?.unwrap_or_default())
         })
     }
 }

@@ -44,7 +44,7 @@ async fn a_busy_vendor_is_asked_again_and_then_the_next_one() {
     assert_eq!((vendor.count(), other.count()), (2, 2));
     let raises = stack.store.raises.lock().unwrap().clone();
     assert_eq!(raises[2..], [(1, Spent::Unsent)]);
-    let settled = stack.store.settled.lock().unwrap()[1].clone();
+    let settled = stack.settlement(1).await;
     assert_eq!(
         (&settled["attempts"], &settled["target_index"]),
         (&json!(1), &json!(1))
@@ -74,7 +74,7 @@ async fn a_target_without_room_is_not_called_first_in_place_of_a_paused_one() {
     assert_eq!((vendor.count(), other.count()), (2, 1), "the paused one");
     let raises = stack.store.raises.lock().unwrap().clone();
     assert_eq!(raises, [(1, Spent::Unsent)]);
-    let settled = stack.store.settled.lock().unwrap()[1].clone();
+    let settled = stack.settlement(1).await;
     assert_eq!(
         (&settled["attempts"], &settled["target_index"]),
         (&json!(1), &json!(0))

@@ -13,7 +13,7 @@ use axum::{
     routing::post,
 };
 use futures_util::future::BoxFuture;
-use kijko_core::{db::DbError, telemetry::traces::Tracer};
+use kijko_core::{db::DbError, secret::Secret, telemetry::traces::Tracer};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -30,7 +30,7 @@ use crate::{
         config::GatewayConfig,
         gateway::Gateway,
         routes,
-        store::{Calls, Opened, Raised, Settled, Spent},
+        store::{Calls, KeySet, Opened, Raised, Settled, SettledCalls, Spent},
     },
 };
 
@@ -179,9 +179,33 @@ pub(crate) struct Store {
     pub failures: Mutex<usize>,
     /// A settlement with content is refused for good.
     pub refuses_content: Mutex<bool>,
+    /// Settlements of this one wait until they are let go.
+    pub holds_settlements: Arc<tokio::sync::Mutex<()>>,
+    /// How many calls a settlement took along.
+    pub batches: Mutex<Vec<usize>>,
+    /// How often a key was asked for.
+    pub keys: Mutex<usize>,
 }
 
+const SETTLED: Settled = Settled {
+    cost_microusd: Some(1_234),
+    estimated: false,
+};
+
 impl Calls for Store {
+    fn pass(&self) -> BoxFuture<'_, Result<Secret, DbError>> {
+        Box::pin(async { Ok(Secret::new("the-pass")) })
+    }
+
+    fn key(&self, _: Uuid) -> BoxFuture<'_, Result<Option<KeySet>, DbError>> {
+        *self.keys.lock().unwrap() += 1;
+        let found = KeySet {
+            key: Some(Secret::new("sk-very-secret-0")),
+            key_set_at: Some(7),
+        };
+        Box::pin(async { Ok(Some(found)) })
+    }
+
     fn open(&self, ticket: String) -> BoxFuture<'_, Result<Option<Opened>, DbError>> {
         let opened = self.opened.lock().unwrap().clone();
         Box::pin(async move { Ok(opened.filter(|_| ticket == "good")) })
@@ -213,12 +237,25 @@ impl Calls for Store {
             };
             return Box::pin(async { Err(refused) });
         }
-        self.settled.lock().unwrap().push(usage);
-        let settled = Settled {
-            cost_microusd: Some(1_234),
-            estimated: false,
-        };
-        Box::pin(async { Ok(Some(settled)) })
+        self.batches.lock().unwrap().push(1);
+        Box::pin(async {
+            let _held = self.holds_settlements.lock().await;
+            self.settled.lock().unwrap().push(usage);
+            Ok(Some(SETTLED))
+        })
+    }
+
+    fn settle_many(
+        &self,
+        calls: Vec<(Uuid, Value)>,
+    ) -> BoxFuture<'_, Result<SettledCalls, DbError>> {
+        self.batches.lock().unwrap().push(calls.len());
+        Box::pin(async move {
+            let _held = self.holds_settlements.lock().await;
+            let (ids, usages): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
+            self.settled.lock().unwrap().extend(usages);
+            Ok(ids.into_iter().map(|id| (id, Some(SETTLED))).collect())
+        })
     }
 }
 
@@ -229,6 +266,8 @@ pub(crate) struct Stack {
     pub gateway: Arc<Gateway>,
     /// Arguments of `authorize_llm_call`.
     pub asked: Arc<Mutex<Vec<Value>>>,
+    /// What it answers instead, once.
+    pub answers: Arc<Mutex<Vec<(u16, Value)>>>,
 }
 
 impl Stack {
@@ -258,7 +297,9 @@ impl Stack {
         let store = Arc::new(Store::default());
         *store.opened.lock().unwrap() = Some(serde_json::from_value(opened).unwrap());
         let asked = Arc::<Mutex<Vec<Value>>>::default();
-        let api = Api::new(fake_api(asked.clone()).await.parse().unwrap()).unwrap();
+        let answers = Arc::<Mutex<Vec<(u16, Value)>>>::default();
+        let url = fake_api(asked.clone(), answers.clone()).await;
+        let api = Api::new(url.parse().unwrap()).unwrap();
         let gateway = Gateway::new(&config(), Some(api), store.clone(), tracer).unwrap();
         let gateway = Arc::new(gateway);
         let mut server = test::server(&test::context());
@@ -268,14 +309,20 @@ impl Stack {
             store,
             gateway,
             asked,
+            answers,
         }
     }
 
     /// The settlement, which comes by itself.
     pub(crate) async fn settled(&self) -> Value {
+        self.settlement(0).await
+    }
+
+    /// The n-th one.
+    pub(crate) async fn settlement(&self, n: usize) -> Value {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
-            if let Some(usage) = self.store.settled.lock().unwrap().first() {
+            if let Some(usage) = self.store.settled.lock().unwrap().get(n) {
                 return usage.clone();
             }
             assert!(Instant::now() < end, "the call was not settled");
@@ -300,8 +347,8 @@ fn config() -> GatewayConfig {
 }
 
 /// An API that answers by the model's name.
-async fn fake_api(asked: Arc<Mutex<Vec<Value>>>) -> String {
-    let authorize = async move |Json(body): Json<Value>| {
+async fn fake_api(asked: Arc<Mutex<Vec<Value>>>, answers: Arc<Mutex<Vec<(u16, Value)>>>) -> String {
+    let authorize = async move |headers: HeaderMap, Json(body): Json<Value>| {
         let refuse = |status: u16, code: &str| {
             let body =
                 json!({"code": code, "message": "refused", "details": "details", "hint": null});
@@ -309,6 +356,15 @@ async fn fake_api(asked: Arc<Mutex<Vec<Value>>>) -> String {
             (status, [("retry-after", "60")], Json(body)).into_response()
         };
         asked.lock().unwrap().push(body.clone());
+        if let Some((status, mut answer)) = answers.lock().unwrap().pop() {
+            let id = headers["x-kijko-call"].to_str().unwrap();
+            assert_eq!(headers["x-kijko-gateway"], "the-pass");
+            if answer.get("opened").is_some() {
+                answer["opened"]["call_id"] = json!(id);
+            }
+            let status = StatusCode::from_u16(status).unwrap();
+            return (status, Json(answer)).into_response();
+        }
         match body["model"].as_str().unwrap() {
             "poor" => refuse(429, "budget_exceeded"),
             "forbidden" => refuse(403, "model_not_allowed"),

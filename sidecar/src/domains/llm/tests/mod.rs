@@ -4,6 +4,7 @@ mod attempts;
 mod fakes;
 mod identity;
 mod json;
+mod opening;
 mod spans;
 mod streams;
 mod whole;
