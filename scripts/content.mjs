@@ -44,18 +44,33 @@ async function read(file) {
 
 /** The line of a file's report, and whether disk and database differ. */
 function describe(report) {
-  const { added, changed, same, unreadable, created, topic, only_in_database: missing } = report;
+  const { added, changed, same, unreadable, created, topic, differing, only_in_database: missing } = report;
   const parts = [`${added} added`, `${changed} changed`, `${same} the same`];
   if (unreadable > 0) parts.push(`${unreadable} unreadable`);
+  if (differing.length > 0) parts.push(`${differing.length} that say something else there`);
   if (missing.length > 0) parts.push(`${missing.length} in the database only`);
   return {
     line: `${topic}${created ? ' (new)' : ''}: ${parts.join(', ')}`,
-    differs: created || added + changed + unreadable + missing.length > 0,
+    differs: created || added + changed + unreadable + differing.length + missing.length > 0,
   };
+}
+
+const PAGE = 200;
+
+/** The topics that were taken over and have no file any more. The database lists 10,000 at most, as many as an organization has. */
+async function topicsWithout(seen) {
+  const missing = [];
+  for (let skip = 0; skip <= 10_000; skip += PAGE) {
+    const page = await call('list_topics', { n: PAGE, skip });
+    missing.push(...page.filter(({ id, origin }) => origin === 'import' && !seen.has(id)).map(({ title }) => title));
+    if (page.length < PAGE) break;
+  }
+  return missing.sort();
 }
 
 async function importFolder(folder, dryRun) {
   const files = await filesOf(folder);
+  const seen = new Set();
   let [failed, differing] = [0, 0];
   for (const file of files) {
     try {
@@ -63,6 +78,8 @@ async function importFolder(folder, dryRun) {
       const { line, differs } = describe(report);
       if (differs) differing++;
       out(line);
+      seen.add(report.topic_id);
+      for (const { url, fields } of report.differing) out(`  says something else in the database: ${url} (${fields.join(', ')})`);
       for (const url of report.only_in_database) out(`  only in the database: ${url}`);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
@@ -72,8 +89,10 @@ async function importFolder(folder, dryRun) {
       err(`${file}: ${error.message}`);
     }
   }
-  out(`${files.length} files, ${differing} with differences, ${failed} failed`);
-  return failed > 0 || (dryRun && differing > 0) ? 1 : 0;
+  const missing = await topicsWithout(seen);
+  for (const title of missing) out(`${title}: has no file`);
+  out(`${files.length} files, ${differing} with differences, ${failed} failed; ${missing.length} topics without a file`);
+  return failed > 0 || (dryRun && differing + missing.length > 0) ? 1 : 0;
 }
 
 async function main() {

@@ -41,6 +41,15 @@ language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 return lower(regexp_replace(substring(url from '^https?://([^/?#:]+)'), '^www\.', ''));
 comment on function private.topics_host(text) is 'The host of an address, without www.';
 
+create function private.topics_site(host text) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+-- Whoever has a domain has all hosts below it. Of co.uk and the like the name below is the domain; an address of numbers is one.
+return case
+  when host ~ '^[0-9.]+$' then host
+  else coalesce(substring(host from '[^.]+\.(?:(?:com?|org|net|gov|edu|mil|ac|or|ne|go|gob|nom|sch|ltd|plc)\.[a-z]{2}|[^.]+)$'), host)
+end;
+comment on function private.topics_site(text) is 'The domain of a host, such as example.com of news.example.com: hosts of one domain are one voice.';
+
 create function private.topics_canonical_url(url text) returns text
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -141,7 +150,7 @@ create table public.research_sources (
   excerpt text not null default '' check (char_length(excerpt) <= 10000),
   content_hash text generated always as (case when excerpt <> '' then private.topics_hash(private.topics_title_key(excerpt)) end) stored,
   language text check (language is null or private.topics_is_language(language)),
-  published_at timestamptz,
+  published_at timestamptz check (isfinite(published_at)),
   collector text not null default 'manual' check (octet_length(collector) <= 40 and collector ~ '^[a-z][a-z0-9_]*$'),
   score numeric(5, 4) check (score between 0 and 1),
   score_parts jsonb check (jsonb_typeof(score_parts) = 'object'),

@@ -5,8 +5,8 @@
 --   relevance   BM25 of its text for the topic's title and keywords, relative to the best source of the topic
 --   freshness   halves each 30 days since it was published
 --   authority   of its host: private.source_authorities
---   agreement   how many of the topic's other hosts use the words of the source; with embeddings, the mean of that and of how nearly
---               the other hosts' sources mean the same
+--   agreement   how many of the topic's other sites use the words of the source; with embeddings, the mean of that and of how nearly
+--               the other sites' sources mean the same. A site is a domain with all hosts below it.
 -- ============================================================================
 
 create function private.topics_text_config(language text) returns regconfig
@@ -19,8 +19,11 @@ comment on function private.topics_text_config(text) is 'The text search configu
 
 create function private.topics_freshness(published_at timestamptz) returns numeric
 language sql stable set search_path = pg_catalog, pg_temp
--- A page without a date counts as one of two months ago.
-return round(coalesce(power(0.5, greatest(extract(epoch from kijko.now() - published_at), 0) / (30 * 86400)), 0.25), 4);
+-- A page without a date counts as one of two months ago, and so does one that says it is from the future.
+return round(coalesce(case
+  when published_at <= kijko.now() + interval '2 days'
+    then power(0.5, least(greatest(extract(epoch from kijko.now() - published_at), 0) / (30 * 86400), 100))
+end, 0.25), 4);
 comment on function private.topics_freshness(timestamptz) is 'How fresh a page is, from 0 to 1.';
 
 create function private.topics_authority(host text) returns numeric
@@ -40,11 +43,13 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   with documents as materialized (
     -- A position list has at most 255 entries, so that a word that is repeated without end counts no more.
-    select s.id, s.host, l.lexeme, cardinality(l.positions) as frequency
-    from public.research_sources as s
-    cross join lateral unnest(to_tsvector(private.topics_text_config(coalesce(s.language, topic.language)), s.title || ' ' || s.excerpt))
-      as l (lexeme, positions, weights)
-    where s.org_id = topic.org_id and s.topic_id = topic.id
+    select s.id, s.site, l.lexeme, cardinality(l.positions) as frequency
+    from (
+      select o.id, private.topics_site(o.host) as site, o.title || ' ' || o.excerpt as text, private.topics_text_config(coalesce(o.language, topic.language)) as config
+      from public.research_sources as o where o.org_id = topic.org_id and o.topic_id = topic.id
+      offset 0 -- Its site is looked up once for a source, and not for each word.
+    ) as s
+    cross join lateral unnest(to_tsvector(s.config, s.text)) as l (lexeme, positions, weights)
   ),
   lengths as materialized (select d.id, sum(d.frequency)::numeric as length from documents as d group by d.id),
   totals as (select count(*)::numeric as n, avg(l.length) as average from lengths as l),
@@ -65,12 +70,12 @@ as $$
     cross join totals as t
     group by d.id
   ),
-  hosts as (select d.lexeme, count(distinct d.host)::numeric as hosts from documents as d group by d.lexeme),
+  sites as (select d.lexeme, count(distinct d.site)::numeric as sites from documents as d group by d.lexeme),
   agreements as (
-    select d.id, avg((h.hosts - 1) / nullif(c.hosts - 1, 0)) as agreement
+    select d.id, avg((h.sites - 1) / nullif(c.sites - 1, 0)) as agreement
     from documents as d
-    join hosts as h on h.lexeme = d.lexeme
-    cross join (select count(distinct o.host)::numeric as hosts from documents as o) as c
+    join sites as h on h.lexeme = d.lexeme
+    cross join (select count(distinct o.site)::numeric as sites from documents as o) as c
     group by d.id
   )
   select s.id, round(coalesce(b.score / nullif(max(b.score) over (), 0), 0), 4), round(coalesce(a.agreement, 0), 4), coalesce(b.terms, 0)
@@ -94,7 +99,7 @@ begin
   where e.org_id = topic.org_id and o.topic_id = topic.id order by e.updated_at desc, e.id limit 1;
   return query
   with vectors as materialized (
-    select s.id, s.host, e.embedding
+    select s.id, private.topics_site(s.host) as site, e.embedding
     from public.research_sources as s
     join public.source_embeddings as e on e.org_id = s.org_id and e.source_id = s.id
     where s.org_id = topic.org_id and s.topic_id = topic.id
@@ -104,20 +109,20 @@ begin
     limit least(200, floor(sqrt(2.0 * private.topics_comparable_numbers() / dimensions)))
   ),
   pairs as materialized (
-    select v.id, v.host, o.id as other_id, o.host as other_host, private.topics_similarity(v.embedding, o.embedding) as similarity
-    from vectors as v join vectors as o on o.id > v.id and o.host <> v.host
+    select v.id, v.site, o.id as other_id, o.site as other_site, private.topics_similarity(v.embedding, o.embedding) as similarity
+    from vectors as v join vectors as o on o.id > v.id and o.site <> v.site
   ),
   nearest as (
     select b.id, max(b.similarity) as similarity
     from (
-      select p.id, p.other_host as host, p.similarity from pairs as p union all select p.other_id, p.host, p.similarity from pairs as p
+      select p.id, p.other_site as site, p.similarity from pairs as p union all select p.other_id, p.site, p.similarity from pairs as p
     ) as b
-    group by b.id, b.host
+    group by b.id, b.site
   )
   select n.id, round(least(greatest(avg(n.similarity), 0), 1)::numeric, 4) from nearest as n group by n.id;
 end
 $$;
-comment on function private.topics_meaning(public.topics) is 'How nearly the other hosts of a topic have sources that mean the same as each of its sources, from 0 to 1: of those that are embedded.';
+comment on function private.topics_meaning(public.topics) is 'How nearly the other sites of a topic have sources that mean the same as each of its sources, from 0 to 1: of those that are embedded.';
 
 create function private.topics_score(topic public.topics) returns public.topics
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -130,11 +135,13 @@ begin
   set score = round(0.35 * p.relevance + 0.25 * p.freshness + 0.2 * p.authority + 0.2 * p.agreement, 4),
     score_parts = jsonb_build_object(
       'relevance', jsonb_build_object('value', p.relevance, 'weight', 0.35, 'detail', format('%s words of the topic', p.found_terms)),
-      'freshness', jsonb_build_object('value', p.freshness, 'weight', 0.25, 'detail', coalesce(
-        format('published %s days ago', greatest(extract(day from kijko.now() - s.published_at), 0)), 'no date'
-      )),
+      'freshness', jsonb_build_object('value', p.freshness, 'weight', 0.25, 'detail', case
+        when s.published_at is null then 'no date'
+        when s.published_at > kijko.now() + interval '2 days' then 'a date in the future counts as none'
+        else format('published %s days ago', greatest(extract(day from kijko.now() - s.published_at), 0))
+      end),
       'authority', jsonb_build_object('value', p.authority, 'weight', 0.2, 'detail', s.host),
-      'agreement', jsonb_build_object('value', p.agreement, 'weight', 0.2, 'detail', 'share of the other hosts that use its words' || case
+      'agreement', jsonb_build_object('value', p.agreement, 'weight', 0.2, 'detail', 'share of the other sites that use its words' || case
         when p.meaning is null then '' else format('; their nearest sources mean the same by %s', p.meaning)
       end)
     ),
@@ -153,16 +160,16 @@ begin
     score_parts = jsonb_build_object(
       'sources', jsonb_build_object('value', round(c.best, 4), 'weight', 0.5, 'detail', 'mean score of the five best sources'),
       'coverage', jsonb_build_object('value', round(c.coverage, 4), 'weight', 0.25, 'detail', format('%s sources; five are enough', c.sources)),
-      'variety', jsonb_build_object('value', round(c.variety, 4), 'weight', 0.25, 'detail', format('%s hosts; three are enough', c.hosts))
+      'variety', jsonb_build_object('value', round(c.variety, 4), 'weight', 0.25, 'detail', format('%s sites; three are enough', c.sites))
     ),
     scored_at = kijko.now(),
     status = case when t.status = 'discovered' and c.sources > 0 then 'researched' else t.status end,
     researched_at = case when c.sources > 0 then coalesce(t.researched_at, kijko.now()) else t.researched_at end
   from (
-    select count(*) as sources, count(distinct o.host) as hosts, least(count(*) / 5.0, 1) as coverage, least(count(distinct o.host) / 3.0, 1) as variety,
+    select count(*) as sources, count(distinct o.site) as sites, least(count(*) / 5.0, 1) as coverage, least(count(distinct o.site) / 3.0, 1) as variety,
       coalesce(avg(o.score) filter (where o.place <= 5), 0) as best
     from (
-      select s.host, s.score, row_number() over (order by s.score desc, s.id) as place
+      select private.topics_site(s.host) as site, s.score, row_number() over (order by s.score desc, s.id) as place
       from public.research_sources as s where s.org_id = topic.org_id and s.topic_id = topic.id
     ) as o
   ) as c

@@ -31,6 +31,11 @@ create trigger topics_lock before update or delete on public.topics
 create trigger research_sources_lock_many before update or delete on public.research_sources
   for each statement when (current_user = 'authenticated') execute function private.topics_lock_organizations();
 
+create function private.topics_clean_title(title text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+return left(btrim(regexp_replace(coalesce(title, ''), '[[:cntrl:][:space:]]+', ' ', 'g')), 500);
+comment on function private.topics_clean_title(text) is 'A title in one line, of at most 500 characters.';
+
 -- Collectors call this for what they have found, as often as they like.
 create function private.topics_add_source(
   org uuid, topic_id uuid, url text, title text default '', excerpt text default '', language text default null,
@@ -41,7 +46,7 @@ as $$
 #variable_conflict use_column
 declare
   source public.research_sources;
-  found_title constant text := left(btrim(regexp_replace(coalesce(topics_add_source.title, ''), '[[:cntrl:][:space:]]+', ' ', 'g')), 500);
+  found_title constant text := private.topics_clean_title(topics_add_source.title);
   found_excerpt constant text := left(btrim(coalesce(topics_add_source.excerpt, '')), 10000);
 begin
   if private.topics_is_url(topics_add_source.url) is not true then
@@ -135,7 +140,12 @@ declare
   sources constant jsonb := coalesce(nullif(document -> 'sources', 'null'), '[]');
   source jsonb;
   url text;
+  file_title text;
+  file_excerpt text;
+  file_time timestamptz;
+  taken record;
   outcome text;
+  differing jsonb := '[]'::jsonb;
   counts jsonb := '{"added": 0, "changed": 0, "same": 0, "unreadable": 0}'::jsonb;
   seen text[] := array[]::text[];
   is_new boolean := false;
@@ -160,12 +170,21 @@ begin
       continue; -- The same page twice in a file counts once.
     else
       seen := seen || private.topics_canonical_url(url);
-      select a.outcome into outcome
-      from private.topics_add_source(
-        org, topic.id, url, private.topics_text(source, '{title,name}', 500),
-        private.topics_text(source, '{content,summary,excerpt,snippet,description}', 10000), null,
-        private.topics_parse_time(private.topics_text(source, '{published,published_at,date,published_date}', 100)), 'import'
-      ) as a;
+      file_title := private.topics_clean_title(private.topics_text(source, '{title,name}', 500));
+      file_excerpt := coalesce(private.topics_text(source, '{content,summary,excerpt,snippet,description}', 10000), '');
+      file_time := private.topics_parse_time(private.topics_text(source, '{published,published_at,date,published_date}', 100));
+      taken := private.topics_add_source(org, topic.id, url, file_title, file_excerpt, null, file_time, 'import');
+      outcome := taken.outcome;
+      -- What the database has is kept. Where the file says something else, somebody has to know.
+      select differing || coalesce(jsonb_agg(jsonb_build_object('url', s.url, 'fields', d.fields)), '[]') into differing
+      from public.research_sources as s
+      cross join lateral (
+        select array_remove(array[
+          case when file_title <> '' and file_title <> s.title then 'title' end, case when file_excerpt <> '' and file_excerpt <> s.excerpt then 'excerpt' end,
+          case when file_time <> s.published_at then 'published_at' end
+        ], null) as fields
+      ) as d
+      where s.org_id = org and s.id = taken.source_id and d.fields <> '{}';
     end if;
     counts := jsonb_set(counts, array[outcome], to_jsonb((counts ->> outcome)::integer + 1));
   end loop;
@@ -173,7 +192,7 @@ begin
     perform private.topics_score(topic);
   end if;
   return counts || jsonb_build_object(
-    'topic', topic.title, 'topic_id', topic.id, 'created', is_new,
+    'topic', topic.title, 'topic_id', topic.id, 'created', is_new, 'differing', differing,
     'only_in_database', (
       select coalesce(jsonb_agg(s.url order by s.url), '[]')
       from public.research_sources as s where s.org_id = org and s.topic_id = topic.id and s.canonical_url <> all (seen)
@@ -181,7 +200,7 @@ begin
   );
 end
 $$;
-comment on function private.topics_import(uuid, jsonb) is 'Takes over a file of research, and returns what it found: counts of sources, and those that the file lacks.';
+comment on function private.topics_import(uuid, jsonb) is 'Takes over a file of research, and returns what it found: counts of sources, those that say something else in the database, and those that the file lacks.';
 
 create function public.import_research(document jsonb, dry_run boolean default false) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -214,5 +233,5 @@ begin
   return report;
 end
 $$;
-comment on function public.import_research(jsonb, boolean) is 'Takes over a file of the earlier system''s cache, {topic, sources: [{url, title, content, published}]}: adds what is missing, completes what is there, and reports {topic, topic_id, created, added, changed, same, unreadable, only_in_database}. The same file again changes nothing; dry_run only reports. Requires content:write. Definer: it scores the topic.';
+comment on function public.import_research(jsonb, boolean) is 'Takes over a file of the earlier system''s cache, {topic, sources: [{url, title, content, published}]}: adds what is missing, completes what is there, and reports {topic, topic_id, created, added, changed, same, unreadable, differing: [{url, fields}], only_in_database}. What is there is never overwritten. The same file again changes nothing; dry_run only reports. Requires content:write. Definer: it scores the topic.';
 grant execute on function public.import_research(jsonb, boolean) to authenticated;

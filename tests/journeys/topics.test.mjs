@@ -111,7 +111,11 @@ describe('topics', () => {
       await writeFile(join(folder, 'deep', 'zero_downtime_research.json'), JSON.stringify([source(3)]));
       await writeFile(join(folder, 'notes.json'), 'no research');
       const dry = await run(secret, 'import', folder, '--dry-run');
-      assert.deepEqual([dry.code, dry.stdout.trim().split('\n').at(-1)], [1, '2 files, 2 with differences, 0 failed'], dry.stderr);
+      assert.deepEqual(
+        [dry.code, dry.stdout.trim().split('\n').at(-1)],
+        [1, '2 files, 2 with differences, 0 failed; 0 topics without a file'],
+        dry.stderr,
+      );
       const topics = async () =>
         await ok(
           team.viewer.client.from('topics').select('title, source_count').eq('org_id', team.orgId).eq('origin', 'import').order('title'),
@@ -124,17 +128,26 @@ describe('topics', () => {
         { title: 'zero downtime', source_count: 1 },
       ]);
       const again = await run(secret, 'import', folder, '--dry-run');
-      assert.deepEqual([again.code, again.stdout.trim().split('\n').at(-1)], [0, '2 files, 0 with differences, 0 failed']);
-      await writeFile(join(folder, 'a_research.json'), JSON.stringify({ topic: 'VECTORS ', sources: [source(1)] }));
+      assert.deepEqual(
+        [again.code, again.stdout.trim().split('\n').at(-1)],
+        [0, '2 files, 0 with differences, 0 failed; 0 topics without a file'],
+      );
+      await writeFile(
+        join(folder, 'a_research.json'),
+        JSON.stringify({ topic: 'VECTORS ', sources: [{ ...source(1), content: 'Other' }] }),
+      );
+      await rm(join(folder, 'deep'), { recursive: true });
       await writeFile(join(folder, 'b_research.json'), '{');
       const differs = await run(secret, 'import', folder);
       assert.deepEqual(
         [
           differs.code,
           /only in the database: https:\/\/example.com\/2/.test(differs.stdout),
+          /something else in the database: https:\/\/example.com\/1 \(excerpt\)/.test(differs.stdout),
+          /zero downtime: has no file/.test(differs.stdout),
           /b_research.json: no JSON/.test(differs.stderr),
         ],
-        [1, true, true],
+        [1, true, true, true, true],
         differs.stdout,
       );
     } finally {

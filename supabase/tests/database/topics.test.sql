@@ -70,17 +70,35 @@ select is((select (status, score)::text from public.score_topic(:'bare')), '(dis
 select set_config('tests.file', '{"topic": "Vector search", "created_at": "2025-01-01", "sources": [
   {"url": "https://a.example/1", "title": "One", "content": "Vectors", "published": "2025-01-02T03:04:05Z"},
   {"url": "https://a.example/1#top", "title": "One again"}, {"link": "https://b.example/2", "summary": "Two", "published": "soon"}, {"title": "no address"}, 7]}', true) is not null as kept \gset
-select is(public.import_research(current_setting('tests.file')::jsonb, true) - 'topic_id', '{"topic": "Vector search", "created": true, "added": 2, "changed": 0, "same": 0, "unreadable": 2, "only_in_database": []}', 'a dry run reports');
+select is(public.import_research(current_setting('tests.file')::jsonb, true) - 'topic_id', '{"topic": "Vector search", "created": true, "added": 2, "changed": 0, "same": 0, "unreadable": 2, "differing": [], "only_in_database": []}', 'a dry run reports');
 select is((select count(*) from public.topics where title = 'Vector search'), 0::bigint, 'and writes nothing');
 select is((public.import_research(current_setting('tests.file')::jsonb) -> 'added')::integer, 2, 'a file is taken over');
 select is((select (origin, status, source_count)::text from public.topics where title = 'Vector search'), '(import,researched,2)', 'with its topic');
 select is((select array_agg(published_at order by url) from public.research_sources where url ~ 'a.example|b.example'), '{"2025-01-02 03:04:05+00",NULL}'::timestamptz[], 'what cannot be read says nothing');
 insert into public.research_sources (topic_id, url) select id, 'https://c.example/3' from public.topics where title = 'Vector search';
-select is(public.import_research(current_setting('tests.file')::jsonb) - 'topic_id', '{"topic": "Vector search", "created": false, "added": 0, "changed": 0, "same": 2, "unreadable": 2, "only_in_database": ["https://c.example/3"]}', 'the same again changes nothing, and says what the file lacks');
+select is(public.import_research(current_setting('tests.file')::jsonb) - 'topic_id', '{"topic": "Vector search", "created": false, "added": 0, "changed": 0, "same": 2, "unreadable": 2, "differing": [], "only_in_database": ["https://c.example/3"]}', 'the same again changes nothing, and says what the file lacks');
+select is(
+  (select (r ->> 'same', r ->> 'changed', r ->> 'differing')::text from public.import_research('{"topic": "vector  SEARCH", "sources": [
+    {"url": "https://a.example/1", "title": "One", "content": "Other vectors", "published": "2025-01-03"}, {"url": "https://b.example/2", "title": "Now named"}]}') as r),
+  '(1,1,"[{""url"": ""https://a.example/1"", ""fields"": [""excerpt"", ""published_at""]}]")', 'what a file says otherwise is reported, and what is there is kept'
+);
 select tests.refuses(format('select public.import_research(%L)', d), 'invalid_input', coalesce(d, 'null')) from unnest('{"{}","[]","{\"topic\": 7}","{\"topic\": \"x\", \"sources\": {}}",NULL}'::text[]) as d;
 
--- ---- costs
+-- ---- what somebody could make a score say
+select throws_ok(format($$insert into public.research_sources (topic_id, url, published_at) values (%L, 'https://example.com/never', 'infinity')$$, :'topic'), '23514', null, 'a page has a time or none');
 select tests.act_as_superuser();
+select is(array(select private.topics_freshness(kijko.now() + t) from unnest('{1 day,3 days,-4000 years,-30 days}'::interval[]) as t), '{1.0000,0.2500,0.0000,0.5000}', 'one that says it is from the future counts as one without a date');
+select is(private.topics_site(h), s, h)
+from (values
+  ('news.example.com', 'example.com'), ('example.com', 'example.com'), ('a.b.example.co.uk', 'example.co.uk'), ('example.co.uk', 'example.co.uk'),
+  ('arxiv.org', 'arxiv.org'), ('127.0.0.1', '127.0.0.1'), ('localhost', 'localhost'), ('x.io', 'x.io'), ('de.wikipedia.org', 'wikipedia.org')
+) as t (h, s);
+insert into public.topics (org_id, title) values (tests.org('ada'), 'One voice') returning id as voice \gset
+insert into public.research_sources (org_id, topic_id, url, excerpt) select tests.org('ada'), :'voice', format('https://%s.example.com/', n), 'One voice' from generate_series(1, 5) as n;
+select is((private.topics_score(t)).score_parts -> 'variety' ->> 'value', '0.3333', 'many hosts of one domain are one site') from public.topics as t where t.id = :'voice';
+select is((select max((s.score_parts -> 'agreement' ->> 'value')::numeric) from public.research_sources as s where s.topic_id = :'voice'), 0.0000, 'which agrees with nobody');
+
+-- ---- costs
 select is(private.topics_add_cost(tests.org('ada'), 'draft', :'source', 5, :'topic', null, null, 'echo/a', tests.id('mem')), true, 'a cost is recorded');
 select is(private.topics_add_cost(tests.org('ada'), 'draft', :'source', 7, :'topic', null, null, 'echo/a', tests.id('mem')), false, 'once');
 select tests.act_as('vic', tests.org('ada'));
