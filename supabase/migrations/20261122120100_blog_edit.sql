@@ -269,23 +269,30 @@ language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   same_text constant boolean := changed.content_markdown = post.content_markdown;
+  moved constant boolean := changed.slug <> post.slug;
+  only_moved constant boolean := moved and same_text and private.blog_fields(changed) = private.blog_fields(post);
 begin
   if post.status = 'scheduled' then
     perform kijko.fail('conflict', 'the post is scheduled', 'Take it back first: unschedule_post().');
-  elsif private.blog_fields(changed) = private.blog_fields(post) and same_text then
+  elsif private.blog_fields(changed) = private.blog_fields(post) and same_text and not moved then
     return post;
   end if;
   perform private.blog_require_hero(changed);
   update public.blog_posts as p
-  set title = changed.title, summary = changed.summary, content_markdown = changed.content_markdown, meta_title = changed.meta_title,
+  set title = changed.title, slug = changed.slug, summary = changed.summary, content_markdown = changed.content_markdown, meta_title = changed.meta_title,
     meta_description = changed.meta_description, canonical_url = changed.canonical_url, og_title = changed.og_title,
     og_description = changed.og_description, noindex = changed.noindex, tags = changed.tags, author_name = changed.author_name,
     hero_image_id = changed.hero_image_id,
     content_html = case when same_text then p.content_html end, content_html_hash = case when same_text then p.content_html_hash end,
     word_count = case when same_text then p.word_count else 0 end,
-    revision = p.revision + 1, approval_status = 'none', status = case p.status when 'ready' then 'draft' else p.status end
+    revision = p.revision + 1, approval_status = 'none', status = case p.status when 'ready' then 'draft' else p.status end,
+    -- Readers of what says the same find it at its new address at once.
+    published_revision = case when only_moved and p.published_revision = p.revision then p.revision + 1 else p.published_revision end
   where p.id = post.id
   returning p.* into changed;
+  if moved then
+    perform private.blog_take_slug(changed);
+  end if;
   perform private.blog_keep_revision(changed, message);
   perform private.approvals_withdraw(changed.org_id, 'blog_post', changed.id);
   return changed;
@@ -297,23 +304,19 @@ create function public.save_post(post_id uuid, revision integer, changes jsonb, 
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-  post public.blog_posts := private.blog_require(save_post.post_id, 'content:write', for_change => true);
+  post constant public.blog_posts := private.blog_require(save_post.post_id, 'content:write', for_change => true);
   changed public.blog_posts;
 begin
   perform private.blog_require_revision(post, save_post.revision);
   perform private.limit_rate('blog_save:' || post.org_id, 600, interval '1 minute', 'an organization saves at most %s posts a minute');
   changed := private.blog_changed(post, save_post.changes);
-  if changed.slug <> post.slug then
-    if post.published_revision is not null and public.can(post.org_id, 'content:publish') is not true then
-      perform kijko.fail('permission_denied', 'slug: of a published post, requires the permission content:publish');
-    end if;
-    update public.blog_posts as p set slug = changed.slug where p.id = post.id returning p.* into post;
-    perform private.blog_take_slug(post);
+  if changed.slug <> post.slug and post.published_revision is not null and public.can(post.org_id, 'content:publish') is not true then
+    perform kijko.fail('permission_denied', 'slug: of a published post, requires the permission content:publish');
   end if;
   return private.blog_save(post, changed, save_post.message);
 end
 $$;
-comment on function public.save_post(uuid, integer, jsonb, text) is 'Changes a post: columns of blog_posts by name. revision is the one that the change was made on; if the post has a newer one, it fails with conflict. A change of the text or its fields is a new revision and needs a new approval; a change of the slug takes effect at once, and the former slug of a published post leads to it. Requires content:write. Definer: users do not write the table.';
+comment on function public.save_post(uuid, integer, jsonb, text) is 'Changes a post: columns of blog_posts by name. revision is the one that the change was made on; if the post has a newer one, it fails with conflict. A change of the text, its fields or the slug is a new revision and needs a new approval; the slug of a published post changes for its readers at once, which requires content:publish, and the former one leads to it. Requires content:write. Definer: users do not write the table.';
 grant execute on function public.save_post(uuid, integer, jsonb, text) to authenticated;
 
 create function public.restore_post_revision(post_id uuid, revision integer, from_revision integer) returns public.blog_posts
@@ -322,6 +325,7 @@ as $$
 declare
   post constant public.blog_posts := private.blog_require(restore_post_revision.post_id, 'content:write', for_change => true);
   former public.blog_post_revisions;
+  restored public.blog_posts;
 begin
   perform private.blog_require_revision(post, restore_post_revision.revision);
   select r.* into former from public.blog_post_revisions as r
@@ -329,13 +333,15 @@ begin
   if former.id is null then
     perform kijko.fail('not_found', 'the post has no such revision');
   end if;
-  return private.blog_save(
-    post, jsonb_populate_record(post, former.fields || jsonb_build_object('content_markdown', former.content_markdown)),
-    format('Restored revision %s', former.revision)
-  );
+  restored := jsonb_populate_record(post, former.fields || jsonb_build_object('content_markdown', former.content_markdown));
+  if not exists (select from public.images as i where i.org_id = post.org_id and i.blog_post_id = post.id and i.id = restored.hero_image_id) then
+    -- It was deleted since.
+    restored.hero_image_id := null;
+  end if;
+  return private.blog_save(post, restored, format('Restored revision %s', former.revision));
 end
 $$;
-comment on function public.restore_post_revision(uuid, integer, integer) is 'Writes a former revision of a post as its newest one; revision is the newest that the caller knows. Requires content:write. Definer: users do not write the table.';
+comment on function public.restore_post_revision(uuid, integer, integer) is 'Writes a former revision of a post as its newest one, without its hero image if that was deleted; revision is the newest that the caller knows. Requires content:write. Definer: users do not write the table.';
 grant execute on function public.restore_post_revision(uuid, integer, integer) to authenticated;
 
 create function public.delete_post(post_id uuid) returns void

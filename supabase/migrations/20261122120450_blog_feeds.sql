@@ -136,11 +136,11 @@ begin
       '<url><loc>' || private.blog_xml_text(site.url || '/' || p.slug) || '</loc><lastmod>' || private.blog_iso_time(p.updated_at) || '</lastmod></url>',
       '' order by p.published_at desc, p.id desc
     )
-    from private.blog_published(site.org, null, null, null, 1000, is_indexed => true) as p
+    from private.blog_published(site.org, null, null, null, 10000, is_indexed => true) as p
   ), '') || E'</urlset>\n';
 end
 $$;
-comment on function private.blog_sitemap(private.blog_site_facts) is 'The sitemap: the newest 1,000 posts.';
+comment on function private.blog_sitemap(private.blog_site_facts) is 'The sitemap: all posts, of which an organization has 10,000 at most.';
 
 create function public.blog_feed(org_slug text, format text default 'rss', post_locale text default null) returns public."*/*"
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -165,5 +165,5 @@ begin
   return convert_to(content, 'UTF8');
 end
 $$;
-comment on function public.blog_feed(text, text, text) is 'The published posts of an organization by its slug, for feed readers and search engines: rss (the newest 50), atom or json (the newest 20, with their HTML), or sitemap (the newest 1,000). Posts with noindex, or with a canonical_url of their own, are left out. Fails with not_found without a site_url. Everyone may call it. Definer: strangers have no rights on the tables.';
+comment on function public.blog_feed(text, text, text) is 'The published posts of an organization by its slug, for feed readers and search engines: rss (the newest 50), atom or json (the newest 20, with their HTML), or sitemap (all). Posts with noindex, or with a canonical_url of their own, are left out. Fails with not_found without a site_url. Everyone may call it. Definer: strangers have no rights on the tables.';
 grant execute on function public.blog_feed(text, text, text) to anon, authenticated, service_role;

@@ -113,7 +113,8 @@ select is((select (status, published_revision)::text from public.blog_posts wher
 
 -- ---- addresses and search engines
 select public.set_blog_settings(site_url => 'https://blog.example.com/', site_title => 'Tests & <more>') is not null as set \gset
-select is((select slug from public.save_post(:'post', 4, '{"slug": "moved"}')), 'moved', 'a slug changes');
+select is((select (slug, revision, published_revision, status)::text from public.save_post(:'post', 4, '{"slug": "moved"}')), '(moved,5,5,published)', 'a slug changes, for readers at once');
+select tests.refuses(format('select public.save_post(%L, 4, %L)', :'post', '{"slug": "stale"}'), 'conflict', 'a stale change of it is a conflict');
 select tests.refuses($$select public.create_post('Hi', '{"slug": "hello-world"}')$$, 'conflict', 'the former one is not free');
 select id as dutch from public.create_post('Hallo', '{"content_markdown": "een", "meta_title": "</script><script>alert(1)"}', locale => 'nl', translation_of => :'post') \gset
 select tests.refuses(format('select public.create_post(%L, locale => %L, translation_of => %L)', 'Hallo', 'nl', :'post'), 'conflict', 'a language has one');
@@ -183,6 +184,15 @@ select tests.act_as('ada', tests.org('ada'));
 select is((select (status, published_revision)::text from public.unpublish_post(:'second')), '(draft,)', 'a post is withdrawn');
 select tests.act_as_anon();
 select tests.refuses($$select public.published_post('tests-blog', 'second')$$, 'not_found', 'and nobody reads it');
+
+-- ---- an address is approved with its post
+select tests.act_as('mem', tests.org('ada'));
+select id as fourth from public.create_post('Fourth', '{"content_markdown": "text"}') \gset
+select status as ready from public.submit_post(:'fourth', 1) \gset
+select tests.act_as('cas', tests.org('ada'));
+select status as approved from public.approve_change(tests.approval(:'fourth')) \gset
+select tests.act_as('mem', tests.org('ada'));
+select is((select (approval_status, status, revision)::text from public.save_post(:'fourth', 1, '{"slug": "we-are-sorry"}')), '(none,draft,2)', 'another one takes the approval back');
 
 -- ---- what was scheduled before approvals were required
 select tests.act_as('ada', tests.org('ada'));

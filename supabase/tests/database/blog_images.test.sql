@@ -161,6 +161,12 @@ update public.images set updated_at = kijko.now() - interval '2 minutes' where s
 select set_config('session_replication_role', 'origin', true) is not null as loud \gset
 select is(private.blog_maintain_images(), 1, 'one whose job is gone ends');
 
+-- ---- a revision whose image is gone
+select tests.act_as('mem', tests.org('ada'));
+select revision as edited from public.save_post(:'third', 3, '{"hero_image_id": null, "title": "Fish"}') \gset
+select public.delete_image(:'late');
+select is((select (p.revision, p.title, p.hero_image_id)::text from public.restore_post_revision(:'third', 4, 3) as p), '(5,Birds!,)', 'is restored without it');
+
 -- ---- the bytes go with the image
 select tests.act_as('ada', tests.org('ada'));
 select public.delete_post(:'third');
