@@ -317,7 +317,7 @@ finish_recovery() {
     [ -n "${!password:-}" ] || continue
     printf "select format('alter role %%I password %%L', rolname, '%s') from pg_roles where rolname = '%s' \\gexec\n" "${!password}" "${name#*:}"
   done | recovery_psql supabase_admin "$former"
-  recovery_psql postgres "$former" -c "select private.jobs_pause_queue('restored from backup $BACKUP${TARGET:+ to $TARGET}')" > /dev/null
+  recovery_psql postgres "$former" -c "delete from private.job_queue_pause; select private.jobs_pause_queue('restored from backup $BACKUP${TARGET:+ to $TARGET}')" > /dev/null
   [ "$former" = "$DATABASE_NAME" ] || rename_database "$former"
   recovery_psql supabase_admin "$DATABASE_NAME" -c checkpoint
 }

@@ -39,10 +39,12 @@ settle_restored_jobs() {
         cancel_later_jobs
       elif [ "$count" != 0 ]; then
         owner_psql -P footer=off -c "select j.kind, j.status, count(*) as jobs $UNFINISHED group by j.kind, j.status order by 1, 2"
-        fail "the lost database may have run these after $(cat "$KIJKO_HOME/paused"). './kijko resume --run' runs them all (mails and calls of models may happen twice), '--cancel' cancels them all"
+        fail "the lost database may have run these after $(cat "$KIJKO_HOME/paused"). './kijko resume --run' runs them all (mails, calls of models and social posts may happen twice), '--cancel' cancels them all"
       fi
       ;;
   esac
+  # No platform has a key by which it would know a post again.
+  say "$(owner_psql -At -c 'select private.social_doubt_restored()') social posts wait for a member's word whether they were published"
 }
 
 # All that the replaced database had not left waiting. What was queued during the pause is new, and runs.

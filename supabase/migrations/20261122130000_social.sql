@@ -87,6 +87,8 @@ create index social_posts_blog_post_idx on public.social_posts (org_id, blog_pos
 create index social_posts_calendar_idx on public.social_posts (org_id, scheduled_at);
 create index social_posts_text_idx on public.social_posts (org_id, platform, text_hash);
 create index social_posts_due_idx on public.social_posts (org_id, coalesce(publish_after, scheduled_at)) where status = 'scheduled';
+-- Two posts with the same text are two posts at the platform: what shows that one is there says nothing of the other.
+create unique index social_posts_platform_post_id_idx on public.social_posts (org_id, platform, platform_post_id) where platform_post_id is not null;
 create index social_posts_media_idx on public.social_posts using gin (media jsonb_path_ops) where media <> '[]';
 comment on table public.social_posts is 'Posts for LinkedIn, Facebook, Instagram and X. Members write text, hashtags, media, platform and connection; functions change the rest.';
 comment on column public.social_posts.id is 'Identity of the post.';
@@ -194,6 +196,7 @@ create table private.social_publications (
   cost_microusd bigint not null default 0,
   alt_texts_microusd bigint not null default 0,
   own_application boolean not null default false,
+  deferred_until timestamptz,
   foreign key (organization, post_id) references public.social_posts (org_id, id) on delete cascade
 );
 create index social_publications_organization_idx on private.social_publications (organization, post_id);
@@ -211,14 +214,15 @@ comment on column private.social_publications.hold_id is 'Hold of what the platf
 comment on column private.social_publications.cost_microusd is 'The amount of the hold.';
 comment on column private.social_publications.alt_texts_microusd is 'What the platform charges for its alternative texts. Charged when publishing begins: they are sent before the create call.';
 comment on column private.social_publications.own_application is 'Whether the token of this attempt is of an application of the organization: the platform then charges the organization itself.';
+comment on column private.social_publications.deferred_until is 'Until when the platform has asked to wait: the post is late from then on. Null if it has not.';
 select private.describe_data('private.social_publications', '{
-  "post_id, organization, prepared, create_id, create_started_at, create_deadline, outcome_unknown, checks, check_after, hold_id, cost_microusd, alt_texts_microusd, own_application": {"purpose": "keeps a post from being created twice", "export": "none"}
+  "post_id, organization, prepared, create_id, create_started_at, create_deadline, outcome_unknown, checks, check_after, hold_id, cost_microusd, alt_texts_microusd, own_application, deferred_until": {"purpose": "keeps a post from being created twice", "export": "none"}
 }');
 alter table private.social_publications enable row level security;
 
 create table private.social_prices (
   platform text not null check (char_length(platform) <= 32),
-  item text not null check (item in ('post', 'post_with_link', 'alt_text')),
+  item text not null check (item in ('post', 'post_with_link', 'alt_text', 'read')),
   cost_microusd bigint not null check (cost_microusd >= 0),
   primary key (platform, item)
 );
@@ -229,4 +233,5 @@ comment on column private.social_prices.cost_microusd is 'Price in millionths of
 select private.describe_data('private.social_prices', '{"platform, item, cost_microusd": "what a post costs"}', 'platform');
 alter table private.social_prices enable row level security;
 -- https://docs.x.com/x-api/getting-started/pricing
-insert into private.social_prices (platform, item, cost_microusd) values ('twitter', 'post_with_link', 200000), ('twitter', 'post', 15000), ('twitter', 'alt_text', 5000);
+insert into private.social_prices (platform, item, cost_microusd) values ('twitter', 'post_with_link', 200000), ('twitter', 'post', 15000), ('twitter', 'alt_text', 5000),
+  ('twitter', 'read', 1000);

@@ -43,7 +43,9 @@ begin
   end if;
   -- Public, because Instagram fetches media by its address. Who guesses a name has the image, so the guide asks for random ones.
   -- Nobody lists the bucket of another organization.
-  insert into storage.buckets (id, name, public) values ('social-media', 'social-media', true) on conflict do nothing;
+  -- What no platform takes is not there to be served from the address of the API either.
+  insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
+  values ('social-media', 'social-media', true, 8388608, '{image/jpeg,image/png,image/gif}') on conflict do nothing;
   if exists (select from pg_policy as p where p.polrelid = 'storage.objects'::regclass and p.polname = 'social_media_select') then
     return true;
   end if;
@@ -250,15 +252,19 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- With its organization everything goes.
-  if exists (select 1 from public.organizations as o where o.id = old.org_id) then
+  if not exists (select 1 from public.organizations as o where o.id = old.org_id) then
+    return old;
+  elsif old.status <> 'published' then
     perform kijko.fail('conflict', format('the post is %s', old.status), 'Wait until it is published, or confirm what became of it.');
+  elsif (kijko.actor()).kind not in ('none', 'service') and public.can(old.org_id, 'content:publish') is not true then
+    perform kijko.fail('permission_denied', 'a published post goes with its log: requires the permission content:publish');
   end if;
   return old;
 end
 $$;
-comment on function private.social_guard_delete() is 'Trigger: a post that is being published, or whose outcome is unknown, cannot be deleted. Definer: asks whether the organization is there.';
+comment on function private.social_guard_delete() is 'Trigger: a post that is being published, or whose outcome is unknown, cannot be deleted, and one that is published only with content:publish. Definer: asks whether the organization is there.';
 create trigger social_posts_deleted before delete on public.social_posts
-  for each row when (old.status in ('publishing', 'unconfirmed')) execute function private.social_guard_delete();
+  for each row when (old.status in ('publishing', 'unconfirmed', 'published')) execute function private.social_guard_delete();
 
 create function private.social_reset_publication() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp

@@ -96,10 +96,12 @@ declare
 begin
   if moment at time zone time_zone <> local_time then
     perform kijko.fail('invalid_input', format('local_time: the clocks in %s skip this time', time_zone));
-  elsif (moment - interval '1 hour') at time zone time_zone = local_time then
-    return moment - interval '1 hour';
   end if;
-  return moment;
+  -- Clocks are set back by an hour, on Lord Howe Island by half of one, at Troll by two.
+  return (
+    select min(moment - s.step) from unnest('{0,30 minutes,1 hour,2 hours}'::interval[]) as s (step)
+    where (moment - s.step) at time zone time_zone = local_time
+  );
 end
 $$;
 comment on function private.social_moment(timestamp, text) is 'The moment of a time on the wall in a zone. Fails with invalid_input for a time that does not exist.';

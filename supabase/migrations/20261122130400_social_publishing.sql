@@ -118,7 +118,10 @@ begin
   else
     -- Neither a quota nor a consent that is missing is a fault of the post.
     update public.social_posts as p set attempts = greatest(p.attempts - 1, 0) where p.id = post.id returning p.* into changed;
-    wait := greatest(wait, case class when 'quota' then interval '1 minute' else interval '0' end);
+    if class = 'quota' then
+      wait := greatest(wait, interval '1 minute');
+      update private.social_publications as b set deferred_until = kijko.now() + wait where b.post_id = post.id;
+    end if;
   end if;
   perform private.social_log(changed, case class when 'reauthorize' then 'connection_paused' else 'rescheduled' end, code, message, http_status);
   perform private.social_set(changed, 'scheduled', code, message, wait);
@@ -148,9 +151,24 @@ comment on function private.social_lock(text, uuid, integer) is 'Locks the organ
 create function private.social_is_missed(post public.social_posts) returns boolean
 language sql volatile set search_path = pg_catalog, pg_temp
 return kijko.now() > make_interval(mins => (private.social_settings_of(post.org_id)).missed_after_minutes)
-  -- The platform has asked to wait.
-  + case when post.error_code = 'platform_quota' then greatest(post.publish_after, post.scheduled_at) else post.scheduled_at end;
+  -- The platform may have asked to wait, also before an attempt that failed since.
+  + greatest(post.scheduled_at, (select b.deferred_until from private.social_publications as b where b.post_id = post.id));
 comment on function private.social_is_missed(public.social_posts) is 'Whether it is too late to publish a post.';
+
+create function private.social_add_cost(post public.social_posts, source_id uuid, cost bigint, detail text) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select private.topics_add_cost(
+    post.org_id, 'social_post', source_id, cost,
+    (select b.topic_id from public.blog_posts as b where b.org_id = post.org_id and b.id = post.blog_post_id), post.blog_post_id, post.id, detail, null
+  )
+$$;
+comment on function private.social_add_cost(public.social_posts, uuid, bigint, text) is 'Records what a platform has charged for a post, once by source_id: also as a cost of its blog post, and of the topic of that.';
+
+create function private.social_spent(post public.social_posts) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp
+return coalesce((select sum(c.cost_microusd) from public.content_costs as c where c.org_id = post.org_id and c.social_post_id = post.id), 0)::bigint;
+comment on function private.social_spent(public.social_posts) is 'What a post has cost so far: all its calls, also those of former revisions.';
 
 create function private.social_begin(worker text, job_id uuid, attempt integer) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -213,13 +231,11 @@ begin
         perform private.social_fail(post, 'permanent', 'quota_exceeded', 'the plan holds no more costs of publishing this month', null, null);
         return '{}'::jsonb;
       end;
-      perform private.topics_add_cost(
-        post.org_id, 'social_post', gen_random_uuid(), alt_texts, null, post.blog_post_id, post.id, post.platform || ', alternative texts', null
-      );
+      perform private.social_add_cost(post, gen_random_uuid(), alt_texts, post.platform || ', alternative texts');
     end if;
   end if;
   update public.social_posts as p set status = 'publishing', attempts = p.attempts + 1, error_code = null, error = null, publish_after = null,
-    cost_microusd = coalesce(publication.alt_texts_microusd, 0) + alt_texts
+    cost_microusd = private.social_spent(post)
   where p.id = post.id returning p.* into post;
   insert into private.social_publications as b (post_id, organization, alt_texts_microusd, own_application)
   values (post.id, post.org_id, alt_texts, is_own)

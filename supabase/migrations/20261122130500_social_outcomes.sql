@@ -18,6 +18,10 @@ begin
     -- Asked again, because the answer got lost. Whether there is still time is the worker's to know.
     return jsonb_build_object('started', publication.create_id = social_start_create.create_id);
   end if;
+  -- The call starts once this has committed: an intent that a crash of the server could take back is none.
+  if current_setting('synchronous_commit') = 'off' then
+    perform set_config('synchronous_commit', 'on', true);
+  end if;
   -- By the token that the worker was given.
   cost := case when publication.own_application then 0 else private.social_cost(post) - private.social_alt_text_cost(post) end;
   if cost > 0 then
@@ -70,14 +74,12 @@ begin
   select b.* into publication from private.social_publications as b where b.post_id = post.id;
   if publication.hold_id is not null then
     perform kijko.settle(publication.hold_id, publication.cost_microusd, post.org_id, 'publish_cost_microusd');
-    perform private.topics_add_cost(
-      post.org_id, 'social_post', publication.create_id, publication.cost_microusd, null, post.blog_post_id, post.id, post.platform, null
-    );
+    perform private.social_add_cost(post, publication.create_id, publication.cost_microusd, post.platform);
   end if;
   return coalesce(publication.cost_microusd + publication.alt_texts_microusd, 0);
 end
 $$;
-comment on function private.social_settle(public.social_posts) is 'Ends the hold of a create call that the platform may charge, and returns what the post costs with its alternative texts. Once: a second settlement does nothing.';
+comment on function private.social_settle(public.social_posts) is 'Ends the hold of a create call that the platform may charge, and returns what this publication costs with its alternative texts. Once: a second settlement does nothing.';
 
 create function private.social_show(post public.social_posts, found_id text, url text, event text, http_status integer) returns public.social_posts
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -88,7 +90,7 @@ declare
 begin
   update public.social_posts as p
   set status = 'published', published_at = kijko.now(), platform_post_id = "left"(found_id, 255), platform_url = "left"(url, 2048),
-    cost_microusd = cost, error_code = null, error = null, publish_after = null
+    cost_microusd = private.social_spent(post), error_code = null, error = null, publish_after = null
   where p.id = post.id
   returning p.* into changed;
   perform private.social_log(changed, event, http_status => http_status, cost => cost);
@@ -108,9 +110,12 @@ begin
   end if;
   perform private.social_show(post, social_published.platform_post_id, url, 'published', http_status);
   return true;
+exception when unique_violation then
+  -- What it shows is another post of ours, with the same text.
+  return false;
 end
 $$;
-comment on function private.social_published(uuid, text, text, integer) is 'The platform has created the post, by its answer or because it shows it; false if that is known, or another call followed. Definer: the sidecar holds no table rights.';
+comment on function private.social_published(uuid, text, text, integer) is 'The platform has created the post, by its answer or because it shows it; false if that is known, another call followed, or what it shows is another post of the organization. Definer: the sidecar holds no table rights.';
 grant execute on function private.social_published(uuid, text, text, integer) to kijko_sidecar;
 
 create function private.social_refused(create_id uuid, class text, code text, message text, http_status integer, wait_seconds double precision) returns boolean
@@ -157,13 +162,14 @@ comment on function private.social_lost(uuid, text, text, integer) is 'Nobody kn
 grant execute on function private.social_lost(uuid, text, text, integer) to kijko_sidecar;
 
 -- After a minute, two, four and eight: a platform may show a post late. One that was not found is never created again by itself.
-create function private.social_not_found(create_id uuid, can_tell boolean) returns boolean
+create function private.social_not_found(create_id uuid, can_tell boolean, failure text) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   max_checks constant integer := 5;
   post public.social_posts := private.social_lock_create(create_id);
   publication private.social_publications;
+  cost bigint;
 begin
   if post.id is null or post.status <> 'publishing' then
     return false;
@@ -173,20 +179,47 @@ begin
   where b.post_id = post.id
   returning b.* into publication;
   if can_tell and publication.checks < max_checks then
-    perform private.social_log(post, 'not_found');
+    perform private.social_log(post, 'not_found', case when failure is not null then 'check_failed' end, failure);
     return true;
   end if;
-  post := private.social_set(
-    post, 'unconfirmed', 'outcome_unknown',
-    case when can_tell then 'the platform does not show the post' else 'the platform cannot be asked whether it has the post' end, null
-  );
-  update public.social_posts as p set cost_microusd = private.social_settle(post) where p.id = post.id returning p.* into post;
-  perform private.social_log(post, 'unconfirmed', post.error_code, post.error, cost => post.cost_microusd);
+  -- Who decides must not take a platform that did not answer for one that does not have the post.
+  post := private.social_set(post, 'unconfirmed', 'outcome_unknown', case
+    when not can_tell then 'the platform cannot be asked whether it has the post'
+    when failure is not null then 'the platform could not be asked whether it has the post: ' || failure
+    else 'the platform does not show the post'
+  end, null);
+  cost := private.social_settle(post);
+  update public.social_posts as p set cost_microusd = private.social_spent(post) where p.id = post.id returning p.* into post;
+  perform private.social_log(post, 'unconfirmed', post.error_code, post.error, cost => cost);
   return true;
 end
 $$;
-comment on function private.social_not_found(uuid, boolean) is 'The platform does not show the post (can_tell), or cannot be asked. After five looks, in some quarter of an hour, or at once if it cannot be asked, the post is unconfirmed, and members decide. Definer: the sidecar holds no table rights.';
-grant execute on function private.social_not_found(uuid, boolean) to kijko_sidecar;
+comment on function private.social_not_found(uuid, boolean, text) is 'The platform does not show the post; or it did not answer (failure), or shows it to nobody (not can_tell). After five looks, in some quarter of an hour, or at once if it shows it to nobody, the post is unconfirmed, and members decide. Definer: the sidecar holds no table rights.';
+grant execute on function private.social_not_found(uuid, boolean, text) to kijko_sidecar;
+
+create function private.social_charge_reads(create_id uuid, look uuid, reads integer) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post constant public.social_posts := private.social_lock_create(create_id);
+  cost constant bigint := greatest(reads, 0) * coalesce((
+    select p.cost_microusd from private.social_prices as p where p.platform = post.platform and p.item = 'read'
+  ), 0);
+begin
+  if cost = 0 or (select b.own_application from private.social_publications as b where b.post_id = post.id)
+    or exists (select from public.content_costs as c where c.org_id = post.org_id and c.source = 'social_post' and c.source_id = look)
+  then
+    return false;
+  end if;
+  -- Of no hold: it is charged already, whatever the plan holds.
+  perform kijko.settle(look, cost, post.org_id, 'publish_cost_microusd');
+  perform private.social_add_cost(post, look, cost, post.platform || ', posts that were read');
+  update public.social_posts as p set cost_microusd = private.social_spent(post) where p.id = post.id;
+  return true;
+end
+$$;
+comment on function private.social_charge_reads(uuid, uuid, integer) is 'Records what a platform charges for the posts that it has shown in a look for this one, once for each look. Definer: the sidecar holds no table rights.';
+grant execute on function private.social_charge_reads(uuid, uuid, integer) to kijko_sidecar;
 
 create function private.social_end_job(worker text, job_id uuid, attempt integer) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -226,10 +259,13 @@ as $$
 declare
   post constant public.social_posts := private.social_require_unconfirmed(confirm_social_post.post_id);
 begin
-  return private.social_show(post, confirm_social_post.platform_post_id, null, 'confirmed', null);
+  return private.social_show(post, nullif(btrim(confirm_social_post.platform_post_id), ''), null, 'confirmed', null);
+exception when unique_violation then
+  perform kijko.fail('conflict', 'platform_post_id: another post of the organization has it', 'Each post has an id of its own at the platform.');
+  return null;
 end
 $$;
-comment on function public.confirm_social_post(uuid, text) is 'Says that an unconfirmed post is at the platform: a member has looked. Requires content:publish. Fails with conflict if it is not unconfirmed, or while the platform may still be creating it. Definer: users do not write states.';
+comment on function public.confirm_social_post(uuid, text) is 'Says that an unconfirmed post is at the platform: a member has looked. Requires content:publish. Fails with conflict if it is not unconfirmed, while the platform may still be creating it, or if another post has this id. Definer: users do not write states.';
 grant execute on function public.confirm_social_post(uuid, text) to authenticated;
 
 create function public.resend_social_post(post_id uuid) returns public.social_posts
@@ -244,7 +280,7 @@ begin
   delete from private.social_publications as b where b.post_id = post.id;
   update public.social_posts as p
   set status = 'scheduled', scheduled_at = kijko.now(), scheduled_local = kijko.now() at time zone p.time_zone, publish_after = null, attempts = 0,
-    error_code = null, error = null, cost_microusd = 0
+    error_code = null, error = null
   where p.id = post.id
   returning p.* into post;
   perform private.social_enqueue(post);
@@ -253,6 +289,37 @@ end
 $$;
 comment on function public.resend_social_post(uuid) is 'Publishes an unconfirmed post again: a member has looked, and it is not at the platform. Requires content:publish. Fails with conflict if it is not unconfirmed, or while the platform may still be creating it. Definer: users do not write states.';
 grant execute on function public.resend_social_post(uuid) to authenticated;
+
+-- ----------------------------------------------------------------------------
+-- After the restore of a backup
+-- ----------------------------------------------------------------------------
+
+create function private.social_doubt_restored() returns integer
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  paused constant timestamptz := (select p.paused_at from private.job_queue_pause as p);
+  post public.social_posts;
+  doubted integer := 0;
+begin
+  if paused is null then
+    perform kijko.fail('conflict', 'the queue is not paused');
+  end if;
+  for post in
+    select p.* from public.social_posts as p
+    where p.status in ('scheduled', 'publishing') and coalesce(p.publish_after, p.scheduled_at) <= paused and not private.social_is_queued(p)
+      -- Of a create call that is known the platform is asked.
+      and not exists (select from private.social_publications as b where b.post_id = p.id and b.create_id is not null)
+    order by p.id for no key update
+  loop
+    post := private.social_set(post, 'unconfirmed', 'outcome_unknown', 'a backup was restored; the post may have been published after it was made', null);
+    perform private.social_log(post, 'unconfirmed', post.error_code, post.error);
+    doubted := doubted + 1;
+  end loop;
+  return doubted;
+end
+$$;
+comment on function private.social_doubt_restored() is 'After a restore, while the queue is paused: posts that were due by then and have no job are unconfirmed, because the lost database may have published them. Returns how many. Only for postgres.';
 
 -- ----------------------------------------------------------------------------
 -- Notices

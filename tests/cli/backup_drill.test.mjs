@@ -174,7 +174,14 @@ describe('a point in time restore', () => {
   });
 
   it('after resume repeats no effect, and does what was never done once', async () => {
+    const [{ id: post }] = await sql(
+      `insert into public.social_posts (org_id, platform, text, status, scheduled_at)
+       values ($1, 'twitter', 'Due before', 'scheduled', now() - interval '1 hour') returning id`,
+      [tenant.orgId],
+    );
     await run(['resume']);
+    const [restored] = await sql('select status from public.social_posts where id = $1', [post]);
+    assert.equal(restored.status, 'unconfirmed', 'a post that the replaced database may have published waits for a member');
     await succeeded(work.whilePaused);
     await sql(`update public.jobs set run_at = clock_timestamp() where payload ->> 'execution_id' = $1`, [work.notDue]);
     await succeeded(work.notDue);

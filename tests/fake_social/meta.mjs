@@ -77,7 +77,12 @@ export const instagram = {
         return {
           status: 200,
           body: {
-            data: fake.postsOf(account).map(({ id, text }) => ({ id, caption: text, permalink: `https://www.instagram.com/p/${id}/` })),
+            data: fake.postsOf(account).map(({ id, text, at }) => ({
+              id,
+              caption: text,
+              permalink: `https://www.instagram.com/p/${id}/`,
+              timestamp: new Date(at).toISOString().replace(/\.\d+Z$/, '+0000'),
+            })),
           },
         };
       default: {

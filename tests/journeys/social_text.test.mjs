@@ -17,3 +17,11 @@ test('weighted lengths are those of twitter-text', async () => {
   assert.equal(CASES.length, 22);
   assert.deepEqual(wrong, [...DIFFERENT]);
 });
+
+test('a text of ten thousand links is too long, and says so soon', async () => {
+  const begun = Date.now();
+  const [{ length }] = await sql('select private.social_weighted_length($1) as length', ['a.com '.repeat(10_000)]);
+  assert.ok(length > 280, length);
+  // All of them would take half a minute.
+  assert.ok(Date.now() - begun < 10_000, `${Date.now() - begun} ms`);
+});

@@ -28,6 +28,10 @@ $$;
 create function tests.log(name text) returns text[] language sql security definer as $$
   select array_agg(l.event order by l.created_at, l.id) from public.publish_logs as l where l.social_post_id = current_setting('tests.' || name)::uuid
 $$;
+create function tests.looks(name text) returns text[] language sql security definer as $$
+  select array_agg(l.error_code order by l.created_at, l.id) from public.publish_logs as l
+  where l.social_post_id = current_setting('tests.' || name)::uuid and l.event = 'not_found'
+$$;
 create function tests.write(name text, platform text, connection uuid, words text) returns uuid language plpgsql as $$
 declare
   post uuid;
@@ -66,6 +70,13 @@ begin
   perform private.social_refused(call, class, 'platform_quota', 'no', 400, wait);
   perform tests.end_post(name);
   return (select format('%s %s %s', p.status, p.attempts, extract(epoch from p.publish_after - kijko.now())::integer) from tests.post(name) as p);
+end
+$$;
+
+create function tests.lose(name text, call uuid) returns text language plpgsql security definer as $$
+begin
+  perform tests.claim(name), tests.begin_post(name), tests.start_create(name, call), private.social_lost(call, 'no_answer', 'lost', null);
+  return (tests.post(name)).status;
 end
 $$;
 
@@ -222,7 +233,9 @@ select tests.refuses(format($$update public.social_posts set text = 'late' where
 select tests.refuses(format($$delete from public.social_posts where id = %L$$, :'p'), 'conflict', 'or deleted');
 select tests.act_as_sidecar();
 select is(private.social_prepared('w', h.job, h.attempt, '{"media": ["1"]}'), true, 'what is prepared is kept') from tests.held as h where h.name = 'p';
+select set_config('synchronous_commit', 'off', true);
 select is(tests.start_create('p', tests.id('call1')), '{"started": true}', 'the intent is committed');
+select is(current_setting('synchronous_commit'), 'on', 'and on the disk, whatever the server is set to');
 select is(tests.start_create('p', tests.id('call1')), '{"started": true}', 'the same call asks again after a lost answer');
 select is(tests.start_create('p', tests.id('call2')), '{"started": false}', 'another call is not made');
 select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 15000::bigint, 'what X charges is held');
@@ -232,10 +245,13 @@ select tests.act_as_sidecar();
 select is((tests.begin_post('p') ->> 'wait')::integer between 10 and 17, true, 'another worker waits for the deadline');
 select tests.pass_deadline('p');
 select is(tests.begin_post('p') ->> 'action', 'check', 'and then asks the platform, without a new call');
-select is(private.social_not_found(tests.id('call1'), true), true, 'which does not show it') from generate_series(1, 4);
+select is(private.social_not_found(tests.id('call1'), true, null), true, 'which does not show it') from generate_series(1, 3);
+select is(private.social_not_found(tests.id('call1'), true, 'no_answer: down'), true, 'or does not answer');
+select is(tests.looks('p'), '{NULL,NULL,NULL,check_failed}', 'as the log says');
 select is((tests.post('p')).status, 'publishing', 'yet');
-select is(private.social_not_found(tests.id('call1'), true), true, 'the fifth time');
+select is(private.social_not_found(tests.id('call1'), true, 'no_answer: down'), true, 'the fifth time');
 select is((tests.post('p')).status, 'unconfirmed', 'members decide');
+select matches((tests.post('p')).error, 'could not be asked .*down', 'and know that nobody has looked');
 select is(tests.begin_post('p'), '{}', 'and no worker');
 select tests.act_as_superuser();
 select is((select count(*) from public.notifications as n where n.type = 'social.attention' and n.org_id = tests.org('ada')), 1::bigint, 'they are told');
@@ -256,12 +272,40 @@ select is(tests.begin_post('p') ->> 'prepared', '{}', 'with nothing prepared');
 select tests.start_create('p', tests.id('call3'));
 select is(private.social_published(tests.id('call3'), '8', 'https://x.com/8', 201), true, 'published');
 select is(private.social_published(tests.id('call3'), '8', 'https://x.com/8', 201), false, 'once');
-select is((select array[p.status, p.platform_post_id, p.cost_microusd::text, p.cost_usd::numeric(4, 3)::text] from tests.post('p') as p), '{published,8,15000,0.015}', 'with its cost');
-select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 30000::bigint, 'both calls may have cost something');
+select is((select array[p.status, p.platform_post_id, p.cost_microusd::text, p.cost_usd::numeric(4, 3)::text] from tests.post('p') as p), '{published,8,30000,0.030}', 'with its cost: both calls may have cost something');
+select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 30000::bigint, 'as the meter says');
+select tests.act_as('mem', tests.org('ada'));
+select tests.refuses(format($$delete from public.social_posts where id = %L$$, :'p'), 'permission_denied', 'who may not publish does not delete it with its log');
+select tests.act_as_sidecar();
 select is(
   tests.log('p'), '{started,prepared,create_started,outcome_unknown,not_found,not_found,not_found,not_found,unconfirmed,resent,started,prepared,create_started,published}',
   'the log has each step'
 );
+
+-- ---- two posts that say the same, of which the platform shows one
+select tests.act_as('adm', tests.org('ada'));
+insert into public.topics (title) values ('Twins') returning id as topic \gset
+select b.id as article from public.create_post('Twins', topic_id => :'topic') as b \gset
+select tests.write('t1', 'twitter', :'x', 'Twins') as t1, tests.write('t2', 'twitter', :'x', 'Twins') as t2 \gset
+update public.social_posts set blog_post_id = :'article' where id = :'t1';
+select public.schedule_social_post(:'t1') is not null as scheduled;
+select tests.act_as_superuser();
+select tests.lose('t1', tests.id('twin1'));
+select tests.act_as('adm', tests.org('ada'));
+select public.schedule_social_post(:'t2') is not null as scheduled;
+select tests.act_as_superuser();
+select is(tests.lose('t2', tests.id('twin2')), 'publishing', 'both answers are lost');
+select tests.act_as_sidecar();
+select is(private.social_published(tests.id('twin1'), '77', null, 200), true, 'one is found');
+select is(private.social_published(tests.id('twin2'), '77', null, 200), false, 'and is not the other one');
+select is(private.social_not_found(tests.id('twin2'), false, null), true, 'which nobody knows');
+select tests.act_as_superuser();
+select tests.pass_deadline('t2');
+select is((select c.topic_id from public.content_costs as c where c.social_post_id = :'t1'), :'topic'::uuid, 'what it cost is a cost of the topic of its article');
+select tests.act_as('adm', tests.org('ada'));
+select tests.refuses(format('select public.confirm_social_post(%L, %L)', :'t2', '77'), 'conflict', 'also if a member says so');
+select is((public.confirm_social_post(:'t2', '78')).status, 'published', 'it has an id of its own');
+select tests.act_as_superuser(), tests.end_post('t1'), tests.end_post('t2');
 
 -- ---- alternative texts, which X charges before there is a post
 select tests.act_as('adm', tests.org('ada'));
@@ -276,9 +320,9 @@ select tests.act_as_superuser();
 select tests.claim('a');
 select tests.act_as_sidecar();
 select is((select b #> '{media,2}' ->> 'alt_text' from tests.begin_post('a') as b), '', 'a blank one is none');
-select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 40000::bigint, 'they are charged before the first is sent');
+select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 70000::bigint, 'they are charged before the first is sent');
 select tests.begin_post('a');
-select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 40000::bigint, 'once');
+select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 70000::bigint, 'once');
 select tests.act_as('adm', tests.org('ada'));
 select is((public.cancel_social_post(current_setting('tests.a')::uuid)).cost_microusd, 10000::bigint, 'also if the post is cancelled then');
 select tests.act_as_superuser();
@@ -308,7 +352,8 @@ select tests.act_as_superuser();
 select tests.travel('3 hours 1 minute');
 select is(tests.claim('r'), 'claimed', 'three hours later, past the limit of late posts, it is tried again: the platform had asked for that');
 select tests.act_as_sidecar();
-select is(tests.refusal_of('r', 'transient'), 'scheduled 1 30', 'what may pass is tried again');
+select is(array[tests.begin_post('r') ->> 'action', tests.begin_post('r') ->> 'action'], '{publish,publish}', 'also if a worker is lost then');
+select is(tests.refusal_of('r', 'transient'), 'scheduled 3 120', 'what may pass is tried again');
 select tests.act_as_superuser();
 select tests.travel('6 hours');
 select tests.claim('r');

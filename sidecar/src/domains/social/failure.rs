@@ -148,10 +148,17 @@ pub(super) fn by_status(reply: &Reply) -> Option<Failure> {
                     .into(),
             )
         }
-        // Some proxies answer 408 after they have passed the request on.
-        408 | 500.. => Some(unknown(reply)),
+        // A version of the API that is switched off: the operator names another one, and the post is not to blame.
+        426 => Some(Refusal::of(reply, Class::Transient, "platform_error").into()),
+        _ if is_failure(reply) => Some(unknown(reply)),
         _ => None,
     }
+}
+
+/// An answer that comes also after the platform has done what it was asked for. Some proxies answer 408 after they have passed the
+/// request on.
+pub(super) fn is_failure(reply: &Reply) -> bool {
+    matches!(reply.status, 408 | 500..)
 }
 
 /// An answer that does not say whether anything was created.

@@ -227,19 +227,32 @@ impl PublishHandler {
             return Err(JobFailure::internal().into());
         };
         let can_tell = Platforms::can_find(&post.platform);
-        let found = match &post.access_token {
-            Some(token) if can_tell => self.platforms.find(post, token, prepared).await,
-            _ => Ok(None),
+        let failure = match &post.access_token {
+            _ if !can_tell => None,
+            None => Some("the account has no valid token".to_owned()),
+            Some(token) => match self.platforms.find(post, token, prepared).await {
+                Ok(look) => {
+                    let looked = Uuid::new_v4();
+                    let charged = || self.store.charge_reads(create, looked, look.reads);
+                    retry_transient(limit, charged).await?;
+                    if let Some(created) = look.created {
+                        let published = || self.store.published(create, &created);
+                        if retry_transient(limit, published).await? {
+                            return Ok("found");
+                        }
+                        // It is another post of the organization, with the same text.
+                    }
+                    None
+                }
+                Err(refusal) => {
+                    reject(&self.store, post, &refusal, limit).await?;
+                    let Refusal { code, message, .. } = redacted(refusal, token);
+                    Some(format!("{code}: {message}"))
+                }
+            },
         };
-        match found {
-            Ok(Some(created)) => {
-                retry_transient(limit, || self.store.published(create, &created)).await?;
-                return Ok("found");
-            }
-            Ok(None) => {}
-            Err(refusal) => reject(&self.store, post, &refusal, limit).await?,
-        }
-        retry_transient(limit, || self.store.not_found(create, can_tell)).await?;
+        let not_found = || self.store.not_found(create, can_tell, failure.as_deref());
+        retry_transient(limit, not_found).await?;
         Ok("not_found")
     }
 }

@@ -17,6 +17,7 @@ use super::{
 
 /// How often a container is looked at, a second apart, before the post waits for its next attempt.
 const MAX_LOOKS: u32 = 20;
+const CONTAINER_GONE: &str = "container_gone";
 const HOUR: Duration = Duration::from_secs(3_600);
 
 pub(super) struct Instagram {
@@ -139,13 +140,25 @@ impl Instagram {
             token,
             &[("fields", "status_code,status")],
         );
-        self.send(request).await.map_err(Failure::repeatable)
+        let reply = self.send(request).await.map_err(Failure::repeatable);
+        reply.map_err(|refusal| match refusal.code == meta::ACCOUNT_MISSING {
+            // A container is deleted some time after its day. That says nothing of the account.
+            true => Refusal {
+                class: Class::Transient,
+                code: CONTAINER_GONE.to_owned(),
+                ..refusal
+            },
+            false => refusal,
+        })
     }
 
     /// True when it is ready, false when it is good for nothing.
     async fn await_container(&self, container: &str, token: &Secret) -> Result<bool, Refusal> {
         for _ in 0..MAX_LOOKS {
-            let reply = self.status(container, token).await?;
+            let reply = match self.status(container, token).await {
+                Err(refusal) if refusal.code == CONTAINER_GONE => return Ok(false),
+                reply => reply?,
+            };
             match reply.text("/status_code").as_deref() {
                 Some("FINISHED") => return Ok(true),
                 Some("EXPIRED") => return Ok(false),
@@ -199,13 +212,19 @@ impl Instagram {
         let request = self.get(
             &path,
             token,
-            &[("fields", "id,caption,permalink"), ("limit", "25")],
+            &[
+                ("fields", "id,caption,permalink,timestamp"),
+                ("limit", "25"),
+            ],
         );
         let listed = self.send(request).await.ok();
         let posts = listed.as_ref().and_then(|it| it.body["data"].as_array());
         let shown = posts.into_iter().flatten().find(|it| {
             let caption = it["caption"].as_str().unwrap_or_default();
-            !post.knows(&it["id"]) && is_same(&post.text, caption)
+            let is_older = it["timestamp"]
+                .as_str()
+                .is_some_and(|at| post.is_before(at));
+            !post.knows(&it["id"]) && !is_older && is_same(&post.text, caption)
         });
         let text = |name: &str| shown.and_then(|it| it[name].as_str()).map(str::to_owned);
         Ok(Some(Created {

@@ -10,7 +10,7 @@ use super::{
     http::Http,
     instagram::Instagram,
     linkedin::LinkedIn,
-    post::{Created, Image, Media, Post, Prepared},
+    post::{Created, Image, Look, Media, Post, Prepared},
     twitter::Twitter,
 };
 
@@ -87,11 +87,14 @@ impl Platforms {
         post: &Post,
         token: &Secret,
         prepared: &Prepared,
-    ) -> Result<Option<Created>, Refusal> {
+    ) -> Result<Look, Refusal> {
         match post.platform.as_str() {
-            "linkedin" => Ok(None),
-            "facebook" => self.facebook.find(post, token).await,
-            "instagram" => self.instagram.find(post, token, prepared).await,
+            "linkedin" => Ok(Look::default()),
+            "facebook" => self.facebook.find(post, token).await.map(Look::from),
+            "instagram" => {
+                let found = self.instagram.find(post, token, prepared).await;
+                found.map(Look::from)
+            }
             _ => self.twitter.find(post, token).await,
         }
     }

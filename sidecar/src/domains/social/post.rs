@@ -73,6 +73,13 @@ impl Post {
             .to_string()
     }
 
+    /// Whether a time of a platform, such as `2026-11-29T16:21:27+0000`, is before our call.
+    pub(super) fn is_before(&self, at: &str) -> bool {
+        let at = jiff::fmt::strtime::parse("%Y-%m-%dT%H:%M:%S%z", at);
+        let at = at.and_then(|at| at.to_timestamp());
+        at.is_ok_and(|at| u64::try_from(at.as_second()).unwrap_or_default() < self.since())
+    }
+
     /// Whether an id at the platform is that of another post of ours.
     pub(super) fn knows(&self, id: &Value) -> bool {
         id.as_str()
@@ -86,6 +93,21 @@ pub(super) struct Created {
     pub id: Option<String>,
     pub url: Option<String>,
     pub status: Option<u16>,
+}
+
+/// What a look at a platform has shown.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// The post, if it is there.
+    pub created: Option<Created>,
+    /// Posts that were read: X charges for each.
+    pub reads: i32,
+}
+
+impl From<Option<Created>> for Look {
+    fn from(created: Option<Created>) -> Self {
+        Self { created, reads: 0 }
+    }
 }
 
 /// An image with its bytes.
@@ -139,9 +161,23 @@ impl Prepared {
     }
 }
 
-/// Texts as platforms give them back: blanks at the ends and line ends may differ.
+/// Texts as platforms give them back: blanks at the ends and line ends may differ. A post without a text is recognised by nothing:
+/// another one may have an image only, too.
 pub(super) fn is_same(ours: &str, theirs: &str) -> bool {
     let words =
         |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
-    words(ours) == words(theirs)
+    !words(ours).is_empty() && words(ours) == words(theirs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_post_is_recognised_by_its_words() {
+        assert!(is_same("a  b\n", "a b"));
+        assert!(!is_same("a b", "a c"));
+        assert!(!is_same("", ""));
+        assert!(!is_same(" ", "\n"));
+    }
 }

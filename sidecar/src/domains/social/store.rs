@@ -151,10 +151,30 @@ impl Store {
             .await
     }
 
-    /// The platform does not show it, or cannot tell.
-    pub(super) async fn not_found(&self, create: Uuid, can_tell: bool) -> Result<bool, DbError> {
-        let sql = "select private.social_not_found($1, $2)";
-        self.db.scalar(sql, &[&create, &can_tell]).await
+    /// What a platform charges for the posts that a look has read, once for each look.
+    pub(super) async fn charge_reads(
+        &self,
+        create: Uuid,
+        look: Uuid,
+        reads: i32,
+    ) -> Result<bool, DbError> {
+        if reads == 0 {
+            return Ok(false);
+        }
+        let sql = "select private.social_charge_reads($1, $2, $3)";
+        self.db.scalar(sql, &[&create, &look, &reads]).await
+    }
+
+    /// The platform does not show it; or it could not be asked, and why; or it shows posts to nobody.
+    pub(super) async fn not_found(
+        &self,
+        create: Uuid,
+        can_tell: bool,
+        failure: Option<&str>,
+    ) -> Result<bool, DbError> {
+        let sql = "select private.social_not_found($1, $2, $3)";
+        let failure = failure.map(without_nul);
+        self.db.scalar(sql, &[&create, &can_tell, &failure]).await
     }
 
     /// The platform did not accept the account's token.
@@ -206,5 +226,7 @@ mod tests {
         assert!(!format!("{post:?}").contains("hidden"));
         assert_eq!(post.not_before(), "2026-11-29T16:21:27Z");
         assert!(post.knows(&json!("7")) && !post.knows(&json!("8")));
+        assert!(post.is_before("2026-11-29T16:21:26+0000"));
+        assert!(!post.is_before("2026-11-29T16:21:27+0000") && !post.is_before("now"));
     }
 }

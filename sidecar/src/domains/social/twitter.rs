@@ -7,9 +7,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    failure::{Class, Failure, Refusal, by_status},
+    failure::{Class, Failure, Refusal, by_status, is_failure, unknown},
     http::{Http, Reply, authorized, multipart},
-    post::{Created, Image, Post, Prepared, is_same, now_seconds},
+    post::{Created, Image, Look, Post, Prepared, is_same, now_seconds},
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -108,7 +108,7 @@ impl Twitter {
         }
         let reply = self.json(Method::POST, "/2/tweets", token, body).await?;
         let Some(id) = reply.text("/data/id") else {
-            return Err(super::failure::unknown(&reply));
+            return Err(unknown(&reply));
         };
         Ok(Created {
             url: Some(format!("https://x.com/i/web/status/{id}")),
@@ -118,11 +118,7 @@ impl Twitter {
     }
 
     /// X replaces links by its own, and tells what they stand for.
-    pub(super) async fn find(
-        &self,
-        post: &Post,
-        token: &Secret,
-    ) -> Result<Option<Created>, Refusal> {
+    pub(super) async fn find(&self, post: &Post, token: &Secret) -> Result<Look, Refusal> {
         let path = format!("/2/users/{}/tweets", post.account_id);
         let since = post.not_before();
         let fields = [
@@ -137,16 +133,19 @@ impl Twitter {
         let reply = reply.map_err(Failure::from).and_then(checked);
         let reply = reply.map_err(Failure::repeatable)?;
         let tweets = reply.body["data"].as_array().map(Vec::as_slice);
-        let found = tweets.unwrap_or_default().iter().find(|tweet| {
+        let tweets = tweets.unwrap_or_default();
+        let found = tweets.iter().find(|tweet| {
             !post.knows(&tweet["id"]) && is_same(&plain(&post.text), &plain(&shown(tweet)))
         });
-        Ok(found
-            .and_then(|tweet| tweet["id"].as_str())
-            .map(|id| Created {
+        let id = found.and_then(|tweet| tweet["id"].as_str());
+        Ok(Look {
+            created: id.map(|id| Created {
                 id: Some(id.to_owned()),
                 url: Some(format!("https://x.com/i/web/status/{id}")),
                 status: Some(reply.status),
-            }))
+            }),
+            reads: i32::try_from(tweets.len()).unwrap_or(i32::MAX),
+        })
     }
 }
 
@@ -183,14 +182,15 @@ fn checked(reply: Reply) -> Result<Reply, Failure> {
     if reply.is_success() {
         return Ok(reply);
     }
-    let words = format!(
-        "{} {}",
-        reply.body["type"],
-        super::failure::words(&reply.body)
-    );
-    let words = words.to_lowercase();
-    let has = |part: &str| words.contains(part);
-    if has("usage-capped") || has("usagecapexceeded") {
+    if is_failure(&reply) {
+        return Err(unknown(&reply));
+    }
+    // By its type and title alone: its other words may quote the post.
+    let is_problem = |name: &str, title: &str| {
+        let of = |field: &str| reply.body[field].as_str().unwrap_or_default();
+        of("type").ends_with(&format!("/{name}")) || of("title").eq_ignore_ascii_case(title)
+    };
+    if is_problem("usage-capped", "UsageCapExceeded") {
         return Err(Refusal::of(&reply, Class::Quota, "platform_quota")
             .after(DAY)
             .into());
@@ -198,13 +198,14 @@ fn checked(reply: Reply) -> Result<Reply, Failure> {
     if reply.status == 429 {
         return Err(limited(&reply).into());
     }
-    if has("unsupported-authentication") || has("unsupported authentication") {
+    if is_problem("unsupported-authentication", "Unsupported Authentication") {
         return Err(Refusal::of(&reply, Class::Reauthorize, "token_refused").into());
     }
     if let Some(failure) = by_status(&reply) {
         return Err(failure);
     }
-    let code = if has("duplicate") {
+    let words = super::failure::words(&reply.body).to_lowercase();
+    let code = if words.contains("duplicate") {
         "duplicate_content"
     } else {
         "content_refused"
@@ -229,7 +230,44 @@ fn limited(reply: &Reply) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::HeaderMap;
+
     use super::*;
+
+    #[test]
+    fn problems_are_states_by_their_type_and_not_by_words_of_the_post() {
+        let class = |status: u16, body: Value| {
+            let reply = Reply {
+                status,
+                headers: HeaderMap::new(),
+                bytes: Vec::new(),
+                body,
+            };
+            match checked(reply) {
+                Err(Failure::Refused(refusal)) => Some((refusal.class, refusal.code)),
+                Err(Failure::Unknown(_)) => None,
+                Ok(_) => panic!("{status}"),
+            }
+        };
+        let problem = |name: &str| json!({"type": format!("https://api.twitter.com/2/problems/{name}"), "title": "x"});
+        let quota = Some((Class::Quota, "platform_quota".to_owned()));
+        let refused = |code: &str| Some((Class::Permanent, code.to_owned()));
+        assert_eq!(class(429, problem("usage-capped")), quota);
+        assert_eq!(class(403, json!({"title": "UsageCapExceeded"})), quota);
+        assert_eq!(
+            class(403, problem("unsupported-authentication")),
+            Some((Class::Reauthorize, "token_refused".to_owned()))
+        );
+        // The words may be those of the post.
+        let quoting = json!({"title": "Forbidden", "detail": "not permitted: \"usage-capped, unsupported authentication\""});
+        assert_eq!(class(403, quoting), refused("content_refused"));
+        let duplicate =
+            json!({"detail": "You are not allowed to create a Tweet with duplicate content."});
+        assert_eq!(class(403, duplicate), refused("duplicate_content"));
+        // It may have been published all the same.
+        assert_eq!(class(500, problem("usage-capped")), None);
+        assert_eq!(class(503, json!({})), None);
+    }
 
     #[test]
     fn a_tweet_is_recognised_with_its_links_and_escapes() {

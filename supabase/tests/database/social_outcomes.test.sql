@@ -1,0 +1,41 @@
+-- Social posts whose outcome is looked up: after the restore of a backup, whose lost database may have published them, and at a price.
+begin;
+\ir 000_helpers.sql
+select plan(11);
+
+select tests.sign_up('ada');
+insert into public.social_posts (org_id, platform, text, status, scheduled_at)
+select tests.org('ada'), 'twitter', 'Restored ' || n, case when n in (2, 4) then 'publishing' else 'scheduled' end, now() + make_interval(hours => case n when 3 then 1 else -1 end)
+from generate_series(1, 5) as n;
+-- Of 4 a create call is known, 5 waits in the queue as the lost database left it.
+insert into private.social_publications (post_id, organization, create_id, create_deadline)
+select p.id, p.org_id, tests.id('call'), now() - interval '1 minute' from public.social_posts as p where p.text = 'Restored 4';
+select private.social_enqueue(p) is not null as queued from public.social_posts as p where p.text = 'Restored 5' \gset
+
+select tests.act_as('ada');
+select throws_ok('select private.social_doubt_restored()', '42501', null, 'only the operator doubts');
+select tests.act_as_superuser();
+set local session authorization postgres;
+select throws_ok('select private.social_doubt_restored()', 'KJ409', null, 'and nobody doubts what workers publish');
+select private.jobs_pause_queue('restored');
+select is(private.social_doubt_restored(), 2, 'posts that were due, and that the lost database may have published');
+select is(
+  (select array_agg(p.status order by p.text) from public.social_posts as p where p.org_id = tests.org('ada')), '{unconfirmed,unconfirmed,scheduled,publishing,scheduled}',
+  'wait for a member; of others the platform is asked, and later ones wait for their time'
+);
+select is(private.social_tick() >= 0 and not exists (
+  select from public.social_posts as p where p.text in ('Restored 1', 'Restored 2') and private.social_is_queued(p)
+), true, 'and no worker publishes them');
+
+-- ---- X charges for the posts that it shows
+select tests.act_as_anon();
+select throws_ok(format('select private.social_charge_reads(%L, %L, 1)', tests.id('call'), tests.id('look')), '42501', null, 'nobody but the worker charges');
+select tests.act_as_sidecar();
+select is(private.social_charge_reads(tests.id('call'), tests.id('look'), 3), true, 'a look is charged');
+select is(private.social_charge_reads(tests.id('call'), tests.id('look'), 3), false, 'once');
+select is(private.social_charge_reads(gen_random_uuid(), gen_random_uuid(), 3), false, 'of a call that is known');
+select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 3000::bigint, 'by the price of a post');
+select tests.act_as_superuser();
+select is((select p.cost_microusd from public.social_posts as p where p.text = 'Restored 4'), 3000::bigint, 'which is a cost of the post');
+select * from finish();
+rollback;
