@@ -73,7 +73,7 @@ create function tests.notices(who text) returns text language sql security defin
   where n.org_id = tests.org(who) and n.type ~ '^billing\.(payment|grace|plan)'
 $$;
 delete from public.notifications;
-update public.stripe_subscriptions as s set status = 'past_due', past_due_since = kijko.now() - interval '30 days' where s.id = 'sub_bob' and not s.livemode;
+update public.stripe_subscriptions as s set status = 'past_due', past_due_since = '2026-02-01T00:00:00Z' where s.id = 'sub_bob' and not s.livemode;
 create function tests.changes(plan text, status text, after_plan text, after_status text) returns text language plpgsql as $$
 declare
   answer text;

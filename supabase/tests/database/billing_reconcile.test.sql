@@ -124,5 +124,25 @@ insert into private.billing_comparisons (customer_id, livemode, organization_id,
 values ('cus_5', false, tests.org('ada'), now(), '["at first"]', now()), ('cus_6', false, tests.org('ada'), now(), '["again"]', now() - interval '1 microsecond');
 select is((select array_agg(p.problem) from private.billing_problems() as p where p.kind = 'difference'), '{again}', 'a difference that was seen twice');
 
+-- ---- whose customer an organization is: the one made here, else the first of this mode; none that was deleted
+create function tests.customer(made jsonb, theirs jsonb) returns text language plpgsql as $$
+begin
+  delete from private.billing_customers;
+  delete from public.stripe_customers;
+  insert into private.billing_customers (organization_id, livemode, customer_id)
+  select tests.org(coalesce(m ->> 'who', 'ada')), coalesce((m ->> 'livemode')::boolean, false), 'cus_made' from jsonb_array_elements(made) as m;
+  insert into public.stripe_customers (id, org_id, livemode, deleted, created_at)
+  select s ->> 'id', tests.org(coalesce(s ->> 'who', 'ada')), coalesce((s ->> 'livemode')::boolean, false), coalesce((s ->> 'deleted')::boolean, false), '2026-01-01T00:00:00Z'::timestamptz + coalesce((s ->> 'at')::interval, '0')
+  from jsonb_array_elements(theirs) as s;
+  return private.billing_customer(tests.org('ada'));
+end
+$$;
+select is(tests.customer(made, theirs), wanted, format('%s %s', made, theirs))
+from (values
+  ('[{}]'::jsonb, '[]'::jsonb, 'cus_made'), ('[{}]', '[{"id": "cus_1"}]', 'cus_made'), ('[{}]', '[{"id": "cus_1"}, {"id": "cus_made", "who": "bob", "deleted": true}]', 'cus_1'),
+  ('[{}]', '[{"id": "cus_made", "livemode": true, "deleted": true}]', 'cus_made'), ('[{}]', '[{"id": "cus_9", "who": "bob", "deleted": true}]', 'cus_made'), ('[]', '[{"id": "cus_1", "deleted": true}]', null),
+  ('[{"who": "bob"}]', '[{"id": "cus_2", "who": "bob"}]', null), ('[{"livemode": true}]', '[{"id": "cus_2", "livemode": true}]', null), ('[]', '[{"id": "cus_1", "at": "1 day"}, {"id": "cus_2"}]', 'cus_2')
+) as v (made, theirs, wanted);
+
 select * from finish();
 rollback;

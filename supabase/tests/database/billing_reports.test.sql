@@ -144,5 +144,53 @@ from (values
   ('meter_check', 'failed', '{"data": [{"aggregated_value": 7}]}', '61 minutes', 'unknown ends'), ('invoice_item_check', 'done', '{"data": []}', '5 minutes', 'failed ends')
 ) as v (kind, state, body, ago, wanted);
 
+-- ---- what comes after the end of a subscription gets an invoice of its own, if there is a country for it
+create function tests.invoiced(kind text, via text, status text, details boolean) returns text language plpgsql as $$
+declare
+  effect private.billing_effects;
+begin
+  delete from private.billing_reports;
+  delete from private.billing_effects;
+  delete from public.billing_details as d where d.org_id = tests.org('ada');
+  delete from public.stripe_subscriptions as s where s.customer_id = 'cus_r';
+  insert into public.billing_details (org_id, kind, name, country) select tests.org('ada'), 'consumer', 'Ada', 'NL' where details;
+  delete from private.billing_effects;
+  perform set_config('session_replication_role', 'replica', true);
+  insert into public.stripe_subscriptions (id, customer_id, status, items, cancel_at_period_end, livemode, event_id, created_at, as_of) values ('sub_r', 'cus_r', invoiced.status, '[]', false, false, 'evt_r', now(), now());
+  perform set_config('session_replication_role', 'origin', true);
+  perform tests.reports(jsonb_build_array(jsonb_build_object('amount', 7, 'state', 'open', 'ended_at', null, 'via', invoiced.via, 'amount_cents', case invoiced.via when 'invoice_item' then 35 end)));
+  select private.billing_report_subject(r) into effect.subject from private.billing_reports as r;
+  effect.organization_id := tests.org('ada');
+  effect.kind := invoiced.kind;
+  perform private.billing_settle_report(effect, 'done', '{}');
+  return (select string_agg(e.kind, ',') from private.billing_effects as e);
+end
+$$;
+select is(tests.invoiced(kind, via, status, details), wanted, format('%s of a %s subscription, details: %s', via, status, details))
+from (values
+  ('invoice_item', 'invoice_item', 'canceled', true, 'invoice'), ('invoice_item', 'invoice_item', 'active', true, null), ('invoice_item', 'invoice_item', 'canceled', false, null), ('meter_event', 'meter_event', 'canceled', true, null)
+) as v (kind, via, status, details, wanted);
+
+-- ---- what a member sees of it: use beyond the plan, and never less than none
+create function tests.seen(used bigint) returns text language plpgsql as $$
+declare
+  answer jsonb;
+begin
+  perform kijko.set_limit(tests.org('bob'), 'executions', 'month', 100);
+  perform kijko.consume(tests.org('bob'), 'executions', seen.used - tests.used(tests.org('bob'), 'executions'));
+  answer := private.billing_usage(tests.org('bob')) #> '{meters,0}';
+  return concat_ws(' ', answer ->> 'used', answer ->> 'overage', answer ->> 'overage_cents');
+end
+$$;
+select tests.send(e) from unnest(array[
+  tests.event('customer.subscription.created', 1, tests.subscription('sub_bob', 'cus_bob', 'active', 'pro_monthly', jsonb_build_object('metadata', jsonb_build_object('org_id', tests.org('bob')),
+    'collection_method', 'send_invoice', 'items', jsonb_build_object('data', jsonb_build_array(tests.item('si_1', 'pro_monthly', 0, 2592000), tests.item('si_2', 'pro_executions_monthly', 0, 2592000))))))
+]) as e;
+select is(tests.seen(used), wanted, format('%s of 100', used)) from (values (99, '99 0 0'), (100, '100 0 0')) as v (used, wanted);
+select kijko.set_limits(array[tests.org('bob')], array['executions'], array['month'], array[100::bigint], array['bill']);
+select kijko.consume(tests.org('bob'), 'executions', 3);
+select is(private.billing_usage(tests.org('bob')) #>> '{meters,0,overage}', '3', 'three beyond');
+select is((private.billing_usage(tests.org('bob')) ->> 'total_cents')::bigint - (private.billing_usage(tests.org('bob')) ->> 'base_cents')::bigint, 15::bigint, 'at their price');
+
 select * from finish();
 rollback;

@@ -19,6 +19,8 @@ $$;
 
 select tests.act_as('bob', tests.org('ada'));
 select tests.refuses($$select tests.report('topic')$$, 'not_a_member', 'a non-member sees none');
+select tests.act('authenticated', tests.token('authenticated'), tests.org('ada'));
+select tests.refuses($$select tests.report('topic')$$, 'not_identified', 'nor does a session that has ended');
 select tests.act_as('ada', tests.org('ada'));
 select is(tests.report(by), wanted, 'by ' || by)
 from (values
