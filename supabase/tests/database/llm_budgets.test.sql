@@ -134,9 +134,12 @@ select tests.refuses($$select tests.authorize('echo/a', 1, 1)$$, 'rate_limited',
 -- ---- who sees whose
 insert into public.llm_budgets (name, scope, project_id, period, unit, amount) values ('apollo', 'project', :'apollo', 'month', 'tokens', 100);
 select tests.act_as('ada', tests.org('ada'));
+select tests.skill(tests.org('ada'), 'of apollo') as of_apollo \gset
+update public.skills set project_id = :'apollo' where id = :'of_apollo';
+insert into public.llm_budgets (name, scope, skill_id, period, unit, amount) values ('apollo skill', 'skill', :'of_apollo', 'month', 'tokens', 100);
 update public.projects set visibility = 'private' where name = 'Apollo';
 select tests.act_as('vic', tests.org('ada'));
-select is((select count(*) from public.llm_budgets where name = 'apollo'), 0::bigint, 'a private project hides its budget');
+select is((select count(*) from public.llm_budgets where name in ('apollo', 'apollo skill')), 0::bigint, 'a private project hides its budget, and that of a skill in it');
 select is((select count(*) from public.llm_budget_usage() as s where s.value = :'apollo'), 0::bigint, 'and its state');
 select is((select count(*) from public.llm_calls where project_id = :'apollo'), 0::bigint, 'and its calls');
 select cmp_ok((select count(*) from public.llm_calls), '>', 0::bigint, 'others are seen');

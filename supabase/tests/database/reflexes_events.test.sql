@@ -113,6 +113,21 @@ select tests.event_reader();
 select tests.act_as('mem', tests.org('ada'));
 select tests.refuses(format($$insert into public.reflexes (skill_id, name, source, event) values (%L, 'x', 'event', 'usage.threshold')$$, :'skill'), 'permission_denied', 'who may not read usage does not listen to it');
 select lives_ok(format($$insert into public.reflexes (skill_id, name, source, event) values (%L, 'x', 'event', 'member.joined')$$, :'skill'), 'but to what they may read');
+-- What an event tells needs the permission to read it.
+select tests.act_as_superuser();
+create function tests.without(permission text) returns void language sql security definer as $$
+  insert into private.role_permissions (role, permission) select 'member', p from unnest('{executions:read,members:read,usage:read,repositories:read}'::text[]) as p on conflict do nothing;
+  delete from private.role_permissions as r where r.role = 'member' and r.permission = without.permission
+$$;
+create function tests.seen(permission text, source text) returns boolean language plpgsql as $$
+begin
+  perform tests.without(permission);
+  return exists (select from public.reflex_deliveries as d where d.source = seen.source);
+end
+$$;
+select tests.act_as('mem', tests.org('ada'));
+select is(tests.seen(p, 'event'), seen, 'deliveries of events, without ' || p)
+from (values ('repositories:read', true), ('executions:read', false), ('members:read', false), ('usage:read', false)) as v (p, seen);
 
 -- ---- the webhook of a repository
 select tests.act_as('ada');
@@ -145,6 +160,8 @@ select tests.act_as('mem', tests.org('ada'));
 select is((select count(*) from public.webhook_deliveries), 2::bigint, 'a private project hides the deliveries of its repository');
 select tests.act_as('bob');
 select is((select count(*) from public.webhook_deliveries where org_id = tests.org('ada')), 2::bigint, 'who is a viewer by now reads them') ;
+select tests.act_as('mem', tests.org('ada'));
+select is(tests.seen(p, 'repository'), seen, 'deliveries of a repository, without ' || p) from (values ('repositories:read', false), ('usage:read', true)) as v (p, seen);
 select tests.act_as_anon();
 select throws_ok('select * from public.webhook_deliveries', '42501', null, 'anon reads none');
 
