@@ -120,7 +120,9 @@ export function reflexesTests() {
       'kill -9 of a backend': async (sidecar) => {
         const witness = await connectAsAdmin();
         const broken = new Promise((resolve) => witness.once('end', resolve));
-        const [{ pid }] = await queryAsAdmin('select pid from pg_stat_activity where application_name = $1', [sidecar.name]);
+        const [{ pid }] = await queryAsAdmin("select pid from pg_stat_activity where split_part(application_name, ' ', 1) = $1", [
+          sidecar.name,
+        ]);
         await killBackend(pid);
         await broken;
       },

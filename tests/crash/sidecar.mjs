@@ -183,7 +183,7 @@ async function holdExecution(id, call, sidecar) {
   const waiting = async () =>
     (
       await queryAsAdmin(
-        `select pid from pg_stat_activity where usename = 'kijko_sidecar' and wait_event_type = 'Lock' and application_name = $1`,
+        `select pid from pg_stat_activity where usename = 'kijko_sidecar' and wait_event_type = 'Lock' and split_part(application_name, ' ', 1) = $1`,
         [sidecar.name],
       )
     ).map((r) => r.pid);

@@ -79,7 +79,8 @@ class Sender {
   half = () => until('half of the events to be taken', () => this.taken.size >= this.queue.length, { everyMs: 1 });
 }
 
-const backendsOf = (sidecar) => queryAsAdmin('select pid from pg_stat_activity where application_name = $1', [sidecar.name]);
+const backendsOf = (sidecar) =>
+  queryAsAdmin("select pid from pg_stat_activity where split_part(application_name, ' ', 1) = $1", [sidecar.name]);
 
 export function stripeTests(vendor) {
   describe('Postgres dies while Stripe delivers', () => {

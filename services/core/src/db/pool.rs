@@ -3,6 +3,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,7 +11,8 @@ use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
     Runtime, Timeouts,
 };
-use tokio_postgres::{Row, types::ToSql};
+use futures_util::future::join3;
+use tokio_postgres::{Row, Statement, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
@@ -19,6 +21,7 @@ use super::{
     error::{DbError, with_causes},
     tls::connector,
 };
+use crate::telemetry::canonical;
 
 /// How full the pool is.
 #[derive(Debug, Clone, Copy)]
@@ -36,12 +39,17 @@ pub struct PoolUse {
 /// The server's statement timeout is this much longer than ours: it covers clients that vanished without cancelling.
 const SERVER_LEEWAY: Duration = Duration::from_secs(5);
 
+/// Names the connection. A statement with a parameter, so that views of statements have one line for it and not one for each name.
+const NAME: &str = "select pg_catalog.set_config('application_name', $1, false)";
+
 /// The pool.
 #[derive(Clone)]
 pub struct Db {
     pool: Pool,
     tls: MakeRustlsConnect,
     timeout: Duration,
+    /// The name of its connections.
+    name: Arc<str>,
 }
 
 impl fmt::Debug for Db {
@@ -79,11 +87,18 @@ impl Db {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| DbError::Unreachable(error.to_string()))?;
-        Ok(Self { pool, tls, timeout })
+        let name = config.postgres.get_application_name();
+        Ok(Self {
+            pool,
+            tls,
+            timeout,
+            name: name.unwrap_or_default().into(),
+        })
     }
 
     /// Runs one statement and returns its rows. When it takes too long, or its caller drops it, it is cancelled on the
-    /// server: an abandoned statement must not take effect later.
+    /// server: an abandoned statement must not take effect later. Within a request or job its connection is called by the id of
+    /// that, in `pg_stat_activity` and in the lines of the server.
     pub async fn query(
         &self,
         sql: &str,
@@ -91,9 +106,13 @@ impl Db {
     ) -> Result<Vec<Row>, DbError> {
         let client = self.pool.get().await.map_err(pool_error)?;
         let call = Call::new(client, self.tls.clone());
+        let name = canonical::id().map(|id| format!("{} {id}", self.name));
         let mut answer = std::pin::pin!(async {
             let statement = call.client().prepare_cached(sql).await?;
-            call.client().query(&statement, params).await
+            match &name {
+                Some(name) => self.query_named(name, &call, &statement, params).await,
+                None => call.client().query(&statement, params).await,
+            }
         });
         match tokio::time::timeout(self.timeout, &mut answer).await {
             Ok(Ok(rows)) => {
@@ -114,6 +133,28 @@ impl Db {
                 }
             }
         }
+    }
+
+    /// The three statements are sent together, so that the names cost no time of the network, and no connection that returns to
+    /// the pool has kept one.
+    async fn query_named(
+        &self,
+        name: &str,
+        call: &Call,
+        statement: &Statement,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let client = call.client();
+        let naming = client.prepare_cached(NAME).await?;
+        let own: &str = &self.name;
+        // Names do not fail, and a statement that took effect is not reported as failed.
+        let (_, rows, _) = join3(
+            client.query(&naming, &[&name]),
+            client.query(statement, params),
+            client.query(&naming, &[&own]),
+        )
+        .await;
+        rows
     }
 
     /// Runs one statement and reads each of its rows.

@@ -41,7 +41,7 @@ pub async fn run(
     series: &JobSeries,
 ) {
     let start = Instant::now();
-    let fields = canonical::Fields::default();
+    let fields = canonical::Fields::of(job.id.to_string(), None);
     let span = tracing::info_span!(
         "job", job_id = %job.id, org_id = %job.org_id, kind = job.kind, attempt = job.attempt
     );

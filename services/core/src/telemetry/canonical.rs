@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
-use tracing::Level;
+use tracing::{Instrument, Level};
 use uuid::Uuid;
 
 /// The fields that were added so far.
@@ -16,6 +16,8 @@ pub struct Fields {
     added: Arc<Mutex<Map<String, Value>>>,
     /// In no line: only reports of errors have it.
     user: Option<Uuid>,
+    /// That of the request or the job; its statements have it, too (see [`crate::db`]).
+    id: Option<Arc<str>>,
 }
 
 /// A longer text is cut: a line holds names, not contents.
@@ -52,6 +54,17 @@ pub(super) fn user() -> Option<Uuid> {
     CURRENT.try_with(|fields| fields.user).ok().flatten()
 }
 
+/// The id of the request or job that this task works on.
+pub(crate) fn id() -> Option<Arc<str>> {
+    CURRENT.try_with(|fields| fields.id.clone()).ok().flatten()
+}
+
+/// Keeps `work`, which a task of its own runs, a part of the request or job that this task works on.
+pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let fields = CURRENT.try_with(Clone::clone).unwrap_or_default();
+    scope(fields, work).in_current_span()
+}
+
 /// Runs `work`; what it adds goes to `fields`.
 pub async fn scope<F: Future>(fields: Fields, work: F) -> F::Output {
     CURRENT.scope(fields, work).await
@@ -86,10 +99,11 @@ pub fn write(
 }
 
 impl Fields {
-    /// Of this user's request.
-    pub(crate) fn of(user: Option<Uuid>) -> Self {
+    /// Of the request or job of this id, and of the user whose request it is.
+    pub fn of(id: impl Into<Arc<str>>, user: Option<Uuid>) -> Self {
         Self {
             user,
+            id: Some(id.into()),
             ..Self::default()
         }
     }

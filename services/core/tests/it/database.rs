@@ -11,6 +11,7 @@ use std::{
 use kijko_core::{
     db::{Db, DbError, Listener, SessionCheck, Wakeups, check_session},
     jobs::queue,
+    telemetry::canonical::{self, Fields},
 };
 use tokio::{
     io::copy_bidirectional,
@@ -104,6 +105,45 @@ async fn a_statement_without_a_waiting_caller_is_cancelled_on_the_server() {
     dropped.abort();
     until_running(&tenant, &marker, 0).await;
     assert!(db.ping().await.is_ok(), "and the pool has its connection");
+}
+
+#[tokio::test]
+async fn a_statement_has_the_id_of_its_request_and_an_idle_connection_has_none() {
+    let tenant = Tenant::new().await;
+    let mut settings = settings(&[("KIJKO_DB_POOL_SIZE", "1")]);
+    let own = unique("service");
+    settings.database.postgres.application_name(&own);
+    let db = Db::new(&settings.database).unwrap();
+    let name = async |db: &Db| {
+        let sql = "select current_setting('application_name')";
+        db.scalar::<String>(sql, &[]).await.unwrap()
+    };
+    let idle = async || {
+        let sql = "select application_name from pg_stat_activity where state = 'idle' and pid = $1";
+        let pid: i32 = db.scalar("select pg_backend_pid()", &[]).await.unwrap();
+        tenant.value::<String>(sql, &[&pid]).await
+    };
+    assert_eq!(name(&db).await, own);
+    canonical::scope(Fields::of("abc-1", None), async {
+        let named = format!("{own} abc-1");
+        assert_eq!(name(&db).await, named);
+        let (carried, alone) = (db.clone(), db.clone());
+        let task = tokio::spawn(canonical::carried(async move { name(&carried).await }));
+        assert_eq!(task.await.unwrap(), named);
+        let task = tokio::spawn(async move { name(&alone).await });
+        assert_eq!(task.await.unwrap(), own);
+        let failed = db.query("select 1 / (random() * 0)::integer", &[]).await;
+        assert!(matches!(failed, Err(DbError::Refused { .. })), "{failed:?}");
+        assert_eq!(idle().await, own);
+    })
+    .await;
+    assert_eq!(name(&db).await, own);
+    let hostile = Fields::of("x'; --", None);
+    canonical::scope(hostile, async {
+        assert!(name(&db).await.ends_with("--"), "it is a value");
+    })
+    .await;
+    assert_eq!(idle().await, own);
 }
 
 #[tokio::test]

@@ -71,7 +71,9 @@ impl Handler for RefreshHandler {
         canonical::add("oauth_provider", work.provider.clone());
         // In a task of its own: the future of a job may be dropped, and with it a refresh token that the provider gives once.
         let (store, providers) = (self.store.clone(), self.providers.clone());
-        let task = tokio::spawn(async move { refresh(&store, &providers, &work, limit).await });
+        let task = tokio::spawn(canonical::carried(async move {
+            refresh(&store, &providers, &work, limit).await
+        }));
         match task.await {
             Ok(outcome) => {
                 self.series.refreshed(name_of(&outcome));

@@ -111,7 +111,8 @@ async fn callback(
     canonical::add("oauth_provider", flow.provider.as_str());
     let callback = flow.callback.clone();
     // In a task of its own: a browser that goes away must not lose a token that the provider has given.
-    let ended = tokio::spawn(async move { connections.exchange(flow, &query, &browser).await });
+    let exchange = async move { connections.exchange(flow, &query, &browser).await };
+    let ended = tokio::spawn(canonical::carried(exchange));
     let response = ended.await.map_err(|error| Error::Internal {
         cause: error.to_string(),
     })??;

@@ -114,10 +114,10 @@ impl Gateway {
         };
         let (reply, answer) = oneshot::channel();
         let taken = (of_organization, slot, share);
-        self.tasks.spawn(async move {
+        self.tasks.spawn(canonical::carried(async move {
             call.run(grant, reply).await;
             drop(taken);
-        });
+        }));
         let response = match answer.await {
             Ok(Reply::Whole(mut whole)) => {
                 if let Some(called) = &prompt {

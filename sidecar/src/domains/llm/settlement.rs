@@ -7,7 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use kijko_core::{
     db::retry_transient,
-    telemetry::traces::{Span, Tracer},
+    telemetry::{
+        canonical,
+        traces::{Span, Tracer},
+    },
 };
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -104,7 +107,7 @@ impl Settler {
     ) -> JoinHandle<()> {
         let (settler, counted) = (self.clone(), self.series.unsettled());
         let settling = self.outstanding.begin(organization);
-        self.tasks.spawn(async move {
+        self.tasks.spawn(canonical::carried(async move {
             let _counted = (counted, settling);
             let (calls, mut usage) = (settler.calls, usage);
             let settle = |usage: &Value| calls.settle(call, usage.clone());
@@ -138,14 +141,14 @@ impl Settler {
                 }
                 settler.tracer.record(span);
             }
-        })
+        }))
     }
 
     /// Releases a call that may be open, and that nobody was called for.
     fn release(&self, call: Uuid) {
         let calls = self.calls.clone();
         // A process that stops leaves it to maintenance.
-        tokio::spawn(async move {
+        tokio::spawn(canonical::carried(async move {
             let mut usage = Spent::Unsent.counts();
             usage["status"] = json!("cancelled");
             usage["error_code"] = json!("not_sent");
@@ -155,7 +158,7 @@ impl Settler {
                     return;
                 }
             }
-        });
+        }));
     }
 }
 

@@ -171,7 +171,7 @@ impl PublishHandler {
         // In a task of its own: the future of a job may be dropped, and with it the platform's answer.
         let (store, platforms) = (self.store.clone(), self.platforms.clone());
         let (of_task, held) = (post.clone(), Prepared::new(prepared.value().clone()));
-        let task = tokio::spawn(async move {
+        let task = tokio::spawn(canonical::carried(async move {
             let call = Call {
                 store: &store,
                 post: &of_task,
@@ -198,7 +198,7 @@ impl PublishHandler {
                     Ok("unknown")
                 }
             }
-        });
+        }));
         let ended: Ended = task
             .await
             .unwrap_or_else(|_| Err(JobFailure::internal().into()));

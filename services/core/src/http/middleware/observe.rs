@@ -149,15 +149,16 @@ impl Line {
         let route = request.extensions().get::<MatchedPath>();
         let is_probe = observer.probes_only || route.is_some_and(|it| it.as_str() == "/health");
         let trace = (!is_probe).then(|| Trace::of(request.headers(), &observer.tracer));
+        let id = request_id(request.headers());
         Self {
             trace: trace.flatten(),
             observer,
             start: Instant::now(),
-            id: request_id(request.headers()),
+            fields: canonical::Fields::of(id.as_str(), user::of(request.headers())),
+            id,
             method: method_label(request.method()),
             route: route.map_or("unmatched", MatchedPath::as_str).to_owned(),
             request_bytes: declared_length(request.headers()),
-            fields: canonical::Fields::of(user::of(request.headers())),
             status: CLIENT_CLOSED_REQUEST,
             response_bytes: None,
             error: None,

@@ -127,7 +127,7 @@ async fn an_error_of_a_request_arrives_as_sentry_reads_it_and_without_secrets() 
             ("request_body", "hidden".into()),
             ("request_bytes", 12.into()),
         ];
-        let fields = canonical::Fields::of(Some(user));
+        let fields = canonical::Fields::of("abc-1", Some(user));
         canonical::write(
             canonical::Subject::Request,
             tracing::Level::ERROR,
