@@ -45,7 +45,8 @@ as $$
     -- A position list has at most 255 entries, so that a word that is repeated without end counts no more.
     select s.id, s.site, l.lexeme, cardinality(l.positions) as frequency
     from (
-      select o.id, private.topics_site(o.host) as site, o.title || ' ' || o.excerpt as text, private.topics_text_config(coalesce(o.language, topic.language)) as config
+      -- A copy of a text is no second voice.
+      select o.id, min(private.topics_site(o.host)) over (partition by coalesce(o.content_hash, o.id::text)) as site, o.title || ' ' || o.excerpt as text, private.topics_text_config(coalesce(o.language, topic.language)) as config
       from public.research_sources as o where o.org_id = topic.org_id and o.topic_id = topic.id
       offset 0 -- Its site is looked up once for a source, and not for each word.
     ) as s

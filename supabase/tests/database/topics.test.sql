@@ -97,6 +97,11 @@ insert into public.topics (org_id, title) values (tests.org('ada'), 'One voice')
 insert into public.research_sources (org_id, topic_id, url, excerpt) select tests.org('ada'), :'voice', format('https://%s.example.com/', n), 'One voice' from generate_series(1, 5) as n;
 select is((private.topics_score(t)).score_parts -> 'variety' ->> 'value', '0.3333', 'many hosts of one domain are one site') from public.topics as t where t.id = :'voice';
 select is((select max((s.score_parts -> 'agreement' ->> 'value')::numeric) from public.research_sources as s where s.topic_id = :'voice'), 0.0000, 'which agrees with nobody');
+insert into public.topics (org_id, title) values (tests.org('ada'), 'Copies') returning id as copies \gset
+insert into public.research_sources (org_id, topic_id, url, excerpt)
+select tests.org('ada'), :'copies', u, t from (values ('https://a.example/', 'Said by one'), ('https://b.example/', 'said  BY one'), ('https://c.example/', 'Silence')) as s (u, t);
+select private.topics_score(t) is not null as scored from public.topics as t where t.id = :'copies' \gset
+select is((select max((s.score_parts -> 'agreement' ->> 'value')::numeric) from public.research_sources as s where s.topic_id = :'copies'), 0.0000, 'and a copy is no second voice');
 
 -- ---- costs
 select is(private.topics_add_cost(tests.org('ada'), 'draft', :'source', 5, :'topic', null, null, 'echo/a', tests.id('mem')), true, 'a cost is recorded');
