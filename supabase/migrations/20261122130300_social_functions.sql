@@ -198,7 +198,11 @@ begin
   approval := private.approvals_request(
     post.org_id, 'social_post', post.id, '',
     left(format('Publish on %s: %s', post.platform, regexp_replace(post.text, '\s+', ' ', 'g')), 300),
-    jsonb_build_object('revision', post.revision, 'platform', post.platform, 'text', left(post.text, 3000), 'hashtags', post.hashtags),
+    -- The beginning, which fits whatever it says. Who decides reads the post.
+    jsonb_build_object(
+      'revision', post.revision, 'platform', post.platform, 'connection_id', post.connection_id,
+      'text', left(private.social_full_text(post.text, post.hashtags), 2000), 'images', jsonb_array_length(post.media)
+    ),
     submit_social_post.reason, interval '30 days'
   );
   update public.social_posts as p set approval_status = 'submitted' where p.id = post.id;

@@ -121,13 +121,18 @@ begin
     if class = 'quota' then
       wait := greatest(wait, interval '1 minute');
       update private.social_publications as b set deferred_until = kijko.now() + wait where b.post_id = post.id;
+    else
+      -- A new token may be refused, too, each minute for hours: the platform, too, is spared that.
+      select greatest(wait, interval '1 minute' * (power(2, least(count(*), 3)) - 1)) into wait
+      from public.publish_logs as l
+      where l.org_id = post.org_id and l.social_post_id = post.id and l.event = 'connection_paused' and l.created_at > kijko.now() - interval '3 hours';
     end if;
   end if;
   perform private.social_log(changed, case class when 'reauthorize' then 'connection_paused' else 'rescheduled' end, code, message, http_status);
   perform private.social_set(changed, 'scheduled', code, message, wait);
 end
 $$;
-comment on function private.social_fail(public.social_posts, text, text, text, integer, double precision) is 'Records that an attempt failed and nothing was created. class: permanent (failed), transient (again with back-off, five attempts), quota (again after wait_seconds, not counted) or reauthorize (again once the connection is active, not counted).';
+comment on function private.social_fail(public.social_posts, text, text, text, integer, double precision) is 'Records that an attempt failed and nothing was created. class: permanent (failed), transient (again with back-off, five attempts), quota (again after wait_seconds, not counted) or reauthorize (again once the connection is active, soon and then after seven minutes, not counted).';
 
 create function private.social_lock(worker text, job_id uuid, attempt integer) returns public.social_posts
 language plpgsql volatile set search_path = pg_catalog, pg_temp

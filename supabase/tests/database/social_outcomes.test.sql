@@ -1,7 +1,7 @@
 -- Social posts whose outcome is looked up: after the restore of a backup, whose lost database may have published them, and at a price.
 begin;
 \ir 000_helpers.sql
-select plan(11);
+select plan(13);
 
 select tests.sign_up('ada');
 insert into public.social_posts (org_id, platform, text, status, scheduled_at)
@@ -13,6 +13,8 @@ select p.id, p.org_id, tests.id('call'), now() - interval '1 minute' from public
 select private.social_enqueue(p) is not null as queued from public.social_posts as p where p.text = 'Restored 5' \gset
 
 select tests.act_as('ada');
+insert into public.social_posts (platform, text, hashtags) values ('facebook', repeat(chr(1), 60000), array(select repeat('é', 60) || n from generate_series(1, 60) as n)) returning id as long \gset
+select lives_ok(format('select public.submit_social_post(%L)', :'long'), 'whatever a post says, its approval can be asked for');
 select throws_ok('select private.social_doubt_restored()', '42501', null, 'only the operator doubts');
 select tests.act_as_superuser();
 set local session authorization postgres;
@@ -20,7 +22,7 @@ select throws_ok('select private.social_doubt_restored()', 'KJ409', null, 'and n
 select private.jobs_pause_queue('restored');
 select is(private.social_doubt_restored(), 2, 'posts that were due, and that the lost database may have published');
 select is(
-  (select array_agg(p.status order by p.text) from public.social_posts as p where p.org_id = tests.org('ada')), '{unconfirmed,unconfirmed,scheduled,publishing,scheduled}',
+  (select array_agg(p.status order by p.text) from public.social_posts as p where p.text like 'Restored %'), '{unconfirmed,unconfirmed,scheduled,publishing,scheduled}',
   'wait for a member; of others the platform is asked, and later ones wait for their time'
 );
 select is(private.social_tick() >= 0 and not exists (
@@ -37,5 +39,19 @@ select is(private.social_charge_reads(gen_random_uuid(), gen_random_uuid(), 3), 
 select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 3000::bigint, 'by the price of a post');
 select tests.act_as_superuser();
 select is((select p.cost_microusd from public.social_posts as p where p.text = 'Restored 4'), 3000::bigint, 'which is a cost of the post');
+
+-- ---- a token that is refused again and again
+create function tests.waits(n integer) returns integer[] language plpgsql as $$
+declare
+  waits integer[] := '{}'::integer[];
+begin
+  for i in 1 .. n loop
+    perform private.social_fail(p, 'reauthorize', 'token_refused', 'no', 401, null) from public.social_posts as p where p.text = 'Restored 4';
+    waits := waits || (select extract(epoch from p.publish_after - kijko.now())::integer from public.social_posts as p where p.text = 'Restored 4');
+  end loop;
+  return waits;
+end
+$$;
+select is(tests.waits(5), '{0,60,180,420,420}', 'is tried less and less often');
 select * from finish();
 rollback;
