@@ -331,7 +331,7 @@ set lock_timeout = '1s'
 as $$
 declare
   due record;
-  settled jsonb := '{}';
+  settled jsonb := '{}'::jsonb;
 begin
   -- In one order. Maintenance and another sidecar may be at the same calls.
   for due in
