@@ -112,7 +112,9 @@ as $$
     ) as g (local_time)
     where range.step <> 'hour'
     union all
-    select g.at from generate_series(date_trunc('hour', range.starts_at, range.zone), range.ends_at - interval '1 microsecond', interval '1 hour') as g (at)
+    -- By half hours, because the clock of Lord Howe Island changes by one.
+    select distinct date_trunc('hour', g.at, range.zone)
+    from generate_series(date_trunc('hour', range.starts_at, range.zone), range.ends_at - interval '1 microsecond', interval '30 minutes') as g (at)
     where range.step = 'hour'
   ) as b
 $$;

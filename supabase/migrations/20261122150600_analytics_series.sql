@@ -38,9 +38,14 @@ as $$
     and (series.breakdown is null or series.property is null)
     and (series.range).starts_at = date_trunc('hour', (series.range).starts_at, 'UTC')
     and ((series.range).ends_at = date_trunc('hour', (series.range).ends_at, 'UTC') or (series.range).ends_at >= kijko.now())
-    -- Buckets of such zones begin within our hours.
+    -- Buckets of such zones begin within our hours; of Lord Howe Island, in winter only.
     and not exists (
-      select 1 from unnest(array[(series.range).starts_at, (series.range).ends_at]) as t (at)
+      select 1
+      from (
+        select g.at from generate_series((series.range).starts_at, (series.range).ends_at, interval '168 hours') as g (at)
+        union all
+        select (series.range).ends_at
+      ) as t (at)
       where extract(minute from (t.at at time zone (series.range).zone) - (t.at at time zone 'UTC')) <> 0
     )
     and not exists (

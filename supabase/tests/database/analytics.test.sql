@@ -1,7 +1,7 @@
 -- Product events: who sends and reads them, what track() makes of messages, persons and merges.
 begin;
 \ir 000_helpers.sql
-select plan(85);
+select plan(88);
 
 create function tests.message(name text, who text, id text, more jsonb default '{}') returns jsonb language sql as $$
   select jsonb_strip_nulls(jsonb_build_object('type', 'track', 'event', name, 'userId', who, 'messageId', id)) || more
@@ -103,6 +103,11 @@ select results_eq(
   $$select message_id, created_at - "timestamp" from public.events where name = 'Clock' order by 1$$,
   $$values ('ahead', interval '0'), ('past', interval '3 days'), ('slow', interval '10 minutes')$$, 'clocks are corrected, and nothing is in the future'
 );
+select tests.act_as_key(:'sender', tests.org('ada'));
+select is(tests.send(
+  tests.message('Clock', 'c', 'far', '{"timestamp": "0001-01-01T00:00:00Z", "sentAt": "9999-12-31T23:59:59Z"}'),
+  tests.message('Clock', 'c', 'farther', '{"timestamp": "2999-01-01 BC", "sentAt": "2999-12-31T00:00:00Z"}'), tests.message('Clock', 'c', 'near')
+), '{"accepted": 1, "duplicates": 0, "dropped": 0, "quarantined": 2}', 'times whose difference is beyond all times spoil no other message');
 
 -- ---- persons
 select tests.act_as_key(:'sender', tests.org('ada'));
@@ -200,6 +205,14 @@ select is(
 select is(tests.ask('{"filters": [{"property": "total", "op": "gt", "value": 4}]}') - 'series', '{"source": "events", "cached": false}', 'filters read events');
 select is(tests.ask('{"filters": [{"property": "plan", "op": "in", "value": ["pro", "$value''; drop table x; --"]}]}') #> '{series,0,total}', '1', 'and values are literals');
 select is(tests.ask('{"time_zone": "Asia/Kolkata"}') -> 'source', '"events"', 'a zone of half hours reads events');
+-- Its clock changes by half an hour, so its days begin within our hours in winter only.
+select is(
+  public.analytics_series('{"event": "Ordered", "from": "2026-01-01T00:00:00Z", "until": "2027-01-01T00:00:00Z", "time_zone": "Australia/Lord_Howe"}') -> 'source', '"events"', 'also one of half hours in winter'
+);
+select is(
+  (select count(*) from jsonb_array_elements(public.analytics_series('{"event": "Ordered", "from": "2026-04-04T13:00:00Z", "until": "2026-04-04T17:00:00Z", "interval": "hour", "time_zone": "Australia/Lord_Howe"}') #> '{series,0,points}')),
+  5::bigint, 'whose hours are counted as they are'
+);
 select is(jsonb_array_length(tests.ask('{"interval": "hour"}') #> '{series,0,points}'), 25, 'every interval has a point');
 select tests.act_as_superuser();
 select matches(
