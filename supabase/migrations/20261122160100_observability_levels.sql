@@ -6,7 +6,8 @@ create function private.observability_check_range(since timestamptz, until times
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if (since < until and until - since <= interval '31 days') is not true then
+  -- An infinite time has no distance to others: to ask for it fails.
+  if (case when isfinite(since) and isfinite(until) then since < until and until - since <= interval '31 days' end) is not true then
     perform kijko.fail('invalid_input', 'since must be before until, by 31 days at most');
   end if;
 end

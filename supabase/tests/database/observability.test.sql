@@ -123,6 +123,8 @@ select is(
 );
 select is((select count(*) from public.service_levels(until => tests.soon()) as l where l.met is null and l.samples = 0), 4::bigint, 'what nobody did is neither met nor missed');
 select tests.refuses($$select public.usage_metrics(now() - interval '40 days', now())$$, 'invalid_input', 'a range has 31 days at most');
+select tests.refuses($$select public.usage_metrics('-infinity')$$, 'invalid_input', 'and a beginning');
+select tests.refuses($$select public.service_levels(until => 'infinity')$$, 'invalid_input', 'and an end');
 select tests.refuses($$select public.service_levels(now(), now() - interval '1 day')$$, 'invalid_input', 'and a direction');
 
 select tests.act_as('eve');
