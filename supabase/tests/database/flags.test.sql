@@ -235,6 +235,16 @@ select private.flags_run_due() as due \gset
 select results_eq(format('select status, error from public.flag_changes where approval_id = %L', :'later'),
   $$values ('failed', 'the flag has changed since the approval')$$, 'and is not made of what has changed after the approval');
 
+-- ---- an environment that was removed meanwhile
+select tests.act_as('mem', tests.org('ada'));
+select public.change_flag('base', 'development', '{"enabled": true}', null, kijko.now() + interval '1 hour') ->> 'change_id' as orphan \gset
+select tests.act_as_superuser();
+delete from public.flag_environments where org_id = tests.org('ada') and name = 'development';
+update public.flag_changes set apply_at = kijko.now() where id = :'orphan';
+select private.flags_run_due() as due \gset
+select is((select status from public.flag_changes where id = :'orphan'), 'failed', 'a change of an environment that was removed is not made');
+select is((select enabled_in from public.feature_flags where org_id = tests.org('ada') and name = 'base'), '{production}', 'and names it nowhere');
+
 -- ---- the platform's flags: from the next statement on, also in policies
 select tests.act_as_superuser();
 insert into public.feature_flags (org_id, name, required_roles) values (kijko.platform_org_id(), 'new-editor', '{}'), (kijko.platform_org_id(), 'owners', '{owner}');
