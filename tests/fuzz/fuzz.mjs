@@ -1,6 +1,7 @@
 // Sends requests that schemathesis makes of the OpenAPI document, as several callers, and fails on a fault of the server (hooks.py says
 // which answers are none). Prints what was sent. KIJKO_FUZZ_EXAMPLES: requests for each operation and caller, 15 by default;
-// KIJKO_FUZZ_SEED repeats a run; KIJKO_FUZZ_PATHS is a pattern of the paths that are asked; KIJKO_FUZZ_PHASES are schemathesis' phases.
+// KIJKO_FUZZ_SEED repeats a run; KIJKO_FUZZ_PATHS is a pattern of the paths that are asked, KIJKO_FUZZ_CALLERS names the callers;
+// KIJKO_FUZZ_WORKERS: requests at a time, 1 by default; KIJKO_FUZZ_PHASES are schemathesis' phases.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -16,6 +17,7 @@ const { API_URL, DB_URL, ANON_KEY, SERVICE_ROLE_KEY, KIJKO_SCHEMATHESIS = 'schem
 const EXAMPLES = process.env.KIJKO_FUZZ_EXAMPLES ?? '15';
 // The phase coverage sends every edge of every schema: some hundred requests for each operation.
 const PHASES = process.env.KIJKO_FUZZ_PHASES ?? 'examples,fuzzing';
+const WORKERS = process.env.KIJKO_FUZZ_WORKERS ?? '1';
 const SEED = process.env.KIJKO_FUZZ_SEED ?? String(Math.floor(Math.random() * 2 ** 31));
 
 // What is not asked: streams, which do not end; and what would end the caller's own session, account or key.
@@ -40,7 +42,7 @@ async function run(name, headers, ids, document) {
     [
       'run',
       document,
-      ...['--url', API_URL, '--checks', 'no_fault', '--phases', PHASES, '--max-examples', EXAMPLES, '--seed', SEED],
+      ...['--url', API_URL, '--checks', 'no_fault', '--phases', PHASES, '--max-examples', EXAMPLES, '--seed', SEED, '--workers', WORKERS],
       ...['--request-timeout', '20', '--continue-on-failure', '--suppress-health-check', 'all', '--no-color'],
       ...Object.entries(headers).flatMap(([header, value]) => ['-H', `${header}: ${value}`]),
     ],
@@ -96,7 +98,10 @@ try {
     // Last: it may delete the others' rows.
     service: { apikey: SERVICE_ROLE_KEY, Authorization: `Bearer ${SERVICE_ROLE_KEY}` },
   };
-  for (const [name, headers] of Object.entries(callers)) results.push(await run(name, headers, ids, file));
+  const named = process.env.KIJKO_FUZZ_CALLERS?.split(',') ?? Object.keys(callers);
+  for (const [name, headers] of Object.entries(callers)) {
+    if (named.includes(name)) results.push(await run(name, headers, ids, file));
+  }
 } finally {
   await restoreAddressRate();
   await failedRequests(60);
