@@ -9,8 +9,16 @@ import { restOf } from './openapi_rest.mjs';
 
 const FOLDER = new URL('../docs/reference/openapi/', import.meta.url);
 
-// The shape of a refusal, where it is another than ours, by the tag of the operation.
-const ERRORS = { login: 'LoginError', storage: 'StorageError', llm: 'OpenAiError' };
+// The shape of a refusal, where it is another than ours: the first pattern that the path of the operation has.
+const ERRORS = [
+  [/^\/auth\/v1\//, 'LoginError'],
+  [/^\/storage\/v1\//, 'StorageError'],
+  [/^\/realtime\/v1\//, 'RealtimeError'],
+  [/^\/llm\/v1\//, 'OpenAiError'],
+  [/^\/mcp$/, 'JsonRpcError'],
+  [/^\/api\/v1\/(?!symbols\/search$|privacy\/)/, 'KotadbError'],
+  [/^\/api\/public\/v2\/prompts/, 'LangfuseError'],
+];
 
 /** The document without what the database serves. */
 export async function described() {
@@ -20,7 +28,7 @@ export async function described() {
   document.paths = {};
   for (const file of files) merge(document, file, parse(await readFile(new URL(file, FOLDER), 'utf8')));
   for (const operation of operationsOf(document)) {
-    const name = ERRORS[operation.tags[0]] ?? 'Error';
+    const name = ERRORS.find(([path]) => path.test(operation.path))?.[1] ?? 'Error';
     operation.responses.default ??= { $ref: `#/components/responses/${name}` };
   }
   return document;
