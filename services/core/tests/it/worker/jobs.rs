@@ -38,6 +38,13 @@ async fn jobs_run_to_their_results_and_never_more_at_once_than_there_are_slots()
             async move {
                 most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(30)).await;
+                // A busy machine claims the next one later: the first wait until all slots were taken.
+                for _ in 0..500 {
+                    if most.load(Ordering::SeqCst) >= 4 {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
                 now.fetch_sub(1, Ordering::SeqCst);
                 Ok(json!({"twice": job.payload["n"].as_i64().unwrap() * 2}))
             }
