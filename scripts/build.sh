@@ -1,7 +1,7 @@
 # Builds: the extension for one major version of Postgres, and the sidecar. Sourced by ./kijko.
 # shellcheck shell=bash
 
-RELEASE=$ROOT/target/release
+RELEASE=${CARGO_TARGET_DIR:-$ROOT/target}/release
 SIDECAR_BINARY=$RELEASE/kijko-sidecar
 REALTIME_BINARY=$RELEASE/kijko-realtime
 STORAGE_BINARY=$RELEASE/kijko-storage

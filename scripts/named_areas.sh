@@ -48,15 +48,33 @@ test_coverage_sql() {
   prove_as_superuser --verbose tests/coverage/plpgsql.test.sql
 }
 
-# Of the Rust: it compiles everything again, with counters.
-test_coverage_rust() {
+# Of the Rust: it compiles everything again, with counters, runs the tests of the area sidecar, and the journeys on programs that count.
+test_coverage_rust() (
   export LLVM_COV LLVM_PROFDATA
   LLVM_COV=$(command -v "llvm-cov-$(llvm_major)") && LLVM_PROFDATA=$(command -v "llvm-profdata-$(llvm_major)") ||
     fail "llvm-cov of LLVM $(llvm_major), which made this Rust, is missing: install llvm-$(llvm_major)"
+  export CARGO_TARGET_DIR="$ROOT/target/coverage" PATH="$ROOT/target/tools/llvm-cov/bin:$PATH"
+  local counters status=0
+  counters=$(cargo llvm-cov show-env --sh)
+  eval "$counters"
+  rm -f "$CARGO_TARGET_DIR"/*.profraw
   KIJKO_TEST_DATABASE_URL="$(TEST_SECRET=SIDECAR test_role_url kijko_sidecar)" KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL \
-    PATH="$ROOT/target/tools/llvm-cov/bin:$PATH" cargo llvm-cov test "${COVERAGE_PACKAGES[@]}" --summary-only \
-    --fail-under-lines "$COVERAGE_FLOOR" --ignore-filename-regex '/tests?(/|\.rs$)'
-}
+    cargo test --release --no-fail-fast "${COVERAGE_PACKAGES[@]}" || status=$?
+  cargo build --release "${ALL_PACKAGES[@]}"
+  # Programs write their counts when they end, and some are the stack's user.
+  install -d -m 1777 "$TEST_HOME/coverage"
+  LLVM_PROFILE_FILE=$TEST_HOME/coverage/$(basename "$LLVM_PROFILE_FILE")
+  local part
+  for part in sidecar realtime storage; do test_kijko restart "$part" > /dev/null; done
+  test_journeys || status=$?
+  test_kijko down > /dev/null
+  mv "$TEST_HOME"/coverage/*.profraw "$CARGO_TARGET_DIR"
+  # Of children in a sandbox, which are given no environment.
+  find "$ROOT" -maxdepth 3 -name 'default_*.profraw' -not -path '*/node_modules/*' -delete
+  # Without what tests consist of.
+  cargo llvm-cov report --release --summary-only --fail-under-lines "$COVERAGE_FLOOR" --ignore-filename-regex '/tests?(/|\.rs$)'
+  return "$status"
+)
 
 llvm_major() { rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'; }
 

@@ -6,7 +6,7 @@ TEST_AREAS=(lint ext db sidecar journeys crash cli attacks)
 # By name only. For other major versions: pgtap is a part of db, and pg_upgrade needs the programs of two: ./kijko test --pg MAJOR pgtap pg_upgrade
 # What takes minutes: encryption starts a machine of its own, kubernetes applies everything to a cluster as CloudNativePG makes it, failover kills and cuts off a primary.
 # site installs 500 MB of packages and builds the documentation, fuzz sends requests made from the API's description, coverage_sql is pgTAP
-# with each statement counted, coverage_rust compiles everything again: the workflow on GitHub runs these four beside the gate.
+# with each statement counted, coverage_rust compiles everything again and runs the journeys: the workflow on GitHub runs these four beside the gate.
 NAMED_AREAS=(pgtap pg_upgrade kubernetes failover encryption site fuzz coverage_sql coverage_rust)
 # Beside db, sidecar and journeys, on stacks of their own: they mostly wait, for clusters that recover and parts that start.
 BESIDE_AREAS=(crash cli attacks)
@@ -26,7 +26,7 @@ command_test() {
   for area in "${TEST_AREAS[@]}" "${NAMED_AREAS[@]}"; do
     [[ " ${asked[*]} " != *" $area "* ]] || areas+=("$area")
   done
-  [[ " ${areas[*]} " != *" journeys "* ]] || APT_PACKAGES+=("${JOURNEY_APT_PACKAGES[@]}")
+  [[ ! " ${areas[*]} " =~ \ (journeys|coverage_rust)\  ]] || APT_PACKAGES+=("${JOURNEY_APT_PACKAGES[@]}")
   [[ " ${areas[*]} " != *" cli "* ]] || APT_PACKAGES+=("${CLI_APT_PACKAGES[@]}")
   [[ ! " ${areas[*]} " =~ \ (lint|fuzz|coverage_rust)\  ]] || APT_PACKAGES+=("${LINT_APT_PACKAGES[@]}")
   [[ " ${areas[*]} " != *" failover "* ]] || APT_PACKAGES+=("${FAILOVER_APT_PACKAGES[@]}")
@@ -36,7 +36,7 @@ command_test() {
   # For all builds alike: with another set of packages cargo would compile again what they share.
   export KIJKO_BUILD_INDEXER=1
   [[ " ${areas[*]} " != *" lint "* ]] || install_cargo_deny
-  [[ ! " ${areas[*]} " =~ \ (journeys|cli)\  ]] || install_python_tests
+  [[ ! " ${areas[*]} " =~ \ (journeys|cli|coverage_rust)\  ]] || install_python_tests
   [[ " ${areas[*]} " != *" cli "* ]] || { install_kubernetes_tools; export KUBECTL; }
   [[ " ${areas[*]} " != *" fuzz "* ]] || install_schemathesis
   [[ " ${areas[*]} " != *" coverage_rust "* ]] || install_cargo_llvm_cov

@@ -28,6 +28,8 @@ export class Service {
       stdio: ['ignore', log, log],
       env: {
         PATH: process.env.PATH,
+        // Where a program that counts its coverage writes it.
+        ...(process.env.LLVM_PROFILE_FILE && { LLVM_PROFILE_FILE: process.env.LLVM_PROFILE_FILE }),
         DATABASE_URL: databaseUrl(name, prefix, service.name),
         [`${prefix}_BIND`]: `127.0.0.1:${service.port}`,
         [`${prefix}_OPERATORS_BIND`]: `127.0.0.1:${operatorsPort}`,
