@@ -346,7 +346,7 @@ test_attacks() {
 test_cli() {
   local files=() file broken=no
   # These make what they need, and stop nothing that others use.
-  local own=(containers down edge kubernetes metrics_compose mtls package steps trusted_proxies upgrade upstreams)
+  local own=(access_log_compose containers down edge kubernetes metrics_compose mtls package steps trusted_proxies upgrade upstreams)
   for file in tests/cli/*.test.mjs; do
     [[ " ${own[*]} " = *" $(basename "$file" .test.mjs) "* ]] || files+=("$file")
   done
