@@ -181,10 +181,19 @@ pub(crate) struct Store {
     pub refuses_content: Mutex<bool>,
     /// Settlements of this one wait until they are let go.
     pub holds_settlements: Arc<tokio::sync::Mutex<()>>,
-    /// How many calls a settlement took along.
     pub batches: Mutex<Vec<usize>>,
-    /// How often a key was asked for.
     pub keys: Mutex<usize>,
+}
+
+impl Store {
+    fn fails(&self) -> Result<(), DbError> {
+        let mut failures = self.failures.lock().unwrap();
+        if *failures == 0 {
+            return Ok(());
+        }
+        *failures -= 1;
+        Err(DbError::Unreachable("away".to_owned()))
+    }
 }
 
 const SETTLED: Settled = Settled {
@@ -199,11 +208,8 @@ impl Calls for Store {
 
     fn key(&self, _: Uuid) -> BoxFuture<'_, Result<Option<KeySet>, DbError>> {
         *self.keys.lock().unwrap() += 1;
-        let found = KeySet {
-            key: Some(Secret::new("sk-very-secret-0")),
-            key_set_at: Some(7),
-        };
-        Box::pin(async { Ok(Some(found)) })
+        let (key, key_set_at) = (Some(Secret::new("sk-very-secret-0")), Some(7));
+        Box::pin(async move { Ok(Some(KeySet { key, key_set_at })) })
     }
 
     fn open(&self, ticket: String) -> BoxFuture<'_, Result<Option<Opened>, DbError>> {
@@ -224,21 +230,16 @@ impl Calls for Store {
     }
 
     fn settle(&self, _: Uuid, usage: Value) -> BoxFuture<'_, Result<Option<Settled>, DbError>> {
-        let mut failures = self.failures.lock().unwrap();
-        if *failures > 0 {
-            *failures -= 1;
-            return Box::pin(async { Err(DbError::Unreachable("away".to_owned())) });
-        }
-        if *self.refuses_content.lock().unwrap() && usage.get("prompt").is_some() {
-            let refused = DbError::Refused {
-                code: "22P02".to_owned(),
-                message: "no".to_owned(),
-                transient: false,
-            };
-            return Box::pin(async { Err(refused) });
-        }
-        self.batches.lock().unwrap().push(1);
         Box::pin(async {
+            self.fails()?;
+            if *self.refuses_content.lock().unwrap() && usage.get("prompt").is_some() {
+                return Err(DbError::Refused {
+                    code: "22P02".to_owned(),
+                    message: "no".to_owned(),
+                    transient: false,
+                });
+            }
+            self.batches.lock().unwrap().push(1);
             let _held = self.holds_settlements.lock().await;
             self.settled.lock().unwrap().push(usage);
             Ok(Some(SETTLED))
@@ -249,8 +250,9 @@ impl Calls for Store {
         &self,
         calls: Vec<(Uuid, Value)>,
     ) -> BoxFuture<'_, Result<SettledCalls, DbError>> {
-        self.batches.lock().unwrap().push(calls.len());
         Box::pin(async move {
+            self.fails()?;
+            self.batches.lock().unwrap().push(calls.len());
             let _held = self.holds_settlements.lock().await;
             let (ids, usages): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
             self.settled.lock().unwrap().extend(usages);

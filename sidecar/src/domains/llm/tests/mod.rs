@@ -1,7 +1,7 @@
 //! The routes in process, with an API, a store and vendors that are fakes. The vendors answer byte for byte as the real ones do.
 
 mod attempts;
-mod fakes;
+pub(super) mod fakes;
 mod identity;
 mod json;
 mod opening;

@@ -100,25 +100,6 @@ async fn a_refusal_counts_once_former_calls_are_settled() {
 }
 
 #[tokio::test]
-async fn settlements_that_wait_go_together() {
-    let (vendor, stack) = answering().await;
-    let held = stack.store.holds_settlements.clone().lock_owned().await;
-    for _ in 0..6 {
-        stack.answers.lock().unwrap().push(opened(&vendor.url, 7));
-        assert_eq!(chat(&stack, &question(json!({}))).await.status, 200);
-        tokio::task::yield_now().await;
-    }
-    drop(held);
-    stack.settlement(5).await;
-    let batches = stack.store.batches.lock().unwrap().clone();
-    assert_eq!(batches.iter().sum::<usize>(), 6, "{batches:?}");
-    assert!(
-        batches.len() <= 4 && batches.iter().max() >= Some(&3),
-        "{batches:?}"
-    );
-}
-
-#[tokio::test]
 async fn a_call_that_may_be_open_and_was_never_sent_is_released() {
     let (vendor, stack) = answering().await;
     stack
