@@ -47,7 +47,7 @@ comment on function private.code_limits_of(uuid) is 'How much code an organizati
 -- ----------------------------------------------------------------------------
 
 create function private.code_indexed_branch(repository public.repositories) returns text
-language sql immutable set search_path = pg_catalog, pg_temp
+language sql immutable
 return coalesce(repository.branch_override, repository.default_branch);
 comment on function private.code_indexed_branch(public.repositories) is 'The branch of a repository that searches read unless they name another.';
 

@@ -81,8 +81,9 @@ create type public.symbol_match as (
 );
 comment on type public.symbol_match is 'Result of search_symbols() and list_file_symbols(): a definition, how it matches (exact, prefix, word, infix, or file) and how well, from 0 to 1. Nullable: language, parent, signature, documentation.';
 
+-- Without a "set" clause Postgres puts the body in its place. A call of it for each row took most of a search's time.
 create function private.code_rank_symbol(match text, q text, name text, kind text, exported boolean, path text) returns real
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+language sql immutable parallel safe
 return (
   case match when 'exact' then 0.85 when 'prefix' then 0.6 when 'word' then 0.4 else 0.2 end
   -- The more of the name was asked for, the better.
@@ -162,7 +163,8 @@ begin
         and (languages is null or exists (
           select 1 from private.code_blobs as o where o.organization = org and o.id = s.blob_id and o.language = any (languages)
         ))
-        and private.code_rank_symbol(tier, q, s.name, s.kind, s.exported, t.path) >= min_score
+        -- Every score is above 0.
+        and (min_score <= 0 or private.code_rank_symbol(tier, q, s.name, s.kind, s.exported, t.path) >= min_score)
       order by 1 desc, s.name, t.path, s.name_line
       limit n - found_rows
     ) as x
