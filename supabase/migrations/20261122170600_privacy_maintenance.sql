@@ -200,7 +200,7 @@ declare
 begin
   for stuck in
     select r.id, (
-      select j.error_code from public.jobs as j
+      select coalesce(j.error_code, 'internal') from public.jobs as j
       where j.kind = 'privacy_export' and j.unique_key = r.id::text and j.status = 'dead' order by j.created_at desc limit 1
     ) as reason
     from private.privacy_requests as r

@@ -55,7 +55,7 @@ export function ignored(table, row, victims) {
  */
 export function isDocumented({ path, headers }, { body, status }, attacker) {
   // docs/guides/privacy.md: who was a member may ask for their own data there, and knows the organization.
-  if (attacker.name === 'former member' && /\/rpc\/request_(export|erasure)$/.test(path)) return 'a former member';
+  if (attacker.name === 'former member' && /\/rpc\/request_(export|erasure)(\?|$)/.test(path)) return 'a former member';
   // docs/reference/errors.md: sign-up and a change of address say that an address is taken.
   if (['user_already_exists', 'email_exists'].includes(body?.code)) return 'the address is taken';
   if (body?.code === '23505' && /"\w+_pkey"/.test(body.message)) return 'the primary key of all tenants';

@@ -25,7 +25,7 @@ create index offending_function on private.offender (kijko.http_origin(word));
 insert into private.data_catalogue values ('public.offender', 'missing', 'platform', 'none', 'none', 'none'), ('public.offender', 'words', 'secret', 'none', 'none', 'none');
 insert into private.data_catalogue values ('public.offender', 'other', 'organization', 'none', 'none', 'retention');
 insert into private.data_retention (table_name, keeps, reason) values ('private.offender', '1 day', 'none');
-create table private.person_offender (user_id uuid, member_id uuid);
+create table private.person_offender (user_id uuid, member_id uuid, former_emails text[]);
 insert into private.data_catalogue values ('private.person_offender', 'user_id', 'person', 'none', 'none', 'none');
 insert into private.data_subjects (table_name, column_name, is_about, erasure, reason)
 values ('private.offender', 'missing', true, 'delete', 'none'), ('private.person_offender', 'user_id', true, 'delete', 'none');

@@ -135,7 +135,7 @@ create view pg_temp.offences as
   join pg_attribute as a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
   where (
       (a.atttypid = 'uuid'::regtype and a.attname ~ '(^|_)(user_id|member_id|reader_id|author_id|owner_id)$|_by$|^personal_for$')
-      or (a.atttypid = 'text'::regtype and a.attname ~ '(^|_)(email|recipient)$')
+      or (a.atttypid in ('text'::regtype, 'text[]'::regtype, 'varchar'::regtype) and a.attname ~ '(^|_)(emails?|recipients?)$')
     )
     and not exists (select 1 from private.data_subject_columns as s where s.table_name = t.name and a.attname = any (s.columns || s.column_name::text))
   union all
@@ -218,7 +218,7 @@ create view pg_temp.offences as
   where r.prosrc !~ format('\(''%s'', \(select count\(\*\) from %s as', g.meter, t.name)
     or k.prosrc !~ format('lock table [^;]*\m%s\M', t.name);
 
-select plan(2);
+select plan(3);
 select is_empty('select rule, object from pg_temp.offences order by 1, 2', 'no offences');
 
 -- ---- every rule finds its offender
@@ -257,6 +257,7 @@ select is_empty(
     except select rule from pg_temp.offences$$,
   'each rule finds an offender'
 );
+select ok(exists (select from pg_temp.offences where object = 'private.person_offender.former_emails'), 'also several addresses in one column');
 
 select * from finish();
 rollback;
