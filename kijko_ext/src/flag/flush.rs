@@ -29,7 +29,7 @@ thread_local! {
     // Of those that nobody has taken.
     static PURGE: Statement = const { Statement::new(
         "delete from kijko.flag_evaluations as e \
-         where e.hour operator(pg_catalog.<) kijko.now() operator(pg_catalog.-) pg_catalog.make_interval(days => 90)",
+         where e.hour operator(pg_catalog.<) (kijko.now() operator(pg_catalog.-) pg_catalog.make_interval(days => 90))",
         &[],
     ) };
     static PURGED: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -73,7 +73,7 @@ fn write(counts: &[Count]) {
     }
     let is_due = PURGED.get().is_none_or(|at| at.elapsed() > PURGE_ROUND);
     if is_due {
-        PURGED.set(Some(Instant::now()));
         PURGE.with(|purge| purge.write(&[], |_| ()));
+        PURGED.set(Some(Instant::now()));
     }
 }
