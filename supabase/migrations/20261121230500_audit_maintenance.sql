@@ -16,7 +16,7 @@ create table private.audit_erasures (
 create index audit_erasures_looked_at_idx on private.audit_erasures (looked_at nulls first, requested_at);
 comment on table private.audit_erasures is 'People whose data is to be erased from the audit log. A job does it and deletes the row.';
 comment on column private.audit_erasures.user_id is 'The person.';
-comment on column private.audit_erasures.email is 'Their last address, under which they were invited.';
+comment on column private.audit_erasures.email is 'Their last address, under which they were invited. Null if they had confirmed none.';
 comment on column private.audit_erasures.former_emails is 'Addresses that they had before.';
 comment on column private.audit_erasures.requested_at is 'When, by the clock of the server.';
 comment on column private.audit_erasures.looked_at is 'When the job last looked for their entries; null before.';
@@ -29,7 +29,8 @@ create function private.audit_request_erasure() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  insert into private.audit_erasures (user_id, email) values (old.id, "left"(old.email, 320))
+  -- An address that nobody confirmed may be somebody else's.
+  insert into private.audit_erasures (user_id, email) values (old.id, case when old.email_confirmed_at is not null then "left"(old.email, 320) end)
   on conflict on constraint audit_erasures_pkey do nothing;
   return null;
 end

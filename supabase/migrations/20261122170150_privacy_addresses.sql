@@ -9,10 +9,11 @@ create table private.privacy_former_addresses (
   replaced_at timestamptz not null default kijko.now(),
   primary key (user_id, email)
 );
-comment on table private.privacy_former_addresses is 'Confirmed addresses that accounts had before. By them an export and an erasure find what was sent or kept under a former address.';
+create index privacy_former_addresses_email_idx on private.privacy_former_addresses (email);
+comment on table private.privacy_former_addresses is 'Confirmed addresses that accounts had before, and for some minutes those of deleted ones. By them an export and an erasure find what was sent or kept under a former address.';
 comment on column private.privacy_former_addresses.user_id is 'Whose.';
 comment on column private.privacy_former_addresses.email is 'The address, in small letters.';
-comment on column private.privacy_former_addresses.replaced_at is 'When the account got another one. What was made later under the address is not the person''s.';
+comment on column private.privacy_former_addresses.replaced_at is 'When the account got another one, or was deleted. What was made later under the address is not the person''s.';
 select private.describe_data('private.privacy_former_addresses', '{
   "user_id, email, replaced_at": {"purpose": "finds rows under an address that the account had before", "erasure": "retention"}
 }', 'person');
@@ -90,10 +91,16 @@ as $$
     when exists (
       select from pg_attribute as a where a.attrelid = to_regclass(described) and a.attname = 'created_at' and not a.attisdropped
     ) then format(
-      ' and not exists (select from private.privacy_former_addresses as f where f.user_id = $1 and f.email = lower(t.%I collate "C") and f.replaced_at <= t.created_at)',
-      column_name
+      $q$ and not exists (
+        select from private.privacy_former_addresses as f
+        left join private.privacy_former_addresses as own on own.user_id = $1 and own.email = f.email
+        where f.email = lower(t.%I collate "C") and case
+          when f.user_id = $1 then f.replaced_at < t.created_at
+          else f.replaced_at >= t.created_at and f.replaced_at < coalesce(own.replaced_at, 'infinity')
+        end
+      )$q$, column_name
     )
     else ''
   end || ')'
 $$;
-comment on function private.privacy_address_condition(text, text) is 'The condition that a column of a row has an address of a person, as SQL about t with $1, their id, and $2, their addresses. What was made after a former address was replaced is not theirs.';
+comment on function private.privacy_address_condition(text, text) is 'The condition that a column of a row has an address of a person, as SQL about t with $1, their id, and $2, their addresses. What was made after a former address was replaced is not theirs, nor what was made while another account had it before them.';

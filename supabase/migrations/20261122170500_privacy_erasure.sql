@@ -312,6 +312,9 @@ declare
 begin
   update private.privacy_requests as r set status = 'cancelled', email = null, code_hash = null, finished_at = kijko.now()
   where r.user_id = old.id and r.organization is null and r.kind = 'erasure' and r.status in ('unconfirmed', 'confirmed');
+  -- One that has begun goes by the last address.
+  update private.privacy_requests as r set email = case when old.email_confirmed_at is not null then "left"(old.email, 320) end
+  where r.user_id = old.id and r.organization is null and r.kind = 'erasure' and r.status in ('journaling', 'journaled');
   insert into private.privacy_requests as r (kind, user_id, status, email) values ('erasure', old.id, 'journaling', case when old.email_confirmed_at is not null then "left"(old.email, 320) end)
   on conflict do nothing
   returning r.id into made;
@@ -320,8 +323,18 @@ begin
   end if;
   -- Made by a trigger whose name sorts before.
   update private.audit_erasures as a
-  set former_emails = array(select f.email from private.privacy_former_addresses as f where f.user_id = old.id order by f.replaced_at desc limit 1000)
+  set former_emails = array(
+    select f.email from private.privacy_former_addresses as f
+    where f.user_id = old.id and not private.privacy_is_others(old.id, f.email) order by f.replaced_at desc limit 1000
+  )
   where a.user_id = old.id;
+  -- What is made from now on under the address is not theirs, such as the mails of who signs up with it again before they are erased.
+  -- What is under way in this moment still is.
+  if old.email_confirmed_at is not null and private.mail_is_address(old.email) then
+    insert into private.privacy_former_addresses as f (user_id, email, replaced_at)
+    values (old.id, lower(old.email collate "C"), kijko.now() + (clock_timestamp() - now()) + interval '10 seconds')
+    on conflict (user_id, email) do update set replaced_at = excluded.replaced_at;
+  end if;
   return null;
 end
 $$;
@@ -334,11 +347,17 @@ create trigger kijko_user_privacy_soft_deleted after update on auth.users
 create function private.privacy_rename_organizations() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  names constant text[] := array[
+    private.tenancy_display_name(old.raw_user_meta_data, old.email), (select p.display_name from public.profiles as p where p.id = old.id)
+  ];
 begin
   update public.organizations as o set name = 'Organization', slug = 'organization-' || "left"(gen_random_uuid()::text, 8)
-  where o.created_by = old.id and o.name in (
-    private.tenancy_display_name(old.raw_user_meta_data, old.email), (select p.display_name from public.profiles as p where p.id = old.id)
-  );
+  where o.created_by = old.id and o.name = any (names);
+  -- The log has the former name, of a row that is about nobody any more.
+  update public.audit_log as e set personal_salt = null
+  where e.personal is not null and jsonb_path_query_array(e.personal, '$.*.*') ?| names and e.target_type = 'organization'
+    and e.org_id in (select o.id from public.organizations as o where o.created_by = old.id);
   return case tg_op when 'DELETE' then old else new end;
 end
 $$;

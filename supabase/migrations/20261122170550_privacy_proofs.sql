@@ -56,11 +56,14 @@ begin
   ) or not is_first and kijko.now() < proof.due_at then
     return;
   end if;
-  -- Who has joined the organization again makes rows that are not late.
+  -- Who has joined the organization again, or was invited again, makes rows that are not late.
   if exists (
     select from public.memberships as m where m.org_id = request.organization and m.user_id = request.user_id and m.created_at >= request.finished_at
+  ) or exists (
+    select from public.invitations as i
+    where i.org_id = request.organization and lower(i.email collate "C") = any (private.privacy_addresses(request)) and i.created_at > request.finished_at
   ) then
-    erased := '{"reason": "the person has joined the organization again"}';
+    erased := '{"reason": "the person has joined the organization again, or was invited again"}';
     outcome := 'kept';
   else
     erased := private.privacy_erase_rows(request, case when is_first then private.privacy_addresses(request) else '{}'::text[] end);
@@ -163,7 +166,9 @@ begin
   for pending in
     select p as proof, r as request
     from private.privacy_proofs as p join private.privacy_requests as r on r.id = p.request_id
-    where p.state = 'pending' order by p.due_at nulls first, p.request_id limit max_proofs for update of p skip locked
+    where p.state = 'pending' and (p.target <> 'late_writes' or not p.details ? 'looked_at' or p.due_at <= kijko.now())
+    -- People wait for the first look. What others decide comes last, so that it stops nobody else's.
+    order by p.target <> 'late_writes', p.target in ('storage', 'backups'), p.due_at nulls first, p.request_id limit max_proofs for update of p skip locked
   loop
     begin
       perform private.privacy_settle_proof(pending.proof, pending.request);

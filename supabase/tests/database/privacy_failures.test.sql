@@ -1,7 +1,7 @@
 -- Privacy: erasures that cannot be done, replays that fail, and what comes too late or belongs to somebody else.
 begin;
 \ir 000_helpers.sql
-select plan(45);
+select plan(55);
 
 select tests.sign_up('ada'), tests.sign_up('ben'), tests.sign_up('cas'), tests.sign_up('dee'), tests.sign_up('eli'), tests.sign_up('fay');
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('ben'));
@@ -22,6 +22,13 @@ $$;
 create function tests.problems() returns table (request_id uuid, attempts smallint, error_code text) language sql stable security definer as $$
   select p.request_id, p.attempts, p.error_code from private.privacy_problems() as p
   where p.user_id in (select tests.id(w.who) from unnest(array['ada', 'ben', 'cas', 'dee', 'eli', 'fay']) as w (who))
+$$;
+create function tests.mail(address text, locale text, made timestamptz) returns void language sql security definer as $$
+  insert into private.mail_messages (org_id, recipient, template, locale, status, expires_at, finished_at, created_at)
+  values (kijko.platform_org_id(), address, 'invitation', locale, 'kept', now(), now(), made)
+$$;
+create function tests.mails(address text) returns text language sql stable security definer as $$
+  select string_agg(m.locale, ' ' order by m.locale) from private.mail_messages as m where m.recipient = address
 $$;
 select tests.act_as_superuser();
 set local role postgres;
@@ -82,6 +89,73 @@ update private.privacy_proofs set due_at = kijko.now(), details = details || '{"
 select ok(private.privacy_settle() > 0, 'a day later it is looked again');
 select is((select count(*) from public.llm_call_contents where created_by = tests.id('cas')), 0::bigint, 'for what was under way');
 select is((select state from private.privacy_proofs where request_id = :'moved' and target = 'late_writes'), 'done', 'with a proof');
+
+select is_empty(format($$select 1 from public.audit_log where org_id = %L and personal::text ~ '"cas"'$$, :'named'), 'and the audit log has not kept it');
+
+-- ---- an address that several had, one after the other
+select tests.sign_up('old'), tests.sign_up('new');
+update auth.users set email = 'old-now@example.test' where id = tests.id('old');
+update private.privacy_former_addresses set replaced_at = now() - interval '3 days' where user_id = tests.id('old');
+update auth.users set email = 'old@example.test' where id = tests.id('new');
+select tests.mail('old@example.test', 'en', now() - interval '4 days'), tests.mail('old@example.test', 'nl', now() - interval '2 days');
+select is(tests.mails('old@example.test'), 'en nl', 'a mailbox has mails to who had its address before, and to who has it now');
+select tests.erasure('new') as newer \gset
+select is(private.privacy_left(tests.request(:'newer'), private.privacy_addresses(tests.request(:'newer')), false) ->> 'private.mail_messages.recipient', '1', 'of which each has their own');
+select private.privacy_erase(:'newer') as ignored;
+select is(tests.mails('old@example.test'), 'en', 'and each loses their own');
+select tests.erasure('old') as older \gset
+select private.privacy_erase(:'older') as ignored;
+select is(tests.mails('old@example.test'), null, 'also of an address that is nobody''s any more');
+
+-- ---- who signs up again before they are erased
+select tests.sign_up('ida');
+delete from auth.users where id = tests.id('ida');
+select tests.mail('ida@example.test', 'en', now()), tests.mail('ida@example.test', 'nl', now() + interval '1 minute');
+update private.privacy_requests set status = 'journaled', journaled_at = now() where user_id = tests.id('ida');
+select private.privacy_erase(r.id) as ignored from private.privacy_requests as r where r.user_id = tests.id('ida');
+select is(tests.mails('ida@example.test'), 'nl', 'keeps the mails since then');
+
+-- ---- an account that is deleted while its erasure begins
+select tests.sign_up('jan'), tests.erasure('jan', null, 'journaling') as moving \gset
+update auth.users set email = 'jan-now@example.test' where id = tests.id('jan');
+delete from auth.users where id = tests.id('jan');
+select is((tests.request(:'moving')).email, 'jan-now@example.test', 'goes by its last address');
+
+-- ---- an address that nobody confirmed, or that is another's
+select tests.sign_up('liz'), tests.sign_up('max');
+update auth.users set email_confirmed_at = null where id = tests.id('liz');
+update auth.users set email = 'max-now@example.test' where id = tests.id('max');
+select tests.sign_up('tom');
+update auth.users set email = 'max@example.test' where id = tests.id('tom');
+delete from auth.users where id in (tests.id('liz'), tests.id('max'));
+select results_eq($$select a.email, a.former_emails from private.audit_erasures as a where a.user_id in (tests.id('liz'), tests.id('max')) order by 1 nulls first$$,
+  $$values (null, '{}'::text[]), ('max-now@example.test', '{}')$$, 'takes nothing from the audit log about others');
+
+-- ---- first looks come before what waits for others
+savepoint looks;
+select tests.sign_up('pia'), tests.sign_up('rob');
+select tests.erasure('pia') as first \gset
+select tests.erasure('rob') as second \gset
+select private.privacy_erase(:'first'), private.privacy_erase(:'second');
+update private.privacy_proofs set state = 'done', proved_at = now() where state = 'pending';
+select private.privacy_record_backups(kijko.now() - interval '40 days', 30);
+update private.privacy_proofs set state = 'pending', proved_at = null, due_at = kijko.now() - interval '1 day' where request_id = :'first' and target = 'backups';
+update private.privacy_proofs set state = 'pending', proved_at = null, due_at = kijko.now() + interval '1 hour', details = '{"looked_at": ""}'
+where request_id = :'first' and target = 'late_writes';
+update private.privacy_proofs set state = 'pending', proved_at = null, details = '{"xid": "3"}' where request_id = :'second' and target = 'late_writes';
+update private.privacy_requests set finished_at = finished_at - interval '1 hour' where id = :'second';
+select private.privacy_settle(1) as ignored;
+select ok((select p.details ? 'looked_at' from private.privacy_proofs as p where p.request_id = :'second' and p.target = 'late_writes'), 'whoever is erased is told soon');
+rollback to looks;
+
+-- ---- who is invited again while it is looked for late writes
+select tests.sign_up('sue'), tests.join_org('sue', :'shared', 'member'), tests.erasure('sue', :'shared') as invited \gset
+select private.privacy_erase(:'invited') as ignored;
+insert into public.invitations (org_id, email, role, created_at) values (:'shared', 'sue@example.test', 'member', kijko.now() + interval '1 second');
+update private.privacy_requests set finished_at = finished_at - interval '1 hour' where id = :'invited';
+update private.privacy_proofs set details = '{"xid": "3"}' where request_id = :'invited' and target = 'late_writes';
+select private.privacy_settle() as ignored;
+select is((select count(*) from public.invitations where org_id = :'shared' and email = 'sue@example.test'), 1::bigint, 'keeps the invitation');
 
 -- ---- who joins again while it is looked for late writes
 select tests.sign_up('gil'), tests.join_org('gil', :'shared', 'member');
