@@ -89,6 +89,11 @@ declare
 begin
   perform private.tenancy_require_caller();
   org := private.tenancy_require_org_with('flags:write');
+  if (char_length(set_flag_segment.name) <= 100 and private.is_name(set_flag_segment.name)) is not true then
+    perform kijko.fail('invalid_input', 'name: 1 to 100 characters');
+  elsif char_length(set_flag_segment.description) > 1000 then
+    perform kijko.fail('invalid_input', 'description: at most 1,000 characters');
+  end if;
   perform private.flags_refuse('constraints', set_flag_segment.constraints);
   insert into public.flag_segments as g (org_id, name, description)
   values (org, set_flag_segment.name, coalesce(set_flag_segment.description, ''))

@@ -235,6 +235,23 @@ select private.flags_run_due() as due \gset
 select results_eq(format('select status, error from public.flag_changes where approval_id = %L', :'later'),
   $$values ('failed', 'the flag has changed since the approval')$$, 'and is not made of what has changed after the approval');
 
+-- A segment that nothing in the environment uses yet can be written, and is a part of what was approved, too.
+select tests.act_as('mem', tests.org('ada'));
+select (public.set_flag_segment('late', '[{"contextName": "a", "operator": "IN", "values": ["1"]}]')).id as late \gset
+select public.change_flag('other', 'production', jsonb_build_object('strategies', jsonb_build_array(jsonb_build_object('name', 'default', 'segment_ids', jsonb_build_array(:'late'))))) ->> 'approval_id' as segmented \gset
+update public.flag_constraints set "values" = '{2}' where segment_id = :'late';
+select tests.act_as('ada', tests.org('ada'));
+select tests.refuses(format('select public.approve_change(%L)', :'segmented'), 'conflict', 'nobody approves what has another segment since');
+select tests.act_as('mem', tests.org('ada'));
+update public.flag_constraints set "values" = '{1}' where segment_id = :'late';
+select tests.act_as('ada', tests.org('ada'));
+select is((public.approve_change(:'segmented')).status, 'approved', 'with the segment as it was, somebody does');
+select tests.act_as('mem', tests.org('ada'));
+select tests.refuses(statement, 'conflict', 'then the segment is not written directly: ' || statement) from (values
+  ($$select public.set_flag_segment('late', '[]')$$), ($$delete from public.flag_constraints as c using public.flag_segments as g where g.id = c.segment_id and g.name = 'late'$$)
+) as s (statement);
+select tests.refuses(format('select public.set_flag_segment(%L, ''[]'')', name), 'invalid_input', 'no name of a segment: ' || left(name, 10)) from (values (''), (repeat('x', 101)), (E'a\tb')) as s (name);
+
 -- ---- an environment that was removed meanwhile
 select tests.act_as('mem', tests.org('ada'));
 select public.change_flag('base', 'development', '{"enabled": true}', null, kijko.now() + interval '1 hour') ->> 'change_id' as orphan \gset
