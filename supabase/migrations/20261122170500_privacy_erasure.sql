@@ -262,8 +262,10 @@ as $$
     ), null),
     ('model_calls', true, 'done', jsonb_build_object('contents', coalesce(counts -> 'public.llm_call_contents.created_by', '0')), null),
     ('events', true, 'kept',
-      private.privacy_left(request, addresses, kept => true) - array['private.privacy_former_addresses.user_id', 'private.privacy_requests.email']
-        || '{"reason": "evidence and billing, by private.data_subjects and private.data_retention"}', null),
+      -- Without what is kept for minutes only.
+      private.privacy_left(request, addresses, kept => true) - array[
+        'private.privacy_former_addresses.user_id', 'private.privacy_requests.email', 'private.audit_erasures.user_id', 'private.audit_erasures.email'
+      ] || '{"reason": "evidence and billing, by private.data_subjects and private.data_retention"}', null),
     ('backups', true, 'pending', '{}', kijko.now() + (select s.backup_lifetime from private.privacy_settings as s)),
     ('late_writes', true, 'pending', jsonb_build_object('xid', pg_current_xact_id()::text), kijko.now() + interval '1 day'),
     -- In one organization nothing of the following is deleted.

@@ -1,7 +1,7 @@
 -- Privacy: erasures that cannot be done, replays that fail, and what comes too late or belongs to somebody else.
 begin;
 \ir 000_helpers.sql
-select plan(55);
+select plan(56);
 
 select tests.sign_up('ada'), tests.sign_up('ben'), tests.sign_up('cas'), tests.sign_up('dee'), tests.sign_up('eli'), tests.sign_up('fay');
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('ben'));
@@ -80,6 +80,11 @@ insert into public.memberships (org_id, user_id, role) values (:'named', tests.i
 select is(private.privacy_erase(:'moved'), true, 'an account is erased');
 select is((select (r.status, r.email)::text from tests.request(:'inside') as r), '(cancelled,)', 'the erasure in an organization that waits is none any more');
 select is((select count(*) from private.privacy_requests where kind = 'export'), 0::bigint, 'exports that they asked for of others go');
+select is_empty(
+  format($$select d.place from private.privacy_proofs as p cross join lateral jsonb_object_keys(p.details) as d (place)
+    where p.request_id = %L and p.target = 'events' and d.place ~ '^private\.(audit_erasures|privacy_former)'$$, :'moved'),
+  'what is kept for minutes is no evidence'
+);
 select is((select name || ' ' || (slug ~ '^organization-')::text from public.organizations where id = :'named'), 'Organization true', 'what sign-up named after them has another name');
 select tests.act_as_superuser();
 insert into public.llm_call_contents (id, org_id, called_at, prompt, delete_after, created_by)
