@@ -23,6 +23,18 @@ const EQUIVALENT = [
   },
   {
     area: 'money',
+    object: 'private.executions_settle_call',
+    what: 'comparison in line 17: > → >=',
+    reason: 'settling nothing without a hold records nothing.',
+  },
+  {
+    area: 'money',
+    object: 'private.executions_settle_call',
+    what: 'comparison in line 22: > → >=',
+    reason: 'settling nothing without a hold records nothing.',
+  },
+  {
+    area: 'money',
     object: 'private.stripe_apply_subscription',
     what: 'logic in line 6: and → or',
     reason: 'it derives the plans of more organizations again, which changes none of them.',

@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(17);
+select plan(18);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 
@@ -48,6 +48,19 @@ select tests.send(e) from unnest(array[
 select results_eq(
   $$select c.id, c.org_id from public.stripe_customers as c where c.id in ('cus_m', 'cus_n', 'cus_s') and not c.livemode order by 1$$,
   $$values ('cus_m', tests.org('bob')), ('cus_n', null), ('cus_s', tests.org('ada'))$$, 'each customer is of whom its own rows name'
+);
+select tests.sign_up('cyd');
+select tests.send(e) from unnest(array[
+  tests.event('checkout.session.completed', 7, tests.session('cs_c', 'cus_c', 'sub_c', null, 'unpaid')),
+  tests.event('customer.subscription.created', 7, tests.subscription('sub_c', 'cus_c', 'incomplete', 'pro_monthly')),
+  tests.event('invoice.finalized', 7, tests.invoice('in_c', 'cus_c', 'sub_c', 'open')),
+  tests.event('customer.updated', 8, jsonb_build_object('id', 'cus_c', 'object', 'customer', 'created', tests.second(0), 'metadata', jsonb_build_object('org_id', tests.org('cyd'))))
+]) as e;
+select is(
+  (select array_agg(o.org_id = tests.org('cyd')) from (
+    select k.org_id from public.stripe_checkouts as k where k.id = 'cs_c' union all select s.org_id from public.stripe_subscriptions as s where s.id = 'sub_c'
+    union all select i.org_id from public.stripe_invoices as i where i.id = 'in_c'
+  ) as o), '{t,t,t}', 'what names nobody itself is of whom its customer names'
 );
 select is((select array_agg(s.id order by s.id) from public.stripe_subscriptions as s where s.id in ('sub_n', 'sub_a', 'sub_s') and s.org_id = tests.org('ada')), '{sub_a,sub_s}', 'and each subscription');
 
