@@ -35,6 +35,18 @@ const EQUIVALENT = [
   },
   {
     area: 'money',
+    object: 'private.stripe_apply_owner',
+    what: 'logic in line 9: and → or',
+    reason: 'it derives the plans of more organizations again, which changes none of them.',
+  },
+  {
+    area: 'money',
+    object: 'private.stripe_apply_owner',
+    what: 'logic in line 22: and → or',
+    reason: 'it derives the plans of more organizations again, which changes none of them.',
+  },
+  {
+    area: 'money',
     object: 'private.stripe_apply_subscription',
     what: 'logic in line 6: and → or',
     reason: 'it derives the plans of more organizations again, which changes none of them.',

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(96);
+select plan(97);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mem');
 select tests.join_org('vic', tests.org('ada'), 'viewer'), tests.join_org('mem', tests.org('ada'), 'member');
@@ -108,6 +108,7 @@ select is((select value from public.usage_by('skill', 'executions')), :'skill', 
 select is((select value from public.usage_by('member', 'executions')), tests.id('ada')::text, 'and of who asked');
 select is((select value from public.usage_by('day', 'executions')), to_char(kijko.now() at time zone 'UTC', 'YYYY-MM-DD'), 'and of today');
 select is((select array_agg(used) from public.usage_by('project', 'executions')), '{1}', 'and of no project');
+select is((select array_agg(overage) from public.usage_by('project', 'executions')), '{0}', 'none of it beyond the limit');
 -- As a request does that an API key has asked for.
 set local kijko.usage_attributes = '{"key": "00000000-0000-4000-8000-0000000000aa"}';
 select (public.execute_skill(:'skill')).job_id as job \gset
