@@ -59,5 +59,12 @@ from (values ('{project hidden}'::text[]), ('{repository hidden}'), ('{skill hid
 select is(tests.shown(tests.shows('project open', 'key service')), tests.shows('project open')::text, 'of a key of others the rest is shown');
 select is(tests.plain(e), e, 'without rows: ' || e::text) from unnest(array['{"used": 1}', '{"rows": {"latest": null}}', '{"rows": {"latest": []}}']::jsonb[]) as e;
 
+-- ---- the requests of a key are its own, and nothing of another dimension or meter
+select tests.act_as_superuser();
+select kijko.record_usage(kijko.subject('api_key', tests.named('key service')), 'api_requests', 3, kijko.now());
+select tests.act_as('ada', tests.org('ada'));
+select is((select sum(u.used) from public.usage_by(d, m) as u where u.value = tests.named('key service')::text), wanted, format('by %s of %s', d, m))
+from (values ('key', 'api_requests', 3::numeric), ('key', null, 3), ('key', 'executions', null), ('project', null, null), ('member', 'api_requests', null)) as v (d, m, wanted);
+
 select * from finish();
 rollback;
