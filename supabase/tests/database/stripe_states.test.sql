@@ -49,6 +49,10 @@ select is(tests.after(array[
   tests.event('customer.subscription.updated', 50, tests.subscription('sub_p', 'cus_sub_p', 'past_due', 'pro_monthly', '{"latest_invoice": "in_2"}'))
 ], $$select extract(epoch from s.past_due_since)::bigint - tests.second(0) from public.stripe_subscriptions as s where s.id = 'sub_p' and not s.livemode$$), '20', 'past due since');
 
+-- ---- what was paid outside Stripe is an amount, and 0 is none
+select is(tests.after(array[tests.event('invoice.paid', 1, tests.invoice('in_z', 'cus_z', 'sub_z', 'paid', paid))], $$select i.paid_out_of_band::text from public.stripe_invoices as i where i.id = 'in_z'$$), wanted, paid::text)
+from (values ('{"amount_paid_off_stripe": 0}'::jsonb, 'false'), ('{"amount_paid_off_stripe": 1}', 'true'), ('{"paid_out_of_band": true}', 'true'), ('{}', 'false')) as v (paid, wanted);
+
 -- ---- the key of a price without one: what this subscription's own events of this mode and price showed
 create function tests.keyless(id text, price text) returns jsonb language sql as $$
   select tests.subscription(keyless.id, 'cus_' || keyless.id, 'active', null, jsonb_build_object(
