@@ -326,21 +326,37 @@ grant execute on function private.llm_settle(uuid, jsonb) to kijko_sidecar;
 
 create function private.llm_settle_many(call_ids uuid[], usages jsonb) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
--- A call that waits for a lock does not keep the others for long: the sidecar then settles each by itself.
-set lock_timeout = '1s'
+-- For whatever else a settlement may wait for. Shorter than deadlock_timeout, so that this side gives way.
+set lock_timeout = '500ms'
 as $$
 declare
   due record;
+  free uuid[];
   settled jsonb := '{}'::jsonb;
 begin
-  -- In one order. Maintenance and another sidecar may be at the same calls.
+  -- What another session holds is left out, and delays nobody: an organization that is being changed, a call that maintenance is at.
+  select array_agg(l.call_id) into free
+  from (
+    select c.call_id from private.llm_open_calls as c join public.organizations as o on o.id = c.organization
+    where c.call_id = any (llm_settle_many.call_ids) order by c.call_id
+    for key share of o skip locked for update of c skip locked
+  ) as l;
+  -- A statement of its own: it sees which of the others have ended.
   for due in
-    select c.call_id, usages -> (c.place::integer - 1) as usage from unnest(call_ids) with ordinality as c (call_id, place) order by c.call_id
+    select c.call_id, usages -> (c.place::integer - 1) as usage from unnest(llm_settle_many.call_ids) with ordinality as c (call_id, place)
+    where c.call_id = any (free) or not exists (select 1 from private.llm_open_calls as o where o.call_id = c.call_id)
+    order by c.call_id
   loop
     settled := settled || jsonb_build_object(due.call_id::text, private.llm_settle(due.call_id, due.usage));
   end loop;
   return settled;
 end
 $$;
-comment on function private.llm_settle_many(uuid[], jsonb) is 'Ends calls in one transaction, all or none, as private.llm_settle() with the use at the same place of the array: its answer by the id of the call. Definer: the sidecar holds no table rights.';
+comment on function private.llm_settle_many(uuid[], jsonb) is 'Ends calls in one transaction, all or none, as private.llm_settle() with the use at the same place of the array: its answer by the id of the call. Calls that another session has locked, or whose organization it has, are left out and stay open. Definer: the sidecar holds no table rights.';
 grant execute on function private.llm_settle_many(uuid[], jsonb) to kijko_sidecar;
+
+create function private.llm_is_calling(org uuid) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp
+return exists (select 1 from private.llm_open_calls as c where c.organization = org and c.status = 'sent');
+comment on function private.llm_is_calling(uuid) is 'Whether calls of an organization were sent and are not settled, so that what they hold may become free. Definer: the sidecar holds no table rights.';
+grant execute on function private.llm_is_calling(uuid) to kijko_sidecar;

@@ -1,5 +1,6 @@
 // Calls of models that hold against one budget at once, and sessions that are terminated in between.
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import pg from 'pg';
 import { atOnce, becomeUser, newTenant, one, pool, queryAs, untilWaiting, used, whileOpen } from './support.mjs';
@@ -7,6 +8,10 @@ import { atOnce, becomeUser, newTenant, one, pool, queryAs, untilWaiting, used, 
 const AUTHORIZE = `select public.authorize_llm_call('echo/a', input_tokens => $1, max_output_tokens => $2) ->> 'ticket' as ticket`;
 const OPEN = `select private.llm_open($1) ->> 'call_id' as id`;
 const SETTLE = `select private.llm_settle($1, $2) as settled`;
+const SETTLE_MANY = `select private.llm_settle_many($1, $2) as settled`;
+// As the gateway does: the call is sent when it is authorized.
+const OPEN_AT_ONCE = `select public.authorize_llm_call('echo/a', input_tokens => $1, max_output_tokens => $2) #>> '{opened,call_id}' as id
+from (select set_config('request.headers', $3, true) offset 0) as sent`;
 
 /** A tenant whose plan does not refuse, with a budget that does. */
 async function newPayer(amount, budget = {}) {
@@ -64,6 +69,15 @@ async function call(user, input, output) {
   return refused ? { refused } : { id: (await one(OPEN, [rows[0].ticket])).id };
 }
 
+async function callAtOnce(user, input, output) {
+  const { pass } = await one('select private.llm_gateway_pass() as pass');
+  const id = randomUUID();
+  const headers = { 'x-kijko-gateway': pass, 'x-kijko-call': id };
+  const { rows, refused } = await queryAs(user, OPEN_AT_ONCE, [input, output, headers]);
+  if (!refused) assert.equal(rows[0].id, id);
+  return { id, refused };
+}
+
 for (const budget of [{}, { scope: 'member', period: 'week' }]) {
   test(`of 200 calls at once, exactly those pass that a new budget has room for: ${JSON.stringify(budget)}`, async () => {
     const payer = await newPayer(5000, budget);
@@ -98,7 +112,7 @@ test('while calls are made, settled, lost and killed, settled and held use never
         seen[done ? 'killed' : 'refused'] += 1;
         continue;
       }
-      const made = await call(user, 300, 200);
+      const made = await (dice % 2 ? call : callAtOnce)(user, 300, 200);
       if (made.refused) {
         assert.equal(made.refused, 'KJ431');
         seen.refused += 1;
@@ -111,7 +125,8 @@ test('while calls are made, settled, lost and killed, settled and held use never
         seen.killed += 1;
       } else {
         const usage = { status: 'succeeded', prompt_tokens: 10 + turn, completion_tokens: 20 };
-        assert.equal((await one(SETTLE, [made.id, usage])).settled.tokens, 30 + turn);
+        const { settled } = await one(SETTLE_MANY, [[made.id, randomUUID()], JSON.stringify([usage, usage])]);
+        assert.equal(settled[made.id].tokens, 30 + turn);
         assert.equal((await one(SETTLE, [made.id, usage])).settled, null, 'settled once');
         seen.settled += 1;
       }
@@ -179,4 +194,23 @@ test('settling a call whose organization is being deleted waits for the deletion
   } finally {
     settler.release(true);
   }
+});
+
+test('settlements together leave out an organization that is being changed, and a call that another session settles, and wait for neither', async () => {
+  const [locked, other] = [await newPayer(1000), await newPayer(1000)];
+  const [first, second, third] = [await call(locked.user, 50, 50), await call(other.user, 50, 50), await callAtOnce(other.user, 50, 50)];
+  const usage = { status: 'succeeded', prompt_tokens: 5, completion_tokens: 5 };
+  const ids = [first.id, second.id, third.id, randomUUID()];
+  const usages = JSON.stringify(ids.map(() => usage));
+  await whileOpen(`update public.organizations set slug = slug || 'x' where id = $1`, [locked.org], () =>
+    whileOpen(SETTLE, [third.id, usage], async () => {
+      const { settled } = await one(SETTLE_MANY, [ids, usages]);
+      assert.deepEqual(Object.keys(settled).sort(), [second.id, ids[3]].sort());
+      assert.deepEqual([settled[second.id].tokens, settled[ids[3]]], [10, null]);
+    }),
+  );
+  // Both were rolled back.
+  const { settled } = await one(SETTLE_MANY, [ids, usages]);
+  assert.deepEqual([settled[first.id].tokens, settled[second.id], settled[third.id].tokens], [10, null, 10]);
+  assert.equal(await recorded(other.org), 20);
 });

@@ -16,7 +16,7 @@ create function tests.sealed(plaintext text, context text) returns text language
 -- ---- only the sidecar has passes, keys and settlements
 select tests.act_as('mem', tests.org('ada'));
 select throws_ok(statement, '42501', null, statement) from unnest(array[
-  'select private.llm_gateway_pass()', 'select private.llm_gateway_key(gen_random_uuid())', $$select private.llm_settle_many('{}', '[]')$$
+  'select private.llm_gateway_pass()', 'select private.llm_gateway_key(gen_random_uuid())', $$select private.llm_settle_many('{}', '[]')$$, 'select private.llm_is_calling(gen_random_uuid())'
 ]) as s (statement);
 
 -- ---- whatever is no pass, or names no call, has a ticket as for any other client
@@ -62,10 +62,14 @@ select ok((select c.status = 'sent' and c.ends_at > clock_timestamp() + interval
 select private.llm_release_reserved() as released \gset
 select is((tests.call(:'id')).status, 'sent', 'and does not release it');
 select tests.act_as_sidecar();
+select ok(private.llm_is_calling(tests.org('ada')) and not private.llm_is_calling(tests.org('bob')), 'the organization has a call, and no other');
 select is(private.llm_gateway_key(:'own'), jsonb_build_object('key', 'sk-own', 'key_set_at', :'set_at'::bigint), 'the sidecar gets the key by itself');
 select is(private.llm_gateway_key(gen_random_uuid()), null, 'and none of a provider that is gone');
 select tests.act_as_superuser();
 select tests.end_all() as ended \gset
+select tests.act_as_sidecar();
+select ok(not private.llm_is_calling(tests.org('ada')), 'when it is settled, the organization has none');
+select tests.act_as_superuser();
 
 -- ---- a refusal leaves nothing
 insert into public.llm_budgets (org_id, name, scope, period, unit, amount) values (tests.org('ada'), 'small', 'organization', 'total', 'tokens', 100);

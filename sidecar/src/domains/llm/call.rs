@@ -1,9 +1,9 @@
-//! A call, from its ticket to its settlement, in a task of its own: it goes on to its end when the client hangs up.
+//! A call, until it is settled, in a task of its own: it goes on to its end when the client hangs up.
 //!
-//! 1. The ticket is opened: from here on the call may cost something, and is settled.
+//! 1. The API has opened it, or its ticket is opened: from here on it may cost something, and is settled.
 //! 2. The targets are tried in order, each with its retries. Before an attempt that the hold does not cover, it is raised.
 //! 3. An answer begins with its first piece of substance. From then on no other target can answer.
-//! 4. The true use is settled, and then the client gets the last piece.
+//! 4. The client gets the last piece while the true use is being settled. A job waits a moment for that.
 
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use std::{
 use kijko_core::{backoff::Backoff, error::Error};
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,7 @@ const MAX_ANSWER: Duration = Duration::from_secs(540);
 const LAST_PIECES: Duration = Duration::from_secs(5);
 /// An attempt needs that much time to be worth it.
 const MIN_ATTEMPT: Duration = Duration::from_millis(100);
-/// How long a settlement keeps an answer that waits for it.
+/// How long a settlement keeps the places of its call, and an answer that waits for it.
 const SETTLE_WAIT: Duration = Duration::from_secs(2);
 
 /// A call that was let through.
@@ -77,7 +77,7 @@ impl Call {
     /// Runs to the end.
     pub(super) async fn run(self, grant: Grant, reply: oneshot::Sender<Reply>) {
         let start = Instant::now();
-        let _running = (self.gateway.series.running(), &self.kept);
+        let running = (self.gateway.series.running(), &self.kept);
         let opened = match self.open(grant).await {
             Ok(opened) => opened,
             Err(error) => return drop(reply.send(Reply::Failed(Box::new(error)))),
@@ -146,13 +146,15 @@ impl Call {
         let kind = self.request.kind();
         let series = &self.gateway.series;
         series.ended(kind, outcome, start.elapsed(), state.first_token);
-        let settling = unsettled.settle(usage, span);
-        if self.settles_first {
-            let _ = tokio::time::timeout(SETTLE_WAIT, settling).await;
-        }
+        drop(running);
+        let settling = timeout(SETTLE_WAIT, unsettled.settle(usage, span));
         // A client that does not read them has all but these.
-        let finish = self.finish(end, state, output, &heading);
-        let _ = tokio::time::timeout(LAST_PIECES, finish).await;
+        let finish = timeout(LAST_PIECES, self.finish(end, state, output, &heading));
+        // Until both have ended it keeps its room and places: calls do not outrun their settlements.
+        let _ = match self.settles_first {
+            true => (settling.await, finish.await),
+            false => tokio::join!(settling, finish),
+        };
     }
 
     /// Until the client has hung up. When all was said, the vendor has a moment more to count it.
@@ -207,6 +209,10 @@ impl Call {
                         break;
                     }
                     Err(Refused::NoRoom(failure) | Refused::Ended(failure)) => return Err(failure),
+                }
+                // Whoever has gone does not begin another attempt.
+                if self.gone.is_cancelled() {
+                    return Err(Failure::ClientGone);
                 }
                 if state.attempts > 0 {
                     let held = opened.input_tokens_of(state.target);

@@ -18,6 +18,8 @@ const PASS_HOLDS: Duration = Duration::from_secs(600);
 /// A key that was replaced is not used: the API says when the one of now was set.
 const KEY_HOLDS: Duration = Duration::from_secs(300);
 const MAX_KEYS: usize = 1_000;
+/// How often keys that are no longer used are forgotten.
+const PURGE: Duration = Duration::from_secs(60);
 
 /// The pass of this process.
 #[derive(Debug, Default)]
@@ -42,7 +44,13 @@ impl Passes {
 
 /// The keys that were used last, by provider.
 #[derive(Debug, Default)]
-pub(super) struct Keys(Mutex<HashMap<Uuid, KnownKey>>);
+pub(super) struct Keys(Mutex<KnownKeys>);
+
+#[derive(Debug, Default)]
+struct KnownKeys {
+    by_provider: HashMap<Uuid, KnownKey>,
+    purged_at: Option<Instant>,
+}
 
 #[derive(Debug)]
 struct KnownKey {
@@ -53,13 +61,17 @@ struct KnownKey {
 
 impl Keys {
     pub(super) fn get(&self, provider: Uuid, set_at: i64, now: Instant) -> Option<Secret> {
-        let known = lock(&self.0);
-        let known = known.get(&provider)?;
+        let mut known = lock(&self.0);
+        if known.purged_at.is_none_or(|at| now >= at + PURGE) {
+            known.by_provider.retain(|_, key| key.until > now);
+            known.purged_at = Some(now);
+        }
+        let known = known.by_provider.get(&provider)?;
         (known.set_at == set_at && known.until > now).then(|| known.key.clone())
     }
 
     pub(super) fn insert(&self, provider: Uuid, set_at: i64, key: Secret, now: Instant) {
-        let mut known = lock(&self.0);
+        let known = &mut lock(&self.0).by_provider;
         if known.len() >= MAX_KEYS {
             known.retain(|_, key| key.until > now);
         }
@@ -93,6 +105,9 @@ mod tests {
         for n in 0..=MAX_KEYS {
             keys.insert(Uuid::from_u128(n as u128), 1, Secret::new("c"), now);
         }
-        assert!(lock(&keys.0).len() <= MAX_KEYS);
+        assert!(lock(&keys.0).by_provider.len() <= MAX_KEYS);
+        // The key of a provider that nobody calls any more goes, too.
+        keys.get(Uuid::from_u128(5_000), 1, now + PURGE + KEY_HOLDS);
+        assert!(lock(&keys.0).by_provider.is_empty());
     }
 }

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use crate::llm::{LlmError, LlmFault};
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// What calls hold of a plan, and settlements give back.
+const METERS: [&str; 2] = ["llm_tokens", "llm_cost_microusd"];
 /// A refusal of the API is small.
 const MAX_REFUSAL: usize = 64 << 10;
 
@@ -109,9 +111,19 @@ impl ApiError {
         }
     }
 
-    /// Whether a budget or the plan has no room, which former calls may have left when they are settled.
+    /// Whether a budget or the plan has no room.
     pub(super) fn is_spent(&self) -> bool {
         matches!(self.code.as_str(), "budget_exceeded" | "quota_exceeded")
+    }
+
+    /// Whether the settlement of former calls may leave room for this one. Requests that are used up stay so.
+    pub(super) fn may_pass(&self) -> bool {
+        let names = |meter: &str| self.message.contains(meter);
+        match self.code.as_str() {
+            "budget_exceeded" => true,
+            "quota_exceeded" => METERS.into_iter().any(names),
+            _ => false,
+        }
     }
 
     /// A refusal of the API. It has counted who calls against their own limits; only unauthenticated ones count for their address.

@@ -63,10 +63,16 @@ impl Gateway {
         tracer: Tracer,
     ) -> Result<Self, String> {
         let series = Arc::new(GatewaySeries::default());
-        let tasks = TaskTracker::new();
+        let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
         Ok(Self {
             api,
-            settler: Settler::new(calls.clone(), series.clone(), tracer.clone(), tasks.clone()),
+            settler: Settler::new(
+                calls.clone(),
+                series.clone(),
+                tracer.clone(),
+                tasks.clone(),
+                cut.clone(),
+            ),
             calls,
             upstreams: Upstreams::new(&config.vendors)?,
             renderer: Renderer::new(config.max_calls_of_caller)?,
@@ -85,7 +91,7 @@ impl Gateway {
             max_of_provider: config.max_calls_of_provider,
             max_body_bytes: config.max_body_bytes,
             tasks,
-            cut: CancellationToken::new(),
+            cut,
         })
     }
 

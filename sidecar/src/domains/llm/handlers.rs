@@ -29,6 +29,7 @@ use super::{
     output::Reply,
     prompts::PromptCall,
     request::Request,
+    settlement::Taken,
     span::Place,
 };
 use crate::{
@@ -98,7 +99,8 @@ impl Gateway {
         if let Some(called) = &prompt {
             arguments["prompt_version_id"] = json!(called.version_id);
         }
-        let opening = self.authorize(organization, &headers, &arguments);
+        let places: Taken = Arc::new((of_organization, slot));
+        let opening = self.authorize(organization, &headers, &arguments, &places);
         // From here to the task that calls, nothing waits: whoever hangs up, the call is settled.
         let (grant, rate) = opening.await?;
         let gone = CancellationToken::new();
@@ -113,7 +115,7 @@ impl Gateway {
             settles_first: false,
         };
         let (reply, answer) = oneshot::channel();
-        let taken = (of_organization, slot, share);
+        let taken = (places, share);
         self.tasks.spawn(canonical::carried(async move {
             call.run(grant, reply).await;
             drop(taken);

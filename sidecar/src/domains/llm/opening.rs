@@ -8,16 +8,18 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use kijko_core::{error::Error, secret::Secret};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use super::{error::ApiError, gateway::Gateway, store::Opened};
+use super::{error::ApiError, gateway::Gateway, settlement::Taken, store::Opened};
 use crate::api::{Api, NotGranted};
 
 const PASS: HeaderName = HeaderName::from_static("x-kijko-gateway");
 const CALL: HeaderName = HeaderName::from_static("x-kijko-call");
 /// How long a refusal waits for the settlement of calls that have ended.
 const SETTLING: Duration = Duration::from_secs(2);
+/// The same when another process has calls of the organization, which it may be settling.
+const SETTLING_ELSEWHERE: Duration = Duration::from_millis(200);
 
 /// What the API gives.
 pub(super) enum Grant {
@@ -39,24 +41,41 @@ impl Gateway {
         organization: Uuid,
         headers: &HeaderMap,
         arguments: &Value,
+        places: &Taken,
     ) -> Result<(Grant, HeaderMap), ApiError> {
         let earlier = self.settler.outstanding.of(organization);
-        let answer = self.open(headers, arguments).await;
-        match (answer, earlier) {
-            (Err(error), Some(earlier)) if error.is_spent() => {
-                if earlier.ended(SETTLING).await {
-                    return self.open(headers, arguments).await;
+        let open = || self.open(organization, headers, arguments, places);
+        match open().await {
+            Err(error) if error.may_pass() => {
+                let has_changed = match earlier {
+                    Some(earlier) => earlier.ended(SETTLING).await,
+                    None => self.may_change(organization).await,
+                };
+                match has_changed {
+                    true => open().await,
+                    false => Err(error),
                 }
-                Err(error)
             }
-            (answer, _) => answer,
+            answer => answer,
         }
+    }
+
+    /// Waits a moment if another process may be settling calls of the organization; whether it did.
+    async fn may_change(&self, organization: Uuid) -> bool {
+        let calling = timeout(SETTLING, self.calls.is_calling(organization)).await;
+        let calling = matches!(calling, Ok(Ok(true)));
+        if calling {
+            sleep(SETTLING_ELSEWHERE).await;
+        }
+        calling
     }
 
     async fn open(
         &self,
+        organization: Uuid,
         headers: &HeaderMap,
         arguments: &Value,
+        places: &Taken,
     ) -> Result<(Grant, HeaderMap), ApiError> {
         let api = Api::configured(self.api.as_ref())?;
         let mut own = HeaderMap::new();
@@ -67,12 +86,16 @@ impl Gateway {
             if let Ok(id) = id {
                 own.insert(PASS, pass);
                 own.insert(CALL, id);
-                asked = Some(self.settler.asked(call));
+                asked = Some(self.settler.asked(call, organization, places.clone()));
             }
         }
         let function = "authorize_llm_call";
         let answer = api.call_with::<Authorized>(function, headers, own, arguments);
-        let (authorized, rate) = match answer.await {
+        let answer = answer.await;
+        if let Some(asked) = &mut asked {
+            asked.returned();
+        }
+        let (authorized, rate) = match answer {
             Ok(answered) => answered,
             // It may be open, and `asked` looks for it.
             Err(NotGranted::Failed(error)) => return Err(error.into()),

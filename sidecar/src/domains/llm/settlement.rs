@@ -6,33 +6,42 @@
 use std::{sync::Arc, time::Duration};
 
 use kijko_core::{
-    db::retry_transient,
+    db::{DbError, retry_transient},
     telemetry::{
         canonical,
         traces::{Span, Tracer},
     },
 };
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tokio_util::task::TaskTracker;
+use tokio::{
+    sync::Semaphore,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
     batches::Batches,
     metrics::GatewaySeries,
     outstanding::Outstanding,
-    store::{Calls, Spent},
+    store::{Calls, Settled, Spent},
 };
 use crate::llm::semconv;
 
 /// How long a database that answers may go on refusing. Maintenance settles the call at its hold then.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// When a call that may have been opened is looked for. The API gives a request up within a minute.
-const LOOKS: [Duration; 3] = [
-    Duration::from_secs(1),
-    Duration::from_secs(15),
-    Duration::from_secs(75),
-];
+/// Settlements by themselves at once. Those of a database that is slow, or of rows that are locked, wait for one another and keep
+/// nobody else's connection.
+const MAX_ALONE: usize = 2;
+/// When a call that may have been opened is looked for again. The API gives a request up within a minute.
+const LOOKS: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(75)];
+/// How long after a client that has gone it is looked for first: the API may be at it.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// Maintenance settles it then.
+const LOOKED_FOR: Duration = Duration::from_secs(600);
+/// How long a call that is looked for keeps its place among the organization's.
+const KEPT: Duration = Duration::from_secs(2);
 /// What is kept of a call, and may be large.
 const CONTENT: [&str; 2] = ["prompt", "answer"];
 
@@ -44,8 +53,11 @@ pub(super) struct Settler {
     pub outstanding: Outstanding,
     series: Arc<GatewaySeries>,
     tracer: Tracer,
+    alone: Arc<Semaphore>,
     /// What a stopping process waits for.
     tasks: TaskTracker,
+    /// Cancelled when a stopping process waits no longer.
+    cut: CancellationToken,
 }
 
 /// A call that is not settled yet.
@@ -60,8 +72,15 @@ pub(super) struct Unsettled {
 pub(super) struct Asked {
     settler: Settler,
     call: Uuid,
+    organization: Uuid,
+    /// Its place among the calls of the process and the organization.
+    place: Taken,
+    first_look: Duration,
     answered: bool,
 }
+
+/// Places of a call, which are free when the last one that keeps them is dropped.
+pub(super) type Taken = Arc<dyn Send + Sync>;
 
 impl Settler {
     pub(super) fn new(
@@ -69,6 +88,7 @@ impl Settler {
         series: Arc<GatewaySeries>,
         tracer: Tracer,
         tasks: TaskTracker,
+        cut: CancellationToken,
     ) -> Self {
         Self {
             batches: Arc::new(Batches::new(calls.clone())),
@@ -76,15 +96,20 @@ impl Settler {
             outstanding: Outstanding::default(),
             series,
             tracer,
+            alone: Arc::new(Semaphore::new(MAX_ALONE)),
             tasks,
+            cut,
         }
     }
 
     /// A call that is about to be opened under this id.
-    pub(super) fn asked(&self, call: Uuid) -> Asked {
+    pub(super) fn asked(&self, call: Uuid, organization: Uuid, place: Taken) -> Asked {
         Asked {
             settler: self.clone(),
             call,
+            organization,
+            place,
+            first_look: FIRST_LOOK,
             answered: false,
         }
     }
@@ -109,21 +134,12 @@ impl Settler {
         let settling = self.outstanding.begin(organization);
         self.tasks.spawn(canonical::carried(async move {
             let _counted = (counted, settling);
-            let (calls, mut usage) = (settler.calls, usage);
-            let settle = |usage: &Value| calls.settle(call, usage.clone());
-            let is_small = CONTENT.iter().all(|name| usage.get(name).is_none());
-            let at_first = match is_small {
-                true => settler.batches.settle(call, usage.clone()).await.ok(),
-                false => None,
-            };
-            let mut settled = match at_first {
-                Some(settled) => Ok(settled),
-                None => retry_transient(PATIENCE, || settle(&usage)).await,
-            };
+            let mut usage = usage;
+            let mut settled = settler.end(call, &usage).await;
             if settled.as_ref().is_err_and(|error| !error.is_transient()) && forget(&mut usage) {
                 // What was said cannot be stored; what it used can.
                 tracing::warn!(%call, "the content of a call could not be kept");
-                settled = retry_transient(PATIENCE, || settle(&usage)).await;
+                settled = settler.end(call, &usage).await;
             }
             if let Err(error) = &settled {
                 // Maintenance settles it at its whole hold.
@@ -144,21 +160,72 @@ impl Settler {
         }))
     }
 
+    /// Ends a call: with others, and if that fails by itself, again and again. None: it is not open.
+    async fn end(&self, call: Uuid, usage: &Value) -> Result<Option<Settled>, DbError> {
+        let is_small = CONTENT.iter().all(|name| usage.get(name).is_none());
+        if is_small && let Ok(settled) = self.batches.settle(call, usage.clone()).await {
+            return Ok(settled);
+        }
+        let alone = async || {
+            // Closed never.
+            let _turn = self.alone.acquire().await;
+            self.calls.settle(call, usage.clone()).await
+        };
+        retry_transient(PATIENCE, alone).await
+    }
+
     /// Releases a call that may be open, and that nobody was called for.
-    fn release(&self, call: Uuid) {
-        let calls = self.calls.clone();
-        // A process that stops leaves it to maintenance.
-        tokio::spawn(canonical::carried(async move {
-            let mut usage = Spent::Unsent.counts();
-            usage["status"] = json!("cancelled");
-            usage["error_code"] = json!("not_sent");
-            for wait in LOOKS {
-                tokio::time::sleep(wait).await;
-                if let Ok(Some(_)) = calls.settle(call, usage.clone()).await {
-                    return;
+    fn release(&self, asked: &Asked) {
+        let (settler, call, first) = (self.clone(), asked.call, asked.first_look);
+        // The organization's next call may be refused for what this one holds.
+        let settling = self.outstanding.begin(asked.organization);
+        let place = asked.place.clone();
+        self.tasks.spawn(canonical::carried(async move {
+            let looked = async {
+                settler.wait(first).await;
+                let kept = (settling, place);
+                let found = settler.look(call);
+                tokio::pin!(found);
+                let soon = timeout(KEPT, &mut found).await.ok();
+                drop(kept);
+                let mut found = match soon {
+                    Some(found) => found?,
+                    None => found.await?,
+                };
+                for wait in LOOKS {
+                    // A process that stops looks once more.
+                    if found || settler.cut.is_cancelled() {
+                        break;
+                    }
+                    settler.wait(wait).await;
+                    found = settler.look(call).await?;
                 }
+                Ok::<_, DbError>(())
+            };
+            match timeout(LOOKED_FOR, looked).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(%call, %error, "a call that was not sent could not be released");
+                }
+                Err(_) => tracing::error!(%call, "a call that was not sent is left to maintenance"),
             }
         }));
+    }
+
+    /// Releases the call if it is open; whether it was.
+    async fn look(&self, call: Uuid) -> Result<bool, DbError> {
+        let mut usage = Spent::Unsent.counts();
+        usage["status"] = json!("cancelled");
+        usage["error_code"] = json!("not_sent");
+        Ok(self.end(call, &usage).await?.is_some())
+    }
+
+    /// Waits, unless the process stops.
+    async fn wait(&self, time: Duration) {
+        tokio::select! {
+            () = sleep(time) => {}
+            () = self.cut.cancelled() => {}
+        }
     }
 }
 
@@ -173,6 +240,11 @@ fn forget(usage: &mut Value) -> bool {
 }
 
 impl Asked {
+    /// The API is no longer at it. It may have opened the call, which is looked for at once.
+    pub(super) fn returned(&mut self) {
+        self.first_look = Duration::ZERO;
+    }
+
     /// The API has answered: it opened the call, or did nothing.
     pub(super) fn answered(mut self) {
         self.answered = true;
@@ -182,7 +254,7 @@ impl Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         if !self.answered {
-            self.settler.release(self.call);
+            self.settler.release(self);
         }
     }
 }

@@ -155,6 +155,9 @@ pub(super) trait Calls: Send + Sync {
     /// `None` when the provider is gone.
     fn key(&self, provider: Uuid) -> BoxFuture<'_, Result<Option<KeySet>, DbError>>;
 
+    /// Whether calls of the organization were sent and are not settled.
+    fn is_calling(&self, organization: Uuid) -> BoxFuture<'_, Result<bool, DbError>>;
+
     /// `None` when the ticket has expired.
     fn open(&self, ticket: String) -> BoxFuture<'_, Result<Option<Opened>, DbError>>;
 
@@ -169,7 +172,7 @@ pub(super) trait Calls: Send + Sync {
     /// Ends a call, once; `None` when it was settled before.
     fn settle(&self, call: Uuid, usage: Value) -> BoxFuture<'_, Result<Option<Settled>, DbError>>;
 
-    /// Ends calls in one transaction: all, or none if it fails.
+    /// Ends calls in one transaction: all, or none if it fails. Those that another session holds are left out.
     fn settle_many(
         &self,
         calls: Vec<(Uuid, Value)>,
@@ -204,6 +207,13 @@ impl Calls for Store {
         })
     }
 
+    fn is_calling(&self, organization: Uuid) -> BoxFuture<'_, Result<bool, DbError>> {
+        Box::pin(async move {
+            let sql = "select private.llm_is_calling($1)";
+            self.db.scalar(sql, &[&organization]).await
+        })
+    }
+
     fn open(&self, ticket: String) -> BoxFuture<'_, Result<Option<Opened>, DbError>> {
         Box::pin(async move {
             let sql = "select private.llm_open($1)";
@@ -228,12 +238,12 @@ impl Calls for Store {
 
     fn settle(&self, call: Uuid, usage: Value) -> BoxFuture<'_, Result<Option<Settled>, DbError>> {
         Box::pin(async move {
-            let sql = "select private.llm_settle($1, $2)";
-            let settled: Option<Value> = self.db.scalar(sql, &[&call, &usage]).await?;
+            let mut settled = self.settle_many(vec![(call, usage)]).await?;
+            let settled = settled.remove(&call).ok_or_else(busy)?;
             if settled.is_none() {
                 tracing::debug!(%call, "settled before");
             }
-            read("llm_settle", settled)
+            Ok(settled)
         })
     }
 
@@ -248,6 +258,15 @@ impl Calls for Store {
             let settled: Option<Value> = self.db.scalar(sql, &[&ids, &usages]).await?;
             Ok(read("llm_settle_many", settled)?.unwrap_or_default())
         })
+    }
+}
+
+/// Another session holds the call or its organization.
+fn busy() -> DbError {
+    DbError::Refused {
+        code: "55P03".to_owned(),
+        message: "the call is locked".to_owned(),
+        transient: true,
     }
 }
 

@@ -173,6 +173,7 @@ fn is_complete(request: &[u8]) -> bool {
 pub(crate) struct Store {
     pub opened: Mutex<Option<Opened>>,
     pub raises: Mutex<Vec<(i32, Spent)>>,
+    pub is_calling: Mutex<bool>,
     pub refuses_raise: Mutex<Option<&'static str>>,
     pub settled: Mutex<Vec<Value>>,
     /// So many settlements fail first.
@@ -202,6 +203,10 @@ const SETTLED: Settled = Settled {
 };
 
 impl Calls for Store {
+    fn is_calling(&self, _: Uuid) -> BoxFuture<'_, Result<bool, DbError>> {
+        Box::pin(async { Ok(*self.is_calling.lock().unwrap()) })
+    }
+
     fn pass(&self) -> BoxFuture<'_, Result<Secret, DbError>> {
         Box::pin(async { Ok(Secret::new("the-pass")) })
     }
@@ -294,8 +299,8 @@ impl Stack {
             "call_id": Uuid::new_v4(), "org_id": Uuid::new_v4(), "input_tokens": 40, "targets": targets, "retries": 0,
             "time_budget_seconds": 20, "first_token_seconds": 10, "idle_seconds": 10,
         });
-        let object = opened.as_object_mut().unwrap();
-        object.extend(more.as_object().unwrap().clone());
+        let more = more.as_object().unwrap().clone();
+        opened.as_object_mut().unwrap().extend(more);
         let store = Arc::new(Store::default());
         *store.opened.lock().unwrap() = Some(serde_json::from_value(opened).unwrap());
         let asked = Arc::<Mutex<Vec<Value>>>::default();
@@ -352,8 +357,7 @@ fn config() -> GatewayConfig {
 async fn fake_api(asked: Arc<Mutex<Vec<Value>>>, answers: Arc<Mutex<Vec<(u16, Value)>>>) -> String {
     let authorize = async move |headers: HeaderMap, Json(body): Json<Value>| {
         let refuse = |status: u16, code: &str| {
-            let body =
-                json!({"code": code, "message": "refused", "details": "details", "hint": null});
+            let body = json!({"code": code, "message": "refused", "details": "details"});
             let status = StatusCode::from_u16(status).unwrap();
             (status, [("retry-after", "60")], Json(body)).into_response()
         };
@@ -364,8 +368,7 @@ async fn fake_api(asked: Arc<Mutex<Vec<Value>>>, answers: Arc<Mutex<Vec<(u16, Va
             if answer.get("opened").is_some() {
                 answer["opened"]["call_id"] = json!(id);
             }
-            let status = StatusCode::from_u16(status).unwrap();
-            return (status, Json(answer)).into_response();
+            return (StatusCode::from_u16(status).unwrap(), Json(answer)).into_response();
         }
         match body["model"].as_str().unwrap() {
             "poor" => refuse(429, "budget_exceeded"),
@@ -384,10 +387,7 @@ async fn fake_api(asked: Arc<Mutex<Vec<Value>>>, answers: Arc<Mutex<Vec<(u16, Va
     let identify = async |headers: HeaderMap| match headers.get("authorization") {
         Some(key) if key == "Bearer homeless" => Json(Value::Null).into_response(),
         Some(_) => Json(json!(Uuid::from_u128(7))).into_response(),
-        None => {
-            let body = json!({"code": "42501", "message": "permission denied"});
-            (StatusCode::UNAUTHORIZED, Json(body)).into_response()
-        }
+        None => (StatusCode::UNAUTHORIZED, Json(json!({"code": "42501"}))).into_response(),
     };
     let routes = Router::new()
         .route("/rpc/authorize_llm_call", post(authorize))

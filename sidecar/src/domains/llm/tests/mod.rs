@@ -4,6 +4,7 @@ mod attempts;
 pub(super) mod fakes;
 mod identity;
 mod json;
+mod leaving;
 mod opening;
 mod spans;
 mod streams;

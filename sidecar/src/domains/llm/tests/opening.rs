@@ -7,7 +7,7 @@ use super::{
     *,
 };
 
-fn completion() -> Value {
+pub(super) fn completion() -> Value {
     json!({
         "id": "theirs", "object": "chat.completion", "created": 1, "model": "m",
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}],
@@ -16,7 +16,7 @@ fn completion() -> Value {
 }
 
 /// What the API answers to the gateway, for a provider whose key was set then.
-fn opened(url: &str, key_set_at: i64) -> (u16, Value) {
+pub(super) fn opened(url: &str, key_set_at: i64) -> (u16, Value) {
     let target = json!({
         "index": 0, "provider": "p", "kind": "openai", "base_url": url, "key": null, "key_set_at": key_set_at, "own_key": true,
         "model": "the-model", "max_output_tokens": 100, "max_concurrency": null, "provider_id": "00000000-0000-4000-8000-00000000000a",
@@ -29,7 +29,7 @@ fn opened(url: &str, key_set_at: i64) -> (u16, Value) {
     (200, json!({ "opened": opened }))
 }
 
-fn refused(code: &str) -> (u16, Value) {
+pub(super) fn refused(code: &str) -> (u16, Value) {
     (429, json!({"code": code, "message": "refused"}))
 }
 
