@@ -7,10 +7,10 @@ create table private.privacy_former_addresses (
   user_id uuid not null,
   email text not null check (char_length(email) <= 320),
   replaced_at timestamptz not null default kijko.now(),
-  primary key (user_id, email)
+  primary key (user_id, email, replaced_at)
 );
-create index privacy_former_addresses_email_idx on private.privacy_former_addresses (email);
-comment on table private.privacy_former_addresses is 'Confirmed addresses that accounts had before, and for some minutes those of deleted ones. By them an export and an erasure find what was sent or kept under a former address.';
+create index privacy_former_addresses_email_idx on private.privacy_former_addresses (email, replaced_at);
+comment on table private.privacy_former_addresses is 'Confirmed addresses that accounts had before, once for each time that they had them, and for some minutes those of deleted ones. By them an export and an erasure find what was sent or kept under a former address.';
 comment on column private.privacy_former_addresses.user_id is 'Whose.';
 comment on column private.privacy_former_addresses.email is 'The address, in small letters.';
 comment on column private.privacy_former_addresses.replaced_at is 'When the account got another one, or was deleted. What was made later under the address is not the person''s.';
@@ -30,10 +30,8 @@ create function private.privacy_keep_former_address() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  delete from private.privacy_former_addresses as f where f.user_id = new.id and f.email = lower(new.email collate "C");
   if old.email_confirmed_at is not null and private.mail_is_address(old.email) then
-    insert into private.privacy_former_addresses as f (user_id, email) values (new.id, lower(old.email collate "C"))
-    on conflict (user_id, email) do update set replaced_at = excluded.replaced_at;
+    insert into private.privacy_former_addresses (user_id, email) values (new.id, lower(old.email collate "C")) on conflict do nothing;
   end if;
   return null;
 end
@@ -78,29 +76,48 @@ as $$
     select lower(private.privacy_address(request) collate "C")
     union all
     select f.email from private.privacy_former_addresses as f
-    where f.user_id = request.user_id and not private.privacy_is_others(request.user_id, f.email)
+    where f.user_id = request.user_id
   ) as a (email)
   where a.email is not null
 $$;
-comment on function private.privacy_addresses(private.privacy_requests) is 'All addresses by which rows are the person''s, in small letters: that of now, and former ones that no other account has.';
+comment on function private.privacy_addresses(private.privacy_requests) is 'All addresses by which rows are the person''s, in small letters: that of now, and former ones. Which rows are theirs says privacy_address_condition().';
+
+create function private.privacy_had_address(person uuid, address text, moment timestamptz) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select moment is null or coalesce(
+    -- Whoever gave the address up next had it then.
+    (
+      select f.user_id = person from private.privacy_former_addresses as f
+      where f.email = lower(address collate "C") and f.replaced_at >= moment order by f.replaced_at, f.user_id <> person limit 1
+    ),
+    -- Nobody has since: so who has it now, or the last one who had it, when they are gone.
+    exists (
+      select from auth.users as u
+      where u.id = person and u.deleted_at is null and u.email_confirmed_at is not null and lower(u.email collate "C") = lower(address collate "C")
+    ) or not exists (
+      select from private.privacy_former_addresses as f where f.user_id = person and f.email = lower(address collate "C")
+    )
+  )
+$$;
+comment on function private.privacy_had_address(uuid, text, timestamptz) is 'Whether one of the addresses of a person was theirs at a moment, and not that of who had it before or has it now.';
 
 create function private.privacy_address_condition(described text, column_name text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select format('(lower(t.%I collate "C") = any ($2)', column_name) || case
-    when exists (
-      select from pg_attribute as a where a.attrelid = to_regclass(described) and a.attname = 'created_at' and not a.attisdropped
-    ) then format(
-      $q$ and not exists (
-        select from private.privacy_former_addresses as f
-        left join private.privacy_former_addresses as own on own.user_id = $1 and own.email = f.email
-        where f.email = lower(t.%I collate "C") and case
-          when f.user_id = $1 then f.replaced_at < t.created_at
-          else f.replaced_at >= t.created_at and f.replaced_at < coalesce(own.replaced_at, 'infinity')
-        end
-      )$q$, column_name
-    )
-    else ''
-  end || ')'
+  select format('(lower(t.%I collate "C") = any ($2)', column_name)
+    || case when c.has_time then format(' and private.privacy_had_address($1, t.%I, t.created_at)', column_name) else '' end
+    -- What is not deleted is in use, such as the customer of a company's mailbox.
+    || case when c.has_time and c.is_deleted then '' else format(' and not private.privacy_is_others($1, t.%I)', column_name) end || ')'
+  from (
+    select
+      exists (
+        select from pg_attribute as a where a.attrelid = to_regclass(described) and a.attname = 'created_at' and not a.attisdropped
+      ) as has_time,
+      exists (
+        select from private.data_subject_columns as s
+        where s.table_name = described and s.column_name = privacy_address_condition.column_name and s.matches = 'email' and s.erasure = 'delete'
+      ) as is_deleted
+  ) as c
 $$;
-comment on function private.privacy_address_condition(text, text) is 'The condition that a column of a row has an address of a person, as SQL about t with $1, their id, and $2, their addresses. What was made after a former address was replaced is not theirs, nor what was made while another account had it before them.';
+comment on function private.privacy_address_condition(text, text) is 'The condition that a column of a row has an address of a person, as SQL about t with $1, their id, and $2, their addresses. A row that was made while another account had the address is not theirs. While another account has it now, only those are that an erasure deletes.';

@@ -126,13 +126,13 @@ as $$
   from public.stripe_customers as c
   where request.organization is null and (
     c.org_id = any (private.privacy_sole_organizations(request.user_id))
-    or (lower(c.email collate "C") = any (addresses) and not exists (
-      select from private.privacy_former_addresses as f
-      where f.user_id = request.user_id and f.email = lower(c.email collate "C") and f.replaced_at <= c.created_at
-    ))
+    or (
+      lower(c.email collate "C") = any (addresses) and private.privacy_had_address(request.user_id, c.email, c.created_at)
+      and not private.privacy_is_others(request.user_id, c.email)
+    )
   )
 $$;
-comment on function private.privacy_customers(private.privacy_requests, text[]) is 'Customers at Stripe with an address of the person, and those of organizations that go with them.';
+comment on function private.privacy_customers(private.privacy_requests, text[]) is 'Customers at Stripe with an address of the person that no other account has now, and those of organizations that go with them.';
 
 create function private.privacy_erase_customer(customer text, is_live boolean, org uuid, is_sole boolean) returns uuid
 language plpgsql set search_path = pg_catalog, pg_temp

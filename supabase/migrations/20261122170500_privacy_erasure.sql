@@ -327,15 +327,15 @@ begin
   update private.audit_erasures as a
   set former_emails = array(
     select f.email from private.privacy_former_addresses as f
-    where f.user_id = old.id and not private.privacy_is_others(old.id, f.email) order by f.replaced_at desc limit 1000
+    where f.user_id = old.id and not private.privacy_is_others(old.id, f.email) group by f.email order by max(f.replaced_at) desc limit 1000
   )
   where a.user_id = old.id;
   -- What is made from now on under the address is not theirs, such as the mails of who signs up with it again before they are erased.
   -- What is under way in this moment still is.
   if old.email_confirmed_at is not null and private.mail_is_address(old.email) then
-    insert into private.privacy_former_addresses as f (user_id, email, replaced_at)
+    insert into private.privacy_former_addresses (user_id, email, replaced_at)
     values (old.id, lower(old.email collate "C"), kijko.now() + (clock_timestamp() - now()) + interval '10 seconds')
-    on conflict (user_id, email) do update set replaced_at = excluded.replaced_at;
+    on conflict do nothing;
   end if;
   return null;
 end

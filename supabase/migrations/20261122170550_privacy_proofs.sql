@@ -62,6 +62,7 @@ begin
   ) or exists (
     select from public.invitations as i
     where i.org_id = request.organization and lower(i.email collate "C") = any (private.privacy_addresses(request)) and i.created_at > request.finished_at
+      and not private.privacy_is_others(request.user_id, i.email)
   ) then
     erased := '{"reason": "the person has joined the organization again, or was invited again"}';
     outcome := 'kept';

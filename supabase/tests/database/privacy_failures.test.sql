@@ -1,7 +1,7 @@
 -- Privacy: erasures that cannot be done, replays that fail, and what comes too late or belongs to somebody else.
 begin;
 \ir 000_helpers.sql
-select plan(56);
+select plan(60);
 
 select tests.sign_up('ada'), tests.sign_up('ben'), tests.sign_up('cas'), tests.sign_up('dee'), tests.sign_up('eli'), tests.sign_up('fay');
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('ben'));
@@ -111,6 +111,29 @@ select is(tests.mails('old@example.test'), 'en', 'and each loses their own');
 select tests.erasure('old') as older \gset
 select private.privacy_erase(:'older') as ignored;
 select is(tests.mails('old@example.test'), null, 'also of an address that is nobody''s any more');
+
+-- ---- a mailbox that was handed over: each has the mails of their time, also of one to which an address came back
+select tests.sign_up('pat'), tests.sign_up('quy');
+update auth.users set email = 'quy-away@example.test' where id = tests.id('quy');
+update private.privacy_former_addresses set replaced_at = now() - interval '9 days' where user_id = tests.id('quy');
+update auth.users set email = 'quy@example.test' where id = tests.id('pat');
+update auth.users set email = 'pat-now@example.test' where id = tests.id('pat');
+update private.privacy_former_addresses set replaced_at = now() - interval '3 days' where user_id = tests.id('pat');
+update auth.users set email = 'quy@example.test' where id = tests.id('quy');
+select tests.mail('quy@example.test', 'nl', now() - interval '10 days'), tests.mail('quy@example.test', 'en', now() - interval '4 days'),
+  tests.mail('quy@example.test', 'nl', now() - interval '2 days');
+insert into public.stripe_customers (id, livemode, email, created_at) values ('cus_handed', false, 'quy@example.test', now() - interval '4 days');
+select tests.erasure('pat') as handed \gset
+select private.privacy_erase(:'handed') as ignored;
+select is(tests.mails('quy@example.test'), 'nl nl', 'who is erased loses the mails of their time, and nobody else theirs');
+select is((select email from public.stripe_customers where id = 'cus_handed'), 'quy@example.test', 'the customer of a mailbox that is in use keeps it');
+update private.privacy_requests set finished_at = finished_at - interval '1 hour' where id = :'handed';
+update private.privacy_proofs set details = '{"xid": "3"}' where request_id = :'handed' and target = 'late_writes';
+select private.privacy_settle() as ignored;
+select is(tests.mails('quy@example.test'), 'nl nl', 'also when it was looked for late writes');
+select tests.erasure('quy') as taken \gset
+select private.privacy_erase(:'taken') as ignored;
+select is(tests.mails('quy@example.test'), null, 'and who has the mailbox now loses all of theirs');
 
 -- ---- who signs up again before they are erased
 select tests.sign_up('ida');
