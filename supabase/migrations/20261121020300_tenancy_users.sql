@@ -2,6 +2,21 @@
 -- Tenancy: what happens when a user signs up, is changed, banned or deleted, and when a session ends.
 -- ============================================================================
 
+create table private.sign_up_organizations (
+  id uuid primary key references public.organizations (id) on delete cascade,
+  user_id uuid not null references auth.users (id) on delete cascade,
+  name text not null check (char_length(name) <= 100)
+);
+create index sign_up_organizations_user_id_idx on private.sign_up_organizations (user_id);
+comment on table private.sign_up_organizations is 'Organizations that sign-up made and named after a user, also when others have joined since. Such a name goes with the user.';
+comment on column private.sign_up_organizations.id is 'The organization.';
+comment on column private.sign_up_organizations.user_id is 'After whom it was named.';
+comment on column private.sign_up_organizations.name is 'The name that sign-up gave it.';
+select private.describe_data('private.sign_up_organizations', '{
+  "id, user_id, name": {"subject": "person", "purpose": "finds organizations that have the name of who is erased", "export": "person", "erasure": "person"}
+}');
+alter table private.sign_up_organizations enable row level security;
+
 create function private.tenancy_create_organization(owner uuid, name text, personal boolean) returns public.organizations
 language plpgsql set search_path = ''
 as $$
@@ -12,10 +27,13 @@ begin
   values (tenancy_create_organization.name, case when tenancy_create_organization.personal then owner end, owner)
   returning * into org;
   insert into public.memberships (org_id, user_id, role, created_by) values (org.id, owner, 'owner', owner);
+  if tenancy_create_organization.personal then
+    insert into private.sign_up_organizations (id, user_id, name) values (org.id, owner, org.name);
+  end if;
   return org;
 end
 $$;
-comment on function private.tenancy_create_organization(uuid, text, boolean) is 'Creates an organization with its first owner. Called by definer functions only.';
+comment on function private.tenancy_create_organization(uuid, text, boolean) is 'Creates an organization with its first owner. Notes the name of a personal one, which sign-up gives. Called by definer functions only.';
 
 -- Clients write the metadata. No value of it may make sign-up fail.
 create function private.tenancy_display_name(metadata jsonb, email text) returns text

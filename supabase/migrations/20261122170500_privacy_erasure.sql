@@ -327,7 +327,8 @@ begin
   update private.audit_erasures as a
   set former_emails = array(
     select f.email from private.privacy_former_addresses as f
-    where f.user_id = old.id and not private.privacy_is_others(old.id, f.email) group by f.email order by max(f.replaced_at) desc limit 1000
+    where f.user_id = old.id and not private.privacy_is_others(old.id, f.email) and f.email is distinct from lower(old.email collate "C")
+    group by f.email order by max(f.replaced_at) desc limit 1000
   )
   where a.user_id = old.id;
   -- What is made from now on under the address is not theirs, such as the mails of who signs up with it again before they are erased.
@@ -349,17 +350,15 @@ create trigger kijko_user_privacy_soft_deleted after update on auth.users
 create function private.privacy_rename_organizations() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-  names constant text[] := array[
-    private.tenancy_display_name(old.raw_user_meta_data, old.email), (select p.display_name from public.profiles as p where p.id = old.id)
-  ];
 begin
   update public.organizations as o set name = 'Organization', slug = 'organization-' || "left"(gen_random_uuid()::text, 8)
-  where o.created_by = old.id and o.name = any (names);
+  from private.sign_up_organizations as s
+  where s.user_id = old.id and o.id = s.id and o.name = s.name;
   -- The log has the former name, of a row that is about nobody any more.
   update public.audit_log as e set personal_salt = null
-  where e.personal is not null and jsonb_path_query_array(e.personal, '$.*.*') ?| names and e.target_type = 'organization'
-    and e.org_id in (select o.id from public.organizations as o where o.created_by = old.id);
+  from private.sign_up_organizations as s
+  where s.user_id = old.id and e.org_id = s.id and e.target_type = 'organization' and e.personal is not null
+    and jsonb_path_query_array(e.personal, '$.*.*') ? s.name;
   return case tg_op when 'DELETE' then old else new end;
 end
 $$;

@@ -1,7 +1,7 @@
 -- Privacy: erasures that cannot be done, replays that fail, and what comes too late or belongs to somebody else.
 begin;
 \ir 000_helpers.sql
-select plan(60);
+select plan(61);
 
 select tests.sign_up('ada'), tests.sign_up('ben'), tests.sign_up('cas'), tests.sign_up('dee'), tests.sign_up('eli'), tests.sign_up('fay');
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('ben'));
@@ -75,8 +75,11 @@ select is((select count(*) from public.profiles where email = 'eli@example.test'
 -- ---- with an account everything ends that waits for it, and what comes too late goes
 select tests.erasure('cas', :'shared', 'confirmed', 'ada') as inside \gset
 insert into private.privacy_requests (kind, user_id, organization, requested_by, session_id, status) values ('export', tests.id('ben'), :'shared', tests.id('cas'), gen_random_uuid(), 'ready');
-insert into public.organizations (name, created_by) values ('cas', tests.id('cas')) returning id as named \gset
-insert into public.memberships (org_id, user_id, role) values (:'named', tests.id('ada'), 'owner');
+select tests.org('cas') as named, tests.join_org('ada', tests.org('cas'), 'owner') \gset
+-- Their own name is by then that of an organization that they have named otherwise, and not the one that sign-up gave.
+insert into public.organizations (name, created_by) values ('Acme', tests.id('cas')) returning id as acme \gset
+select tests.join_org('ada', :'acme', 'owner');
+update public.profiles set display_name = 'Acme' where id = tests.id('cas');
 select is(private.privacy_erase(:'moved'), true, 'an account is erased');
 select is((select (r.status, r.email)::text from tests.request(:'inside') as r), '(cancelled,)', 'the erasure in an organization that waits is none any more');
 select is((select count(*) from private.privacy_requests where kind = 'export'), 0::bigint, 'exports that they asked for of others go');
@@ -86,6 +89,7 @@ select is_empty(
   'what is kept for minutes is no evidence'
 );
 select is((select name || ' ' || (slug ~ '^organization-')::text from public.organizations where id = :'named'), 'Organization true', 'what sign-up named after them has another name');
+select is((select name from public.organizations where id = :'acme'), 'Acme', 'and what they have named themselves stays');
 select tests.act_as_superuser();
 insert into public.llm_call_contents (id, org_id, called_at, prompt, delete_after, created_by)
 values (gen_random_uuid(), :'shared', kijko.now(), '"late"', kijko.now() + interval '1 day', tests.id('cas'));
