@@ -60,7 +60,7 @@ as $$
   )
   on conflict on constraint privacy_proofs_pkey do update set
     -- A repetition finds fewer rows than the first time.
-    state = excluded.state, details = excluded.details || (p.details - array['effects', 'xid', 'looked_at']), due_at = excluded.due_at, proved_at = excluded.proved_at
+    state = excluded.state, details = excluded.details || (p.details - array['effects', 'xid', 'looked_at', 'seen_at']), due_at = excluded.due_at, proved_at = excluded.proved_at
 $$;
 comment on function private.privacy_prove(uuid, text, text, jsonb, timestamptz) is 'Records what an erasure did at a place.';
 

@@ -93,13 +93,16 @@ end
 $$;
 comment on function private.privacy_record_backups(timestamptz, integer) is 'Says when the oldest copy of the data that is kept was begun, and how many days copies are kept. ./kijko backup calls it each time that it has removed old ones. Without a time, the copies of other tools are taken as gone after backup_lifetime.';
 
-create function private.privacy_settle_backups(proof private.privacy_proofs, request private.privacy_requests) returns text
+create function private.privacy_settle_backups(proof private.privacy_proofs) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select case when coalesce(s.oldest_backup_at > request.finished_at, proof.due_at <= kijko.now()) then 'done' else 'pending' end
+  select case
+    when s.oldest_backup_at > (proof.details ->> 'seen_at')::timestamptz or (s.oldest_backup_at is null and proof.due_at <= kijko.now()) then 'done'
+    else 'pending'
+  end
   from private.privacy_settings as s
 $$;
-comment on function private.privacy_settle_backups(private.privacy_proofs, private.privacy_requests) is 'Whether all copies of the data are younger than an erasure: done or pending. Where nobody says which copies there are, by the time for which they are kept.';
+comment on function private.privacy_settle_backups(private.privacy_proofs) is 'Whether all copies of the data were begun when an erasure had been seen, so that it was committed: done or pending. Where nobody says which copies there are, by the time for which they are kept.';
 
 -- ----------------------------------------------------------------------------
 -- All proofs
@@ -148,7 +151,11 @@ begin
     when 'late_writes' then
       select l.outcome, l.details into outcome, more from private.privacy_look_again(proof, request) as l;
     when 'backups' then
-      outcome := private.privacy_settle_backups(proof, request);
+      outcome := private.privacy_settle_backups(proof);
+      -- The erasure began before, at finished_at, and is committed: a backup from between may have the person.
+      if not proof.details ? 'seen_at' then
+        more := jsonb_build_object('seen_at', kijko.now() + (clock_timestamp() - now()));
+      end if;
     else null;
   end case;
   update private.privacy_proofs as p
