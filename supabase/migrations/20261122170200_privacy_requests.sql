@@ -129,7 +129,7 @@ as $$
 declare
   me constant uuid := private.tenancy_require_user();
   subject constant uuid := coalesce(person, me);
-  membership public.memberships;
+  member_role text;
 begin
   if org is not null and not org = any (array(select public.org_ids())) then
     if subject <> me or private.privacy_was_member(org, me) is not true then
@@ -141,18 +141,21 @@ begin
     elsif public.can(org, 'privacy:write') is not true then
       perform kijko.fail('permission_denied', 'requires the permission privacy:write');
     end if;
-    select m.* into membership from public.memberships as m where m.org_id = org and m.user_id = subject;
-    if membership.id is null and private.privacy_was_member(org, subject) is not true then
+    select m.role into member_role from public.memberships as m where m.org_id = org and m.user_id = subject;
+    if member_role is null and private.privacy_was_member(org, subject) is not true then
       perform kijko.fail('not_found', 'user_id: not a member of the organization');
-    elsif membership.id is not null and public.has_role(org, membership.role) is not true then
-      perform kijko.fail('permission_denied', 'the member has a higher role');
+    elsif public.has_role(org, coalesce(member_role, (
+      select e.before ->> 'role' from public.audit_log as e
+      where e.subject_user_id = subject and e.org_id = org and e.action = 'member.deleted' order by e.seq desc limit 1
+    ))) is not true then
+      perform kijko.fail('permission_denied', 'the member has a higher role, or had it when they left');
     end if;
   end if;
   perform private.tenancy_require_fresh_sign_in(me);
   return subject;
 end
 $$;
-comment on function private.privacy_authorize(uuid, uuid) is 'Whose data the caller asks for: their own, or that of a member in an organization, with privacy:write and no lower role than the member''s. As long as the audit log knows it, former members may ask about themselves, and administrators about them. Fails with not_a_member, permission_denied or not_found, and unless the caller has signed in within the hour, with the second factor if there is one. Not for API keys. Definer: reads memberships and users.';
+comment on function private.privacy_authorize(uuid, uuid) is 'Whose data the caller asks for: their own, or that of a member in an organization, with privacy:write and no lower role than the member has, or had at last. As long as the audit log knows it, former members may ask about themselves, and administrators about them. Fails with not_a_member, permission_denied or not_found, and unless the caller has signed in within the hour, with the second factor if there is one. Not for API keys. Definer: reads memberships and users.';
 
 create function private.privacy_open(kind text, org uuid, person uuid, status text) returns private.privacy_requests
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -1,7 +1,7 @@
 -- Privacy: who may ask for an export or an erasure, what they leave, and the replay after a restore.
 begin;
 \ir 000_helpers.sql
-select plan(92);
+select plan(93);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('mem'), tests.sign_up('vic');
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('mem'));
@@ -265,6 +265,11 @@ select tests.act_as('bob', :'own');
 select tests.refuses(format('select public.request_erasure(%L)', :'shared'), 'not_a_member', 'and who never was a member asks for nothing');
 select tests.act_as('vic', :'shared');
 select tests.refuses(format('select public.request_export(%L, %L)', :'shared', tests.id('eve')), 'conflict', 'an administrator may ask about a former member: one is under way');
+select tests.act_as_superuser();
+select tests.join_org('bob', :'shared', 'owner');
+delete from public.memberships where org_id = :'shared' and user_id = tests.id('bob');
+select tests.act_as('vic', :'shared');
+select tests.refuses(format('select public.request_export(%L, %L)', :'shared', tests.id('bob')), 'permission_denied', 'but not about a former owner');
 select tests.act_as_superuser();
 
 -- ---- an account that was deleted otherwise, and a restored backup
