@@ -15,16 +15,14 @@ async function check(args = [], environment = {}) {
 
 const sidecarStatus = async () => (await (await fetch(`${process.env.SIDECAR_OPERATORS_URL}/ready`)).json()).status;
 
-/** Each check's level, by its name. */
+/** Each check's level, by its name, and all that was printed. */
 async function levels(environment = {}) {
   const { line } = await check(['--verbose'], environment);
-  return Object.fromEntries(
-    line
-      .split('\n')
-      .slice(1)
-      .map((text) => text.trim().split(/ +/))
-      .map(([level, name]) => [name, level]),
-  );
+  const lines = line
+    .split('\n')
+    .slice(1)
+    .map((text) => text.trim().split(/ +/));
+  return { seen: Object.fromEntries(lines.map(([level, name]) => [name, level])), line };
 }
 
 describe('check on a stack that is well', () => {
@@ -39,11 +37,11 @@ describe('check on a stack that is well', () => {
     assert.equal((await check(['--nagios'])).code, code);
   });
   it('looks at every part, and at what an operator would', async () => {
-    const seen = await levels();
+    const { seen, line } = await levels();
     const names = ['database', 'passwords', 'rest', 'login', 'sidecar', 'caddy', 'rotation', 'sidecar-ready', 'disk', 'keys'];
     for (const name of [...names, 'queue', 'leases', 'dead-jobs', 'billing', 'erasures', 'slots', 'partitions', 'vacuum', 'schedule']) {
       const warned = name === 'sidecar-ready' && (await sidecarStatus()) === 'degraded';
-      assert.equal(seen[name], warned ? 'warning' : 'ok', name);
+      assert.equal(seen[name], warned ? 'warning' : 'ok', `${name}: ${line}`);
     }
   });
   it('refuses what it does not know: 2, and 3 for Nagios, which reads 2 as critical', async () => {
@@ -119,12 +117,12 @@ describe('check finds', () => {
     await insert('status, attempt, locked_by, locked_until', "'running', 1, 'nobody', clock_timestamp() - interval '10 minutes'");
     await insert('status, attempt, error_code, finished_at', "'dead', 5, 'internal', clock_timestamp()");
     try {
-      const seen = await levels({ KIJKO_CHECK_DEAD_HOURS: '1' });
+      const { seen } = await levels({ KIJKO_CHECK_DEAD_HOURS: '1' });
       // pg_cron takes the lease back once a minute, and could have done so by now.
       assert.ok(['warning', 'ok'].includes(seen.leases));
       assert.equal(seen['dead-jobs'], 'warning');
       assert.equal(seen.queue, 'warning');
-      assert.equal((await levels({ KIJKO_CHECK_QUEUE_CRITICAL_SECONDS: '400' })).queue, 'critical');
+      assert.equal((await levels({ KIJKO_CHECK_QUEUE_CRITICAL_SECONDS: '400' })).seen.queue, 'critical');
     } finally {
       await asPostgres((client) => client.query("delete from jobs where kind = 'check.none'"));
     }
