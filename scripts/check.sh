@@ -218,14 +218,12 @@ check_keys() {
   fi
 }
 
-# Days until the first of the anon and the service key expires.
+# Days until the first of the anon and the service key expires; nothing if they cannot be read.
 api_key_days() {
-  local payload
-  sed -nE 's/^(ANON_KEY|SERVICE_ROLE_KEY)=[^.]+\.([^.]+)\..*/\2/p' "$SECRETS/api_keys" | while read -r payload; do
-    payload=${payload//-/+} payload=${payload//_//}
-    while ((${#payload} % 4)); do payload+='='; done
-    base64 -d <<< "$payload" | jq -er --argjson now "$(date +%s)" '(.exp - $now) / 86400 | floor'
-  done | sort -n | head -n 1 | grep -E '^-?[0-9]+$'
+  jq -nrR --argjson now "$(date +%s)" '
+    [inputs | capture("^(ANON_KEY|SERVICE_ROLE_KEY)=[^.]+\\.(?<payload>[^.]+)\\.").payload
+      | gsub("-"; "+") | gsub("_"; "/") | . + "=" * ((4 - length % 4) % 4) | @base64d | fromjson | (.exp - $now) / 86400 | floor]
+    | min // empty' "$SECRETS/api_keys" 2> /dev/null
 }
 
 # The certificate that clients see, when they see one.
