@@ -40,7 +40,8 @@ print_failed_names() {
       /^ *not ok / { name = $0; sub(/^ */, "", name); next }
       /^ *location: / { place = $2 }
       /^ *failureType: / { if (!/subtestsFailed/ && name != "") print "failed in " area ": " name " (" place ")"; name = "" }
-      /^# +Failed test / || /\(Wstat: .* Failed: [1-9]/ || /^test .* FAILED$/ || /^ +Failed tests?:/ { print "failed in " area ": " $0 }' "$TEST_LOGS/$area.log"
+      /^# +Failed test / || /\(Wstat: .* Failed: [1-9]/ || /^test .* FAILED$/ || /^ +Failed tests?:/ ||
+        /, [1-9][0-9]* (faults|with what none may have)$/ { print "failed in " area ": " $0 }' "$TEST_LOGS/$area.log"
   done | cut -c 1-200 | head -n 60
 }
 
