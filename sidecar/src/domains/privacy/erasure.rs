@@ -44,7 +44,7 @@ impl Handler for ErasureHandler {
         job: &Job,
         payload: ErasureJob,
     ) -> Result<Value, HandlerError> {
-        canonical::add("request_id", payload.request_id.to_string());
+        canonical::add("privacy_request_id", payload.request_id.to_string());
         let entry = retry_transient(queue.retry_limit(), || self.store.start_journal(queue, job));
         let Some(entry) = entry.await? else {
             return Ok(json!({ "written": false }));

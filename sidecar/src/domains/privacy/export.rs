@@ -133,7 +133,7 @@ impl Handler for ExportHandler {
         job: &Job,
         payload: ExportJob,
     ) -> Result<Value, HandlerError> {
-        canonical::add("request_id", payload.request_id.to_string());
+        canonical::add("privacy_request_id", payload.request_id.to_string());
         let export = retry_transient(queue.retry_limit(), || self.store.start_export(queue, job));
         let Some(export) = export.await? else {
             return Ok(json!({ "stored": false }));
