@@ -288,8 +288,9 @@ command_logs() {
 
 # The demo is a program of its own; it brings the stack up first, so that a newcomer needs one command.
 command_demo() {
-  # Its step about code starts an indexer of its own.
-  KIJKO_BUILD_INDEXER=1 command_up
+  # Its step about code starts an indexer of its own. Exported, since another step runs './kijko up', which would build another set.
+  export KIJKO_BUILD_INDEXER=1
+  command_up
   export_environment
   exec node "$ROOT/tests/demo/demo.mjs" "$@"
 }
