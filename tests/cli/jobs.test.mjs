@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
 import { newPerson } from '../journeys/domain.mjs';
+import { rewindWatermark } from '../queue.mjs';
 import { asPostgres, kijko } from './stack.mjs';
 
 const KIND = 'own.operated';
@@ -80,8 +81,7 @@ describe('jobs', () => {
     assert.equal(code, 0, stdout);
     assert.deepEqual(await statusOf(id), { status: 'queued', attempt: 5, uncounted_attempts: 5, error_code: null });
     assert.equal((await kijko(['jobs', 'retry', id])).code, 1);
-    // A commit of over a quarter of a second leaves its jobs behind the watermark until a minute's maintenance.
-    await rows(`select setval('private.jobs_due_watermark', 0)`);
+    await rewindWatermark(rows);
     const [claimed] = await rows(`select id, attempt, max_attempts from private.jobs_claim('w', '1 minute', 1, array[$1])`, KIND);
     assert.deepEqual(claimed, { id, attempt: 6, max_attempts: 5 });
     const [{ status }] = await rows(`select private.jobs_fail('w', $1, 'internal', 'again', true) as status`, id);

@@ -1,4 +1,5 @@
 // What the races of the queue share: a transaction that stays open meanwhile, and statements that must not wait for it.
+import { rewindWatermark } from '../queue.mjs';
 import { until } from '../until.mjs';
 import { becomeUser, newUser, one, pool } from './sessions.mjs';
 
@@ -11,13 +12,10 @@ export async function newTenant() {
   return { user, org, skill };
 }
 
-/**
- * Queues jobs, which the next claim finds: a commit that takes over a quarter of a second leaves its jobs behind the watermark of due
- * jobs, until a minute's maintenance.
- */
+/** Queues jobs, which the next claim finds. */
 export async function queueJobs(sql, values) {
   const { rows } = await pool.query(sql, values);
-  await pool.query(`select setval('private.jobs_due_watermark', 0)`);
+  await rewindWatermark((text) => pool.query(text));
   return rows;
 }
 

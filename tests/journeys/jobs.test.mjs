@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
+import { rewindWatermark } from '../queue.mjs';
 import {
   assertAnonymousSeesNothing,
   call,
@@ -75,10 +76,8 @@ describe('the queue, as workers see it', () => {
         fields.priority ?? 0,
       ])
     )[0].id;
-  // A commit of over a quarter of a second leaves its jobs behind the watermark until a minute's maintenance.
-  const rewind = () => sql(`select setval('private.jobs_due_watermark', 0)`);
   const claim = async (worker, max = 10, lease = '1 minute') => {
-    await rewind();
+    await rewindWatermark(sql);
     return sql('select * from private.jobs_claim($1, $2, $3, $4)', [worker, lease, max, kinds]);
   };
   const complete = async (worker, id, attempt = null) => {
@@ -95,7 +94,7 @@ describe('the queue, as workers see it', () => {
 
   test('concurrent workers never get the same job, and together get all', async () => {
     const ids = await Promise.all(Array.from({ length: 60 }, () => enqueue()));
-    await rewind();
+    await rewindWatermark(sql);
     const claims = await Promise.all(
       Array.from({ length: 8 }, (_, n) =>
         transaction((query) => query('select * from private.jobs_claim($1, $2, $3, $4)', [`worker-${n}`, '1 minute', 10, kinds])),

@@ -5,6 +5,7 @@ import { after, before } from 'node:test';
 import pg from 'pg';
 import { ended, execute, newPerson, newSkill, ok, refused, transaction, until } from '../journeys/domain.mjs';
 import { adminSql, env, sql } from '../journeys/support.mjs';
+import { rewindWatermark } from '../queue.mjs';
 import { report } from './report.mjs';
 
 let person;
@@ -25,8 +26,7 @@ const enqueue = async (kind, more = {}) =>
   (await sql('select id from private.jobs_enqueue_many($1)', [JSON.stringify([{ org_id: person.orgId, kind, ...more }])]))[0].id;
 // As the owner of the functions: what the sidecar calls by its grants.
 const claim = async (kind, worker = 'report', max = 1) => {
-  // A commit of over a quarter of a second leaves its jobs behind the watermark until a minute's maintenance.
-  await sql(`select setval('private.jobs_due_watermark', 0)`);
+  await rewindWatermark(sql);
   return sql(`select * from private.jobs_claim($1, '1 minute', $2, array[$3])`, [worker, max, kind]);
 };
 const jobOf = async (id) => (await sql('select * from public.jobs where id = $1', [id]))[0];
