@@ -46,8 +46,8 @@ export class Elsewhere {
   }
 }
 
-/** A checksum for each table of these schemas, and what each organization has used. */
-export const contents = (url, schemas = ['public', 'private', 'auth']) =>
+/** A checksum for each table of these schemas, and what these organizations (without any: all) have used, by organization. */
+export const contents = (url, schemas = ['public', 'private', 'auth'], organizations = null) =>
   session(url, async (client) => {
     await client.query('begin isolation level repeatable read read only');
     const { rows: tables } = await client.query(
@@ -65,10 +65,12 @@ export const contents = (url, schemas = ['public', 'private', 'auth']) =>
     }
     const { rows: usage } = await client.query(
       `select o.id, u.meter, u.period, u.used::text, u."limit"::text
-       from public.organizations as o cross join lateral kijko.usage(o.id) as u order by 1, 2, 3`,
+       from public.organizations as o cross join lateral kijko.usage(o.id) as u
+       where $1::uuid[] is null or o.id = any ($1) order by 1, 2, 3`,
+      [organizations],
     );
     await client.query('rollback');
-    found['kijko.usage'] = JSON.stringify(usage);
+    for (const { id, ...row } of usage) found[`kijko.usage(${id})`] = (found[`kijko.usage(${id})`] ?? '') + JSON.stringify(row);
     return found;
   });
 
