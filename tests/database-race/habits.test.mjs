@@ -66,10 +66,12 @@ test('a habit that is being changed does not stop the scheduler from running the
   } = await pool.query(`update public.habits set next_run_at = date_trunc('year', kijko.now(), 'UTC') where org_id = $1 returning id`, [
     org,
   ]);
-  await whileOpen('select 1 from public.habits where id = $1 for update', [held.id], () => promptly('select private.habits_run_due()'));
-  const { rows } = await pool.query('select habit_id from public.executions where org_id = $1', [org]);
-  assert.deepEqual(
-    rows.map((row) => row.habit_id),
-    [free.id],
-  );
+  await whileOpen('select 1 from public.habits where id = $1 for update', [held.id], async () => {
+    await promptly('select private.habits_run_due()');
+    const { rows } = await pool.query('select habit_id from public.executions where org_id = $1', [org]);
+    assert.deepEqual(
+      rows.map((row) => row.habit_id),
+      [free.id],
+    );
+  });
 });

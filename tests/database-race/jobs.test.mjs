@@ -60,8 +60,10 @@ test('a job whose lease expires while its row is locked is requeued once the loc
   const [id] = await enqueue(org, kind);
   await claim(kind);
   await expire([id]);
-  await whileOpen('select 1 from public.jobs where id = $1 for update', [id], runMaintenance);
-  assert.equal(await status(id), 'running', 'it was held');
+  await whileOpen('select 1 from public.jobs where id = $1 for update', [id], async () => {
+    await runMaintenance();
+    assert.equal(await status(id), 'running', 'it is held');
+  });
   await requeued(id, runMaintenance);
 });
 
