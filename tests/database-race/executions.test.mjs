@@ -118,7 +118,7 @@ test(`an execution that is queued or started during its skill's change of vendor
   const { skill } = await newTenant();
   await whileOpen(`update public.skills set model = 'gpt-4o' where id = $1`, [skill], async () => {
     // Nothing is committed, so that no worker of the running stack takes the job.
-    await whileOpen(`set local statement_timeout = '5s'`, [], async (_, session) => {
+    await whileOpen(`set local statement_timeout = '1min'`, [], async (_, session) => {
       const {
         rows: [{ job_id: job }],
       } = await session.query(QUEUE, [skill]);

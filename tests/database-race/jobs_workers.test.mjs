@@ -15,7 +15,8 @@ test('twelve workers claim every job, and none of them twice', async () => {
   // leaves its jobs behind the watermark, where each minute's maintenance finds them at the latest.
   const claimed = [];
   const claimAll = async (worker) => {
-    const { rows } = await pool.query(`select id from private.jobs_claim($1, '1 minute', 7, array[$2])`, [worker, kind]);
+    // A lease that does not end before the last job is found.
+    const { rows } = await pool.query(`select id from private.jobs_claim($1, '1 hour', 7, array[$2])`, [worker, kind]);
     claimed.push(...rows.map((r) => r.id));
     const { queued } = await one(`select count(*)::int as queued from public.jobs where kind = $1 and status = 'queued'`, [kind]);
     return queued === 0;
@@ -99,7 +100,7 @@ test('a claim that finds nothing does not wait for a session that runs maintenan
   try {
     await keeper.query('begin');
     await keeper.query('select private.jobs_run_maintenance()');
-    await worker.query(`set statement_timeout = '10s'`);
+    await worker.query(`set statement_timeout = '1min'`);
     // It is time again while the other is still at it.
     await pool.query(`select setval('private.jobs_maintenance_at', 0)`);
     const { rows } = await worker.query(`select id from private.jobs_claim('w', '1 minute', 1, array['race_nothing'])`);

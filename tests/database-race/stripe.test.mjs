@@ -150,7 +150,7 @@ test('an object in live mode does not wait for the same object in test mode', as
   try {
     await a.query('begin');
     await ingest(a, event('price.updated', 1, price(priceId, 'pro_monthly')));
-    await b.query(`set lock_timeout = '5s'`);
+    await b.query(`set lock_timeout = '1min'`);
     await ingest(b, { ...event('price.updated', 1, price(priceId, 'teams_monthly')), livemode: true });
     await a.query('commit');
     await b.query('reset lock_timeout');
@@ -181,10 +181,10 @@ test('an event of a price that many organizations use blocks no other event and 
     await holder.query('begin');
     await holder.query('select from public.subscriptions where org_id = $1 for update', [users[0].org]);
     await a.query('begin');
-    await a.query(`set local lock_timeout = '5s'`);
+    await a.query(`set local lock_timeout = '1min'`);
     await ingest(a, event('price.updated', 5, price(popular, 'teams_monthly')));
 
-    await b.query(`set lock_timeout = '5s'`);
+    await b.query(`set lock_timeout = '1min'`);
     await ingest(
       b,
       event(

@@ -42,7 +42,7 @@ test('a ban does not wait for the other owner who is leaving', async () => {
   const { org, ada, bob } = await newTeam();
   const [leaving, banning] = [await begin(ada), await begin()];
   await leaving.run(LEAVE, [org, ada]);
-  await banning.run(`set local lock_timeout = '5s'`);
+  await banning.run(`set local lock_timeout = '1min'`);
   assert.deepEqual(await banning.run(BAN, [bob]), { id: bob });
   await banning.commit();
   await leaving.commit();
