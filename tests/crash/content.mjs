@@ -65,9 +65,10 @@ export function contentTests() {
     });
     afterEach(killSidecars);
 
-    const start = () =>
+    // The lease of one that goes on is not to end while the machine is busy.
+    const start = (leaseSeconds = 120) =>
       Sidecar.start(null, {
-        leaseSeconds: 2,
+        leaseSeconds,
         concurrency: 16,
         variables: { KIJKO_STORAGE_URL: STORAGE_URL, KIJKO_DISCOVERY_HOST_PAUSE_MS: '0', KIJKO_LLM_ECHO: '0' },
       });
@@ -128,7 +129,7 @@ export function contentTests() {
       world.holds = true;
       const { post, draft, image } = await asked();
       const run = await discovery();
-      const first = await start();
+      const first = await start(5);
       await until('all three to be asked', () => world.held.length === 3);
       await first.kill();
       release();
@@ -154,7 +155,7 @@ export function contentTests() {
       for (let n = 0; n < 4; n += 1) cases.push(await asked());
       const run = await discovery();
       for (let kills = 0; kills < 2; kills += 1) {
-        const worker = await start();
+        const worker = await start(2);
         await sleep(Math.random() * 300);
         await worker.kill();
       }

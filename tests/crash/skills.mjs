@@ -50,7 +50,7 @@ export function skillsTests(vendor) {
         hostile.map(({ skill }) => skill.id),
       ]);
       await Promise.all(hostile.flatMap((tenant) => [1, 2, 3].map((n) => tenant.execute(n))));
-      await Sidecar.start(vendor, { concurrency: 2 });
+      await Sidecar.start(vendor, { leaseSeconds: 120, concurrency: 2 });
       const executions = async (status) =>
         (
           await query('select count(*)::int as n from public.executions where org_id = any ($1) and status = $2', [

@@ -27,9 +27,10 @@ export function socialTests() {
     afterEach(killSidecars);
     after(() => fake.close());
 
-    const start = (concurrency, seconds = 2) =>
+    // Neither the lease nor the calls of one that goes on are to end while the machine is busy. A call of one that dies is waited for.
+    const start = (concurrency, { leaseSeconds = 120, seconds = 60 } = {}) =>
       Sidecar.start(null, {
-        leaseSeconds: 2,
+        leaseSeconds,
         concurrency,
         variables: {
           ...fake.variables(),
@@ -73,7 +74,7 @@ export function socialTests() {
         }
       }
       // Calls last until all posts have got there.
-      const first = await start(cases.length, 8);
+      const first = await start(cases.length, { leaseSeconds: 5, seconds: 20 });
       await until('every post to be at its request', () => fake.held === cases.length);
       await first.kill();
       fake.release();
@@ -88,7 +89,7 @@ export function socialTests() {
       const cases = [];
       for (let n = 0; n < RANDOM; n += 1) cases.push(await scheduled(accounts[n % 4], connections[n % 4]));
       for (let kills = 0; kills < KILLS; kills += 1) {
-        const worker = await start(8);
+        const worker = await start(8, { leaseSeconds: 2, seconds: 2 });
         await tick();
         await sleep(Math.random() * 400);
         await worker.kill();

@@ -11,6 +11,8 @@ export const TOKEN = 'secret-token-of-a-mail';
 /** A sidecar that claims mails. Without a vendor: it leaves the executions of other journeys to the stack's. */
 export const mailSidecar = (port, variables = {}, { scheme = 'smtp', ...options } = {}) =>
   Sidecar.start(null, {
+    // Attempts are counted, and one whose lease ends while the machine is busy is one more.
+    leaseSeconds: 30,
     ...options,
     variables: {
       KIJKO_LLM_ECHO: '0',
