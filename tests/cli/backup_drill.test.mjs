@@ -29,14 +29,18 @@ async function run(args) {
   return stdout + stderr;
 }
 
-/** A moment at which nothing was being written, and what the database held then. */
+/** A moment at which nothing was being written, and what the database held then. Reading all of it takes a part of each minute. */
 const stillness = () =>
-  until('a moment of stillness', async () => {
-    const before = await contents(process.env.ADMIN_DB_URL);
-    const [{ at }] = await asSuperuser(async (client) => (await client.query('select clock_timestamp()::text as at')).rows);
-    const held = await contents(process.env.ADMIN_DB_URL);
-    return differing(before, held).length === 0 && { at, held };
-  });
+  until(
+    'a moment of stillness',
+    async () => {
+      const before = await contents(process.env.ADMIN_DB_URL);
+      const [{ at }] = await asSuperuser(async (client) => (await client.query('select clock_timestamp()::text as at')).rows);
+      const held = await contents(process.env.ADMIN_DB_URL);
+      return differing(before, held).length === 0 && { at, held };
+    },
+    { timeoutMs: 300_000 },
+  );
 
 /** Those of other tests' people, which schedules would go on with in the middle of this drill. */
 const endErasures = () =>

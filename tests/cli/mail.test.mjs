@@ -88,11 +88,13 @@ describe('with SMTP_URL', () => {
     });
     await invite(sent);
     await until('the new mail to be sent', async () => (await mailTo(sent)).status === 'sent');
+    // Schedules may mail other tests' people meanwhile.
+    const accepted = server.accepted.filter(({ to }) => [kept, other, sent].includes(to[0]));
     assert.deepEqual(
-      server.accepted.map(({ to }) => to),
+      accepted.map(({ to }) => to),
       [[sent]],
     );
-    assert.match(server.accepted[0].text, /https:\/\/app\.kijko\.test\/invitations/);
+    assert.match(accepted[0].text, /https:\/\/app\.kijko\.test\/invitations/);
 
     assert.equal((await kijko(['mail', 'send', (await mailTo(kept)).id])).code, 0);
     await until('the kept mail to be sent', async () => (await mailTo(kept)).status === 'sent');

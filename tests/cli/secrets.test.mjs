@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, it } from 'node:test';
+import { until } from '../until.mjs';
 import { asPostgres, asSidecar, asSuperuser, home, kijko, passwords, pidOf } from './stack.mjs';
 
 describe('passwords', () => {
@@ -97,10 +98,7 @@ describe('notify pgrst', () => {
       }
       assert.equal(await served(name), false);
       assert.equal((await kijko(['reload'])).code, 0);
-      for (let tries = 0; !(await served(name)); tries += 1) {
-        assert.ok(tries < 100, 'PostgREST has not read the schema again');
-        await new Promise((resolve) => setTimeout(resolve, 100));
-      }
+      await until('PostgREST to have read the schema again', () => served(name), { everyMs: 100 });
     } finally {
       await asPostgres((client) => client.query(`drop function public.${name}()`));
     }

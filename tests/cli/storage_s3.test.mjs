@@ -54,7 +54,7 @@ describe('storage in S3', () => {
       KIJKO_STORAGE_S3_PREFIX: PREFIX,
       KIJKO_STORAGE_S3_ACCESS_KEY_ID: 'key-of-a-test',
       KIJKO_STORAGE_S3_SECRET_ACCESS_KEY: SECRET,
-      KIJKO_STORAGE_LEASE_SECONDS: '2',
+      KIJKO_STORAGE_LEASE_SECONDS: '10',
       KIJKO_STORAGE_SWEEP_SECONDS: '1',
     };
     await succeeds(restart(settings));

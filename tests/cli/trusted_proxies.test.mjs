@@ -8,6 +8,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { freePort } from '../ports.mjs';
+import { until } from '../until.mjs';
 
 const root = path.resolve(import.meta.dirname, '../..');
 
@@ -41,14 +42,9 @@ async function seen(trustedProxies) {
     },
   });
   const ask = async (where) => {
-    for (let tries = 0; ; tries += 1) {
-      const answer = await fetch(`http://127.0.0.1:${port}${where}`, { headers: { 'X-Forwarded-For': '198.51.100.7' } }).catch(() => null);
-      if (answer) return answer.text();
-      assert.ok(tries < 100, 'Caddy does not answer');
-      await new Promise((resolve) => {
-        setTimeout(resolve, 50);
-      });
-    }
+    const headers = { 'X-Forwarded-For': '198.51.100.7' };
+    const answer = await until('Caddy to answer', () => fetch(`http://127.0.0.1:${port}${where}`, { headers }).catch(() => null));
+    return answer.text();
   };
   try {
     return [await ask('/rest/v1/plans'), await ask('/auth/v1/settings'), await ask('/webhooks/stripe')];

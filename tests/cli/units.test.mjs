@@ -90,7 +90,7 @@ case $1 in
   start)
     kill -0 "$(pid)" 2> /dev/null && exit 0
     env -u KIJKO_YES "\${as[@]}" setsid "$STUB/kijko" run "$part" < /dev/null >> "$KIJKO_HOME/log/$part.log" 2>&1 &
-    if [ "$part" = postgres ]; then for _ in {1..100}; do "$KIJKO_HOME"/pgsql/lib/postgresql/*/bin/pg_isready -q -h 127.0.0.1 -p "$STUB_DB_PORT" && break; sleep 0.1; done; fi ;;
+    if [ "$part" = postgres ]; then for _ in {1..1200}; do "$KIJKO_HOME"/pgsql/lib/postgresql/*/bin/pg_isready -q -h 127.0.0.1 -p "$STUB_DB_PORT" && break; sleep 0.1; done; fi ;;
   stop)
     process=$(pid)
     [ -n "$process" ] || exit 0
