@@ -233,7 +233,7 @@ export const call = (person, name, body, headers = {}) =>
 
 /** Repeats a request that was one of many: they wait for one row, and a tenant that holds many connections holds each only briefly. */
 export async function inTurn(request) {
-  for (const end = Date.now() + 30_000; ; ) {
+  for (const end = Date.now() + 120_000; ; ) {
     const answer = await request();
     if (answer.error?.code !== 'rate_limited' || Date.now() > end) return answer;
   }

@@ -26,7 +26,7 @@ class NoRealtime {
  * share one address, so a request that is refused for this reason tries again, as a client would.
  */
 export async function fetchInTurn(url, init) {
-  for (const until = Date.now() + 30_000; ; ) {
+  for (const until = Date.now() + 120_000; ; ) {
     const answer = await fetch(url, init);
     const busy = answer.status === 429 && (await answer.clone().text()).includes('Too many sign-ins at once');
     if (!busy || Date.now() > until) return answer;

@@ -61,7 +61,7 @@ report('realtime-2', 'a join is announced once, also to the client that joins', 
   assert.equal((await subscribe(watcher)).status, 'SUBSCRIBED');
   const { channel } = await present(clientOf(team.member), room, 'member', { private: true });
   await channel.track({ at: 1 });
-  await until('the member to be present', () => presence(watcher).member);
+  await until('both to know that the member is present', () => presence(watcher).member && presence(channel).member);
   await sleep(500);
   assert.deepEqual([presence(watcher), presence(channel)], [{ member: [{ at: 1 }] }, { member: [{ at: 1 }] }]);
   assert.deepEqual(joins, ['member']);
