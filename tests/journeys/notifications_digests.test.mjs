@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { killSidecars } from '../crash/harness.mjs';
 import { Certificate, header, MailServer } from '../smtp.mjs';
-import { at, newTeam, ok } from './domain.mjs';
+import { at, newTeam, ok, transaction, until } from './domain.mjs';
 import { cancelMails, forgetOutages, mailEnded, mailSidecar } from './mail_support.mjs';
 import { sql } from './support.mjs';
 
@@ -52,10 +52,20 @@ describe('a digest', { concurrency: false }, () => {
     await ok(viewer.client.auth.updateUser({ data: { locale: 'nl' } }));
     await ok(viewer.client.rpc('set_notification_preference', { type: 'custom.deploy', mail: 'now' }));
     await ok(member.client.rpc('set_notification_preference', { type: 'custom.deploy', mail: 'daily' }));
-    await notify('Release 7 <script>alert(1)</script> {link}');
-    await notify('See https://evil.example/now');
-    await Promise.all([1, 2, 3].map(() => sql('select private.notifications_mail_digests()')));
-    const [digest, ...more] = await digestsOf(viewer);
+    // Committed at once, so that the stack's own schedule does not mail the first alone.
+    await transaction(async (query) => {
+      for (const title of ['Release 7 <script>alert(1)</script> {link}', 'See https://evil.example/now']) {
+        await query(`insert into public.notifications (org_id, audience, type, title) values ($1, 'organization', 'custom.deploy', $2)`, [
+          team.orgId,
+          title,
+        ]);
+      }
+    });
+    const [digest, ...more] = await until('the digest', async () => {
+      await Promise.all([1, 2, 3].map(() => sql('select private.notifications_mail_digests()')));
+      const found = await digestsOf(viewer);
+      return found.length > 0 && found;
+    });
     assert.deepEqual([more.length, (await digestsOf(member)).length], [0, 0]);
     await mailSidecar(server.port, { KIJKO_SMTP_CA_FILE: certificate.authority });
     assert.equal((await deliver(digest.id)).status, 'sent');
