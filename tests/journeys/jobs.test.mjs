@@ -138,7 +138,9 @@ describe('the queue, as workers see it', () => {
       (await sql('select private.jobs_fail($1, $2, $3, $4, true) as status', ['flaky', id, 'vendor_down', 'no answer']))[0].status;
     assert.equal(await fail(), 'queued');
     const waiting = await jobOf(id);
-    assert.ok(waiting.run_at > new Date(), 'with a pause');
+    assert.ok(waiting.run_at > waiting.updated_at, 'with a pause');
+    // It lasts a second or two, which a busy machine needs for the claim alone.
+    await sql(`update public.jobs set run_at = run_at + interval '1 hour' where id = $1`, [id]);
     assert.deepEqual(await claim('flaky'), [], 'which is kept');
     await dueNow(id);
     assert.equal((await claim('flaky'))[0].attempt, 2);
@@ -187,7 +189,7 @@ describe('the queue, as workers see it', () => {
 
   test('a heartbeat extends the lease and reports a cancellation', async () => {
     const id = await enqueue();
-    await claim('beating', 10, '5 seconds');
+    await claim('beating', 10, '30 seconds');
     const before = (await jobOf(id)).locked_until;
     assert.deepEqual(await sql(`select * from private.jobs_heartbeat('beating', array[$1]::uuid[], '10 minutes')`, [id]), [
       { id, cancel_requested: false, extended: true },

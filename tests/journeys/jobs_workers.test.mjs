@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import pg from 'pg';
 import { parse, root } from '../docs/markdown.mjs';
+import { rewindWatermark } from '../queue.mjs';
 import { reloadApi } from '../reload.mjs';
 import { assertAnonymousSeesNothing, call, join as joins, newPerson, newTeam, ok, refused, until } from './domain.mjs';
 import { admin, adminSql, env, sql } from './support.mjs';
@@ -105,6 +106,7 @@ describe('a domain of your own', () => {
       const dead = new pg.Client({ connectionString: workerUrl() });
       await dead.connect();
       try {
+        await rewindWatermark(sql);
         const { rows } = await dead.query("select * from private.jobs_worker_claim('dead', 1, '1 second')");
         assert.deepEqual([rows.length, rows[0].id, rows[0].attempt], [1, job, 1]);
         await working(name, () => counted(document, 4));
