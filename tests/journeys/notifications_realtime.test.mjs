@@ -56,7 +56,7 @@ describe('a topic of the product', () => {
 
 describe('an execution', () => {
   test('is followed from its start to its last word', async () => {
-    const skill = await newSkill(team.owner, { parameters: { delay_ms: 4000 } });
+    const skill = await newSkill(team.owner, { parameters: { delay_ms: 8000 } });
     const log = await follow(team.viewer, `org:${team.orgId}`);
     const execution = await ok(execute(team.owner, skill.id, { n: Array.from({ length: 20 }, (_, n) => `word${n}`).join(' ') }));
     const own = await follow(team.viewer, `execution:${execution.id}`);

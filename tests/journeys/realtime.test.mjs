@@ -161,7 +161,7 @@ for (const [version, create] of Object.entries(CLIENTS)) {
     test('an expired token ends the channel so that the client joins again by itself', async () => {
       const room = newRoom(ada.orgId);
       const [{ token: short }] = await adminSql(
-        `select kijko.sign_jwt(kijko.verify_jwt($1) || jsonb_build_object('exp', floor(extract(epoch from now()))::bigint + 3)) as token`,
+        `select kijko.sign_jwt(kijko.verify_jwt($1) || jsonb_build_object('exp', floor(extract(epoch from now()))::bigint + 8)) as token`,
         [ada.token],
       );
       let current = short;

@@ -138,12 +138,15 @@ describe('a client that does not read', () => {
     return raw;
   }
   const secrets = (raw) => raw.received.filter((one) => one.toString('latin1').includes('secret') || one.payload?.event === 'secret');
+  /** The service knows that the member is gone once a client of theirs that reads has lost its channel. */
+  const knows = (reading) => until('the channel of one that reads to end', () => reading.states.some(({ status }) => status === 'CLOSED'));
   const removed = (team) => ok(team.owner.client.from('memberships').delete().eq('org_id', team.orgId).eq('user_id', team.member.user.id));
 
   test('loses what waits, and gets nothing more, when its access ends', async () => {
     const team = await newTeam();
     const room = newRoom(team.orgId);
     const staying = await joined(clientOf(team.viewer), room, { private: true });
+    const reading = await joined(clientOf(team.member), room, { private: true });
     const raw = await crowded(async (socket) => {
       const { payload } = await socket.ask(join(room, { private: true }, team.member.token));
       assert.equal(payload.status, 'ok');
@@ -151,7 +154,7 @@ describe('a client that does not read', () => {
     await sendFromSql(room, 'secret', { n: 1 });
     await broadcasts(staying, 1);
     await removed(team);
-    // Longer than a notification takes; a later one would let the test fail.
+    await knows(reading);
     await sleep(1_500);
     await sendFromSql(room, 'secret', { n: 2 });
     await broadcasts(staying, 2);
@@ -166,12 +169,14 @@ describe('a client that does not read', () => {
     const room = newRoom(team.orgId);
     const text = 'y'.repeat(50_000);
     for (let n = 0; n < 200; n += 1) await sendFromSql(room, 'past', { n, text });
+    const reading = await joined(clientOf(team.member), room, { private: true });
     const raw = await new RawSocket().opened;
     raw.socket.pause();
     const config = { private: true, broadcast: { replay: { since: Date.now() - 3_600_000, limit: 1_000 } } };
     raw.send(join(room, config, team.member.token));
     await sleep(1_500);
     await removed(team);
+    await knows(reading);
     await sleep(1_500);
     await sendFromSql(room, 'secret', {});
     raw.socket.resume();

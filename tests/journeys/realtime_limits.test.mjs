@@ -70,8 +70,8 @@ test('too many channels of a socket, and too long a topic', async () => {
 test('too many joins that ask the database, and too many attempts to connect', async () => {
   const service = await start({ JOINS_PER_SECOND: 1 });
   const client = realtimeClient({ at: service, token: async () => people[0].token });
-  const reasons = [];
-  for (let n = 0; n < 7; n += 1) reasons.push(await refusedJoin(client, `nobody's-${n}`));
+  // At once: one after the other a busy machine asks no more often than it may.
+  const reasons = await Promise.all(Array.from({ length: 7 }, (_, n) => refusedJoin(client, `nobody's-${n}`)));
   assert.ok(reasons.some((reason) => reason.startsWith('ClientJoinRateLimitReached: ')));
   assert.ok(reasons.some((reason) => reason.startsWith('Unauthorized: ')));
   // A public channel with the socket's own key asks nothing.
