@@ -302,7 +302,7 @@ test_journeys() {
       alone+=("$file")
     elif [[ $file =~ /realtime[_.] ]]; then
       realtime+=("$file")
-    elif [[ $file =~ /(jobs_workers\.|billing|code_indexer) ]] || grep -qE 'tickAt\(|mailSidecar\(' "$file"; then
+    elif [[ $file =~ /(jobs_workers\.|billing|code_indexer|audit_chain) ]] || grep -qE 'tickAt\(|mailSidecar\(' "$file"; then
       clocks+=("$file")
     else
       shared+=("$file")
@@ -314,8 +314,8 @@ test_journeys() {
   run_node_tests 3 "${shared[@]}" || broken=yes
   await_beside || broken=yes
   # Two rows, which leave each other alone. The first changes the policies of realtime and kills its service. The second runs
-  # the jobs and sends the mails of all, adds a table of its own for a while, or ticks a clock that has moved, which runs every
-  # habit that is due by then.
+  # the jobs and sends the mails of all, adds a table of its own for a while, locks the audit log, which each change waits for, or
+  # ticks a clock that has moved, which runs every habit that is due by then.
   beside 1 "${realtime[@]}"
   run_node_tests 1 "${clocks[@]}" || broken=yes
   await_beside || broken=yes
