@@ -311,6 +311,8 @@ test_journeys() {
   # Several files at a time: they wait for the server more than they compute, and each has tenants of its own.
   # All files call from one address, and together they send more bad webhooks in a minute than one address may.
   set_failed_requests 100000
+  # Nor is what one caller may hold of connections the subject of these: on a busy machine it is used up by waiting.
+  set_connection_bounds set 10min 1min
   run_node_tests 3 "${shared[@]}" || broken=yes
   await_beside || broken=yes
   # Two rows, which leave each other alone. The first changes the policies of realtime and kills its service. The second runs
@@ -319,6 +321,7 @@ test_journeys() {
   beside 1 "${realtime[@]}"
   run_node_tests 1 "${clocks[@]}" || broken=yes
   await_beside || broken=yes
+  set_connection_bounds reset
   # These change the settings of login, take all places for passwords or all connections, which concerns everybody.
   run_node_tests 1 "${alone[@]}" || broken=yes
   set_failed_requests 60
@@ -330,6 +333,13 @@ test_journeys() {
 
 set_failed_requests() {
   test_kijko psql -q -c "select kijko.set_rate_limit_policy('failed_requests', 'address', $1, interval '1 minute', 'external')" >/dev/null
+}
+
+# set_connection_bounds set BURST BRIEF, or reset: the time of connections that a caller may use at once, and for how long a request
+# may hold one beyond its tenant's share.
+set_connection_bounds() {
+  test_kijko psql --admin -q -c "alter system $1 kijko.connection_time_burst${2:+ = '$2'}" \
+    -c "alter system $1 kijko.connection_brief_timeout${3:+ = '$3'}" -c 'select pg_reload_conf()' > /dev/null
 }
 
 # Throwaway clusters run the instance's copy of Postgres: its user can enter that folder, and perhaps not the checkout.
