@@ -7,7 +7,13 @@ create function tests.message(name text, who text, id text, more jsonb default '
   select jsonb_strip_nulls(jsonb_build_object('type', 'track', 'event', name, 'userId', who, 'messageId', id)) || more
 $$;
 create function tests.send(variadic messages jsonb[]) returns jsonb language sql as $$ select public.track(to_jsonb(messages)) $$;
-create function tests.roll() returns void language plpgsql as $$ begin while private.analytics_roll_changes() > 0 loop end loop; end $$;
+create function tests.roll() returns void language plpgsql as $$
+begin
+  -- After that of pg_cron, beside which there is none.
+  perform pg_advisory_xact_lock(hashtextextended('analytics_rollups', 0));
+  while private.analytics_roll_changes() > 0 loop end loop;
+end
+$$;
 create function tests.ask(more jsonb) returns jsonb language sql as $$
   select public.analytics_series(jsonb_build_object('event', 'Ordered', 'from', date_trunc('hour', kijko.now(), 'UTC') - interval '1 day', 'until', date_trunc('hour', kijko.now(), 'UTC') + interval '1 hour') || more)
 $$;

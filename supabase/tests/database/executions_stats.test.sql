@@ -9,6 +9,8 @@ select tests.join_org('mem', tests.org('ada'), 'member');
 select tests.skill(tests.org('ada')) as skill \gset
 select tests.skill(tests.org('ada')) as other \gset
 select tests.skill(tests.org('bob')) as bobs \gset
+-- There is one fold at a time, and pg_cron's is not ours.
+do $$ begin perform pg_advisory_xact_lock(hashtextextended('kijko-executions-fold', 20261121)); end $$;
 -- What the stack itself has counted is not ours.
 create function tests.stats_rows() returns bigint language sql as $$ select count(*) from private.execution_rollups as r where r.org = tests.org('ada') $$;
 

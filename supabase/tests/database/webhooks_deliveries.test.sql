@@ -19,7 +19,11 @@ create function tests.end_requests(hook uuid, state text, error_code text defaul
   )
   select count(*) from ended
 $$;
-create function tests.sync() returns void language sql security definer as $$ select private.webhooks_sync(), private.webhooks_disable_failing() $$;
+create function tests.sync() returns void language sql security definer as $$
+  -- After that of pg_cron, beside which there is none.
+  select 1 from private.webhook_cursor for update;
+  select private.webhooks_sync(), private.webhooks_disable_failing();
+$$;
 create function tests.later(days integer) returns text language sql security definer as $$ select set_config('kijko.clock_offset', (days * 86400)::text, true) $$;
 
 -- ---- a test, and the log
