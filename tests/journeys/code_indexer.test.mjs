@@ -100,7 +100,7 @@ describe('a repository is indexed', () => {
     const commit = repository.remote.push({ 'src/lib.rs': 'pub fn subtract() {}\n', 'src/shape.ts': null });
     const started = Date.now();
     const job = await indexed(repository);
-    assert.ok(Date.now() - started < 10_000, `${Date.now() - started} ms`);
+    assert.ok(Date.now() - started < 30_000, `${Date.now() - started} ms`);
     assert.deepEqual([job.status, job.commit_sha, job.base_commit_sha], ['succeeded', commit, repository.remote.commit]);
     assert.deepEqual(await treeOf(repository), repository.remote.tree());
     assert.deepEqual(
@@ -183,7 +183,7 @@ describe('a push that GitHub delivers', () => {
       const rows = await find(team.owner, 'multiply');
       return rows.length > 0 ? rows : null;
     });
-    assert.ok(Date.now() - started < 10_000, `${Date.now() - started} ms`);
+    assert.ok(Date.now() - started < 30_000, `${Date.now() - started} ms`);
     assert.deepEqual(
       found.map(({ name, kind, path, line, match }) => ({ name, kind, path, line, match })),
       [{ name: 'multiply', kind: 'function', path: 'src/new.rs', line: 1, match: 'exact' }],
