@@ -291,6 +291,8 @@ test_role_url() {
 test_journeys() {
   local files=(tests/journeys/*.test.mjs tests/reports/*.test.mjs tests/docs/*.test.mjs) file broken=no
   local shared=() realtime=() clocks=() alone=()
+  # A caller's connections and the time of a statement are the subject of few, which run alone: on a busy machine waiting uses both up.
+  widen_request_bounds
   # A long file, which works by SQL. Node.js takes files by their names, and at the end it would be alone.
   beside 1 tests/journeys/stripe_orders.test.mjs
   # Beside no other journey: it lifts the rate of unauthenticated requests, which journeys test, and has the API roll back.
@@ -298,7 +300,7 @@ test_journeys() {
   for file in "${files[@]}"; do
     if [ "$file" = tests/journeys/stripe_orders.test.mjs ]; then
       continue
-    elif [[ $file =~ /(auth_lockout|auth_settings_|requests_connection_) ]]; then
+    elif [[ $file =~ /(auth_lockout|auth_settings_|requests_bounds|requests_connection_) ]]; then
       alone+=("$file")
     elif [[ $file =~ /realtime[_.] ]]; then
       realtime+=("$file")
@@ -311,8 +313,6 @@ test_journeys() {
   # Several files at a time: they wait for the server more than they compute, and each has tenants of its own.
   # All files call from one address, and together they send more bad webhooks in a minute than one address may.
   set_failed_requests 100000
-  # Nor is what one caller may hold of connections the subject of these: on a busy machine it is used up by waiting.
-  set_connection_bounds set 10min 1min
   run_node_tests 3 "${shared[@]}" || broken=yes
   await_beside || broken=yes
   # Two rows, which leave each other alone. The first changes the policies of realtime and kills its service. The second runs
@@ -321,8 +321,8 @@ test_journeys() {
   beside 1 "${realtime[@]}"
   run_node_tests 1 "${clocks[@]}" || broken=yes
   await_beside || broken=yes
-  set_connection_bounds reset
-  # These change the settings of login, take all places for passwords or all connections, which concerns everybody.
+  restore_request_bounds
+  # These change the settings of login, take all places for passwords or all connections, which concerns everybody, or test bounds.
   run_node_tests 1 "${alone[@]}" || broken=yes
   set_failed_requests 60
   # What the whole run has logged.
@@ -335,11 +335,19 @@ set_failed_requests() {
   test_kijko psql -q -c "select kijko.set_rate_limit_policy('failed_requests', 'address', $1, interval '1 minute', 'external')" >/dev/null
 }
 
-# set_connection_bounds set BURST BRIEF, or reset: the time of connections that a caller may use at once, and for how long a request
-# may hold one beyond its tenant's share.
-set_connection_bounds() {
-  test_kijko psql --admin -q -c "alter system $1 kijko.connection_time_burst${2:+ = '$2'}" \
-    -c "alter system $1 kijko.connection_brief_timeout${3:+ = '$3'}" -c 'select pg_reload_conf()' > /dev/null
+# The time of connections that a caller may use at once, how long a request may hold one beyond its tenant's share, and how long a
+# statement may take.
+widen_request_bounds() {
+  test_kijko psql --admin -q -c "alter system set kijko.connection_time_burst = '10min'" \
+    -c "alter system set kijko.connection_brief_timeout = '1min'" -c 'select pg_reload_conf()' \
+    -c 'update kijko.statement_timeouts set milliseconds = 60000' > /dev/null
+}
+
+# A plan that is written gives its tier its own time again.
+restore_request_bounds() {
+  test_kijko psql --admin -q -c 'alter system reset kijko.connection_time_burst' \
+    -c 'alter system reset kijko.connection_brief_timeout' -c 'select pg_reload_conf()' \
+    -c 'update public.plans set statement_seconds = statement_seconds' > /dev/null
 }
 
 # Throwaway clusters run the instance's copy of Postgres: its user can enter that folder, and perhaps not the checkout.

@@ -51,7 +51,7 @@ export async function runSql({ file, line, code, attributes }, { env, values, cl
   const client = await sessionOf(env[role.url]);
   try {
     await client.query('begin');
-    await client.query("set local search_path = public, extensions; set local lock_timeout = '10s'");
+    await client.query("set local search_path = public, extensions; set local lock_timeout = '1min'");
     if (role.enter) await client.query(role.enter, [JSON.stringify(claims)]);
     await client.query(text);
     return attributes.fails ? [`${where}: it does not fail with ${attributes.fails}`] : [];
