@@ -213,7 +213,7 @@ describe('change', () => {
     const account = await newUser();
     const token = account.session.access_token;
     const rest = async () => (await http('GET', '/rest/v1/profiles', { token })).status;
-    await users().updateUserById(account.user.id, { ban_duration: '2s' });
+    await users().updateUserById(account.user.id, { ban_duration: '10s' });
     assert.equal(await rest(), 401);
     await until('the ban to end', async () => (await rest()) === 200);
     assert.equal((await account.client.auth.getUser()).error, null);

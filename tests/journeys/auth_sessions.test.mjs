@@ -45,6 +45,7 @@ describe('refresh', () => {
     const second = await refresh(session.refresh_token);
     const third = await refresh(second.body.refresh_token);
 
+    await sql('update auth.refresh_tokens set updated_at = clock_timestamp() where token = $1', [session.refresh_token]);
     const within = await refresh(session.refresh_token);
     assert.equal(within.body.refresh_token, third.body.refresh_token);
 

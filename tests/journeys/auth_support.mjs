@@ -119,7 +119,7 @@ export const answerFactor = (client, factor, code) => client.auth.mfa.challengeA
 /** The code of the step before, which is right until this step ends: so it is made early in one. */
 export async function formerCodeOf(secret) {
   const left = 30_000 - (Date.now() % 30_000);
-  if (left < 5_000) await sleep(left);
+  if (left < 10_000) await sleep(left);
   return codeOf(secret, -1);
 }
 
