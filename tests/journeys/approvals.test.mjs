@@ -128,8 +128,11 @@ describe('approvals', () => {
     assert.equal(data, null);
     // Maintenance of the stack may have been there first.
     assert.equal(error.code, 'conflict');
-    await sql('select private.approvals_maintain()');
-    const row = await ok(team.member.client.from('approvals').select('status, decided_by').eq('id', id).single());
+    const row = await until('the request to end', async () => {
+      await sql('select private.approvals_maintain()');
+      const seen = await ok(team.member.client.from('approvals').select('status, decided_by').eq('id', id).single());
+      return seen.status !== 'pending' && seen;
+    });
     assert.deepEqual(row, { status: 'expired', decided_by: null });
   });
 });

@@ -66,7 +66,7 @@ describe('a hostile server', () => {
         response.on('close', closed.open);
         response.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('data: one\n\n');
       },
-      { timeout_seconds: 2 },
+      { timeout_seconds: 5 },
     );
     const { data } = await client.functions.invoke(stalls);
     assert.ok(['data: one\n\n', 'cut off'].includes(await data.text().catch(() => 'cut off')));
@@ -82,7 +82,7 @@ describe('a hostile server', () => {
         };
         more();
       },
-      { timeout_seconds: 2, max_response_bytes: 1 << 30 },
+      { timeout_seconds: 5, max_response_bytes: 1 << 30 },
     );
     const answer = await fetch(`${env.API_URL}/functions/v1/${floods}`, {
       method: 'POST',

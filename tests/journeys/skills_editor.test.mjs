@@ -188,11 +188,8 @@ describe('a check for editors', () => {
   });
 });
 
-async function finished(person, id) {
-  for (let tries = 0; tries < 200; tries += 1) {
+const finished = (person, id) =>
+  until('the job to end', async () => {
     const job = await ok(person.client.from('jobs').select('status, result, error_code, error').eq('id', id).single());
-    if (!['queued', 'running'].includes(job.status)) return job;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  return assert.fail('the job did not end');
-}
+    return !['queued', 'running'].includes(job.status) && job;
+  });
