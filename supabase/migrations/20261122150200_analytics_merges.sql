@@ -110,9 +110,10 @@ begin
   insert into public.persons (id, org_id)
   select m.person_id, org from made as m join named as n on n.external_id = m.external_id where n.user_id is null;
 
-  select jsonb_agg(jsonb_build_array(l.user_id, l.previous_id) order by l.place) into pairs
+  select jsonb_agg(jsonb_build_object('user', l.user_id, 'previous', l.previous_id, 'may_join', l.may_join) order by l.place) into pairs
   from (
-    select b.user_id, b.anonymous_id as previous_id, b.place
+    -- Of two users of one browser, whichever is first has the visitor: only an alias joins users.
+    select b.user_id, b.anonymous_id as previous_id, b.place, false as may_join
     from (
       select m.user_id, m.anonymous_id, min(m.place) as place from unnest(messages) as m
       where m.user_id is not null and m.anonymous_id is not null group by 1, 2
@@ -125,14 +126,14 @@ begin
     ) as a
     where u.person_id <> a.person_id and exists (select 1 from public.persons as p where p.id = a.person_id and p.user_id is null limit 1)
     union all
-    select m.user_id, m.previous_id, m.place from unnest(messages) as m where m.type = 'alias'
+    select m.user_id, m.previous_id, m.place, analytics_identify.may_join from unnest(messages) as m where m.type = 'alias'
   ) as l;
   if pairs is null then
     return;
   end if;
   perform private.analytics_lock_persons(org);
   for pair in select p.value from jsonb_array_elements(pairs) as p loop
-    perform private.analytics_link_previous(org, pair ->> 0, pair ->> 1, may_join);
+    perform private.analytics_link_previous(org, pair ->> 'user', pair ->> 'previous', (pair -> 'may_join')::boolean);
   end loop;
 end
 $$;

@@ -1,7 +1,7 @@
 -- Product events: who sends and reads them, what track() makes of messages, persons and merges.
 begin;
 \ir 000_helpers.sql
-select plan(88);
+select plan(90);
 
 create function tests.message(name text, who text, id text, more jsonb default '{}') returns jsonb language sql as $$
   select jsonb_strip_nulls(jsonb_build_object('type', 'track', 'event', name, 'userId', who, 'messageId', id)) || more
@@ -125,6 +125,12 @@ select tests.act_as('ada');
 select results_eq($$select user_id, traits from public.persons where user_id in ('u1', 'u2') order by 1$$,
   $$values ('u1', '{"name": "Una"}'::jsonb), ('u2', '{"name": "Duo"}')$$, 'users keep their traits');
 select is((select count(*) from public.persons where user_id is null), 0::bigint, 'a visitor became the user who signed in first');
+select tests.act_as_key(:'sender', tests.org('ada'));
+select tests.send('{"type": "page", "anonymousId": "a2", "messageId": "s1"}'), tests.send(tests.message('Came', 's1', 's2'), tests.message('Came', 's2', 's3'));
+select tests.send(tests.message('Shared', 's1', 's4', '{"anonymousId": "a2"}'), tests.message('Shared', 's2', 's5', '{"anonymousId": "a2"}'));
+select tests.act_as('ada');
+select results_eq($$select user_id from public.persons where user_id in ('s1', 's2') order by 1$$, $$values ('s1'), ('s2')$$, 'two users of one browser in one batch stay two');
+select is((select count(distinct person_id) from public.events where name = 'Shared'), 2::bigint, 'and so do their events');
 select is(
   public.analytics_funnel(jsonb_build_object('steps', '[{"event": "Viewed"}]'::jsonb, 'breakdown', 'none', 'from', kijko.now() - interval '1 day', 'until', kijko.now() + interval '1 second')) #> '{funnels,0,steps,0,persons}',
   '1', 'merges count for the past'
