@@ -173,6 +173,8 @@ create function private.flags_guard() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- First, so that a change that is approved at the same moment is either seen here or sees this row.
+  perform private.flags_lock(case when tg_op = 'DELETE' then old.org_id else new.org_id end);
   if (tg_op <> 'INSERT' and private.flags_counts_in_protected(tg_table_name, to_jsonb(old)))
     or (tg_op <> 'DELETE' and private.flags_counts_in_protected(tg_table_name, to_jsonb(new)))
   then

@@ -146,7 +146,7 @@ end
 $$;
 comment on function private.flags_check_change(jsonb) is 'Refuses a change that cannot be made, before anybody approves or schedules it.';
 
-create function private.flags_apply(flag public.feature_flags, environment text, change jsonb) returns void
+create function private.flags_apply(flag public.feature_flags, environment text, change jsonb, approved_basis text) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -187,9 +187,17 @@ begin
     )
     where f.org_id = flag.org_id and f.id = flag.id;
   end if;
+  -- The flags are locked since the first write, which may have waited for what somebody else has written meanwhile.
+  if approved_basis is null and (
+    select e.protected from public.flag_environments as e where e.org_id = flag.org_id and e.name = flags_apply.environment
+  ) then
+    perform kijko.fail('conflict', 'the environment is protected since');
+  elsif approved_basis <> private.flags_basis(flag, flags_apply.change) then
+    perform kijko.fail('conflict', 'the flag has changed since the approval');
+  end if;
 end
 $$;
-comment on function private.flags_apply(public.feature_flags, text, jsonb) is 'Makes a change of a locked flag in an environment.';
+comment on function private.flags_apply(public.feature_flags, text, jsonb, text) is 'Makes a change of a locked flag in an environment. approved_basis is what an approval relies on, null without one. Fails with conflict if that has changed meanwhile, or if a change without approval needs one since.';
 
 create function private.flags_schedule(
   flag public.feature_flags, environment text, change jsonb, reason text, apply_at timestamptz, approval_id uuid, basis text
@@ -256,7 +264,7 @@ begin
   elsif change_flag.apply_at > kijko.now() then
     scheduled := private.flags_schedule(found_flag, target.name, change_flag.change, change_flag.reason, change_flag.apply_at, null, null);
   else
-    perform private.flags_apply(found_flag, target.name, change_flag.change);
+    perform private.flags_apply(found_flag, target.name, change_flag.change, null);
   end if;
   return jsonb_build_object(
     'flag', found_flag.name, 'environment', target.name, 'applied', approval.id is null and scheduled is null,
@@ -309,7 +317,7 @@ begin
   elsif at > kijko.now() then
     perform private.flags_schedule(flag, approval.subject_part, approval.change -> 'to', approval.reason, at, approval.id, approval.change ->> 'basis');
   else
-    perform private.flags_apply(flag, approval.subject_part, approval.change -> 'to');
+    perform private.flags_apply(flag, approval.subject_part, approval.change -> 'to', approval.change ->> 'basis');
   end if;
 end
 $$;
@@ -331,7 +339,7 @@ begin
   for due_id, due_flag in
     select c.id, c.flag_id from public.flag_changes as c
     where c.status = 'scheduled' and c.apply_at <= kijko.now()
-    order by c.apply_at, c.id limit greatest(max_changes, 0)
+    order by c.apply_at, c.created_at, c.id limit greatest(max_changes, 0)
   loop
     -- The flag before its change, as who deletes it.
     select f.* into flag from public.feature_flags as f where f.id = due_flag for no key update;
@@ -346,7 +354,7 @@ begin
       elsif due.basis <> private.flags_basis(flag, due.change) then
         fault := 'the flag has changed since the approval';
       else
-        perform private.flags_apply(flag, due.environment, due.change);
+        perform private.flags_apply(flag, due.environment, due.change, due.basis);
       end if;
     exception
       when lock_not_available or deadlock_detected or serialization_failure then
