@@ -173,10 +173,11 @@ begin
     select k.person_id from private.analytics_identities as k where k.organization = org and k.kind = 'anonymous' and k.external_id = m.anonymous_id limit 1
   ) as a on true;
   perform private.analytics_set_traits(org, messages);
+  -- Who holds a person at the moment says so, too. To wait for them could be to wait in a circle.
   update public.persons as p set last_seen_at = received
   where p.id = any (array(
-    select s.id
-    from (
+    select l.id from public.persons as l
+    where l.last_seen_at < received - interval '1 day' and l.id = any (array(
       select distinct i.person_id
       from unnest(messages) as m
       cross join lateral (
@@ -185,10 +186,8 @@ begin
           and k.external_id = coalesce(m.user_id, m.anonymous_id)
         limit 1
       ) as i
-    ) as d
-    cross join lateral (select p.id, p.last_seen_at from public.persons as p where p.id = d.person_id limit 1) as s
-    where s.last_seen_at < received - interval '1 day'
-    order by s.id
+    ))
+    for no key update skip locked
   ));
   insert into private.analytics_changes (organization, name, hour)
   select distinct org, m.name, date_trunc('hour', m.happened_at, 'UTC') from unnest(messages) as m;

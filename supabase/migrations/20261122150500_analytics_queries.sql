@@ -13,7 +13,7 @@ create table private.analytics_answers (
   primary key (organization, permission, query)
 );
 create index analytics_answers_answered_at_idx on private.analytics_answers (answered_at);
-comment on table private.analytics_answers is 'Answers of queries, by organization, permission and query: at most 500 of an organization, for a day.';
+comment on table private.analytics_answers is 'Answers of queries, by organization, permission and query: the last 500 of an organization, for a day.';
 comment on column private.analytics_answers.organization is 'The organization.';
 comment on column private.analytics_answers.permission is 'The permission that the answer needs.';
 comment on column private.analytics_answers.query is 'SHA-256 of the query.';
@@ -44,11 +44,14 @@ comment on function private.analytics_query_key(jsonb) is 'Key of a query in the
 create function private.analytics_cached(org uuid, query jsonb) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
+  -- An hour is over for answers 5 minutes later: a call that sums it up may have begun before its end, and takes no new revision.
   select a.answer || '{"cached": true}'
   from private.analytics_answers as a
   where a.organization = org and a.permission = 'analytics:read' and a.query = private.analytics_query_key(analytics_cached.query)
     and a.revision = private.analytics_revision(org)
-    and (a.covers_until <= date_trunc('hour', a.answered_at, 'UTC') or a.answered_at > kijko.now() - interval '5 minutes')
+    and (
+      a.covers_until <= date_trunc('hour', a.answered_at - interval '5 minutes', 'UTC') or a.answered_at > kijko.now() - interval '5 minutes'
+    )
 $$;
 comment on function private.analytics_cached(uuid, jsonb) is 'A cached answer that is still true; null for none.';
 
@@ -57,13 +60,18 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- A read-only key writes nothing.
-  if current_setting('transaction_read_only') = 'off' and private.json_fits(answer, 262144)
-    and (select count(*) from (select 1 from private.analytics_answers as a where a.organization = org limit 500) as l) < 500
-  then
+  if current_setting('transaction_read_only') = 'off' and private.json_fits(answer, 262144) then
     insert into private.analytics_answers as a (organization, permission, query, revision, covers_until, answer)
     values (org, 'analytics:read', private.analytics_query_key(analytics_remember.query), analytics_remember.revision, until, analytics_remember.answer)
     on conflict on constraint analytics_answers_pkey do update set
       revision = excluded.revision, covers_until = excluded.covers_until, answer = excluded.answer, answered_at = kijko.now();
+    -- Those of a former revision go first, then the oldest. Nobody waits here for another caller.
+    delete from private.analytics_answers as a
+    where a.organization = org and a.query in (
+      select o.query from private.analytics_answers as o where o.organization = org
+      order by o.revision = private.analytics_revision(org) desc, o.answered_at desc, o.query offset 500
+      for update skip locked
+    );
   end if;
   return answer || '{"cached": false}';
 end

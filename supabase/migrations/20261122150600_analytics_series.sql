@@ -55,6 +55,16 @@ as $$
         where p.org_id = org and p.event_name = series.event and p.property = w.property and p.kind = w.kind
       )
     )
+    -- Until a new property is summed up for the past, its hours are counted from events.
+    and (coalesce(series.breakdown, series.property) is null or not exists (
+      select 1 from private.analytics_rollups as r
+      where r.organization = org and r.name = series.event and r.property = ''
+        and r.hour >= (series.range).starts_at and r.hour < (series.range).ends_at and r.hour > kijko.now() - interval '399 days'
+        and not exists (
+          select 1 from private.analytics_rollups as p
+          where p.organization = org and p.name = series.event and p.property = coalesce(series.breakdown, series.property) and p.hour = r.hour
+        )
+    ))
 $$;
 comment on function private.analytics_has_rollups(uuid, private.analytics_series) is 'Whether rollups have what a series asks for.';
 

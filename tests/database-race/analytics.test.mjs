@@ -1,9 +1,10 @@
-// Races of analytics: a call that sums up hours, and the job that looks at how long it takes.
+// Races of analytics: a call that sums up hours, and the job that looks at how long it takes; senders, and merges of persons.
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import pg from 'pg';
 import { until } from '../until.mjs';
-import { atEnd, begin, newUser, one } from './sessions.mjs';
+import { asUser, atEnd, begin, newUser, one, rows } from './sessions.mjs';
 
 test('a call that takes too long is cancelled, its hours wait, and its organization pauses', async () => {
   const { org } = await newUser();
@@ -34,4 +35,70 @@ test('a call that takes too long is cancelled, its hours wait, and its organizat
     return (await one(waiting, [org])).n === 0;
   });
   assert.equal((await one('select failures from private.analytics_revisions where organization = $1', [org])).failures, 0);
+});
+
+const TRACK = 'select public.track($1) as taken';
+const message = (event, userId, more = {}) => ({ type: 'track', event, userId, messageId: randomUUID(), ...more });
+
+test('senders who meet the same persons on a new day do not wait in a circle', async () => {
+  const { user, org } = await newUser();
+  await asUser(user, TRACK, [JSON.stringify([message('Seen', 'u1'), message('Seen', 'u2')])]);
+  await one(`update public.persons set last_seen_at = now() - interval '2 days' where org_id = $1`, [org]);
+  const seen = await rows('select user_id from public.persons where org_id = $1 order by id', [org]);
+  const [first, second] = seen.map(({ user_id }) => user_id);
+  // As a merge, which changes persons in an order of its own.
+  const [holder, sender] = [await begin(), await begin(user)];
+  await holder.run('update public.persons set traits = traits where org_id = $1 and user_id = $2', [org, second]);
+  await sender.run(`set local statement_timeout = '1min'`);
+  const sent = await sender.run(TRACK, [JSON.stringify([message('Seen', first), message('Seen', second)])]);
+  assert.deepEqual(sent.taken, { accepted: 2, dropped: 0, duplicates: 0, quarantined: 0 }, JSON.stringify(sent));
+  await holder.run('rollback');
+  await holder.commit();
+  await sender.commit();
+  const late = await rows(`select user_id from public.persons where org_id = $1 and last_seen_at < now() - interval '1 day'`, [org]);
+  assert.deepEqual(late, [{ user_id: second }], 'who is held is seen the next time');
+});
+
+test('merges at once lose no person and no event, whatever their order', async () => {
+  const { user, org } = await newUser();
+  const sources = Array.from({ length: 6 }, (_, n) => `v${n}`);
+  const visit = (event, n) => message(event, undefined, { anonymousId: sources[n % 6] });
+  await asUser(user, TRACK, [JSON.stringify([...sources.map((_, n) => visit('Seen', n)), message('Seen', 'u1'), message('Seen', 'u2')])]);
+  await one(`update public.persons set last_seen_at = now() - interval '2 days' where org_id = $1`, [org]);
+  const calls = sources.flatMap((anonymousId, n) => [
+    [message('Seen', 'u1', { anonymousId }), visit('Seen', n + 1)],
+    [message('Seen', 'u2', { anonymousId: sources[5 - n] }), visit('Seen', n + 2)],
+    [{ type: 'identify', userId: n % 2 ? 'u1' : 'u2', traits: { [`t${n}`]: n }, messageId: randomUUID() }, visit('Seen', n)],
+  ]);
+  const answers = await Promise.all(calls.map((messages) => asUser(user, TRACK, [JSON.stringify(messages)])));
+  assert.deepEqual(
+    answers.map((answer) => answer.taken?.accepted ?? answer.refused),
+    calls.map(() => 2),
+  );
+  // Two users, to whom all visitors belong: by their ids, and by the events of before.
+  const persons = await rows('select user_id, traits from public.persons where org_id = $1 order by user_id', [org]);
+  assert.deepEqual(
+    persons.map(({ user_id }) => user_id),
+    ['u1', 'u2'],
+  );
+  assert.equal(Object.keys({ ...persons[0].traits, ...persons[1].traits }).length, 6);
+  const [counted] = await rows(
+    `select count(*)::int as events, count(distinct coalesce(m.into_person_id, e.person_id))::int as persons,
+       count(*) filter (where not exists (select from public.persons as p where p.id = coalesce(m.into_person_id, e.person_id)))::int as orphans
+     from public.events as e left join private.analytics_merges as m on m.organization = e.org_id and m.person_id = e.person_id
+     where e.org_id = $1`,
+    [org],
+  );
+  assert.deepEqual(counted, { events: 8 + 2 * calls.length, persons: 2, orphans: 0 });
+  // The sums of hours follow.
+  await until('the hours to be summed up', async () => {
+    await rows('select private.analytics_roll_changes()');
+    return (await one('select count(*)::integer as n from private.analytics_changes where organization = $1', [org])).n === 0;
+  });
+  const [rolled] = await rows(
+    `select sum(events)::int as events, kijko.hll_cardinality(kijko.hll_union_agg(persons))::int as persons from private.analytics_rollups
+     where organization = $1 and property = '' and name = 'Seen'`,
+    [org],
+  );
+  assert.deepEqual(rolled, { events: 8 + 2 * calls.length - 6, persons: 2 });
 });

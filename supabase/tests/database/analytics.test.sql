@@ -1,7 +1,7 @@
 -- Product events: who sends and reads them, what track() makes of messages, persons and merges.
 begin;
 \ir 000_helpers.sql
-select plan(90);
+select plan(98);
 
 create function tests.message(name text, who text, id text, more jsonb default '{}') returns jsonb language sql as $$
   select jsonb_strip_nulls(jsonb_build_object('type', 'track', 'event', name, 'userId', who, 'messageId', id)) || more
@@ -209,6 +209,48 @@ select is((select r.failures from private.analytics_revisions as r where r.organ
 select tests.act_as('vic', tests.org('ada'));
 select is(tests.ask('{}') - 'series' || jsonb_build_object('total', tests.ask('{}') #> '{series,0,total}'), '{"source": "rollups", "cached": false, "total": 2}', 'a count, from rollups');
 select is(tests.ask('{}') -> 'cached', 'true', 'asked again, from the cache');
+savepoint late;
+select tests.act_as('mem', tests.org('ada'));
+insert into public.event_properties (event_name, property, kind) values ('Ordered', 'plan2', 'dimension'), ('Ordered', 'total2', 'measure');
+select is(tests.ask('{"breakdown": "plan2"}') #- '{series,0,points}', '{"source": "events", "cached": false, "series": [{"value": "", "total": 2}]}', 'a new dimension is counted from events');
+select is(tests.ask('{"measure": "sum", "property": "total2"}') -> 'source', '"events"', 'as a new measure is');
+select tests.act_as_superuser();
+select tests.roll();
+select tests.act_as('vic', tests.org('ada'));
+select is(tests.ask('{"breakdown": "plan2", "interval": "week"}') -> 'source', '"rollups"', 'until they are summed up');
+select is(tests.ask('{"measure": "sum", "property": "total2", "interval": "week"}') -> 'source', '"rollups"', 'both');
+rollback to savepoint late;
+savepoint many;
+select tests.act_as_superuser();
+delete from private.analytics_answers where organization in (tests.org('ada'), tests.org('bob'));
+insert into private.analytics_answers (organization, permission, query, revision, covers_until, answer, answered_at)
+select o.org, 'analytics:read', sha256(n::text::bytea), private.analytics_revision(o.org) - (n <= 100)::integer, kijko.now(), '{}', kijko.now() - n * interval '1 second'
+from (values (tests.org('ada')), (tests.org('bob'))) as o (org), generate_series(1, 500) as n;
+select tests.act_as('vic', tests.org('ada'));
+select is(tests.ask('{"interval": "month"}') -> 'cached', 'false', 'with 500 answers a new one is made');
+select is(tests.ask('{"interval": "month"}') -> 'cached', 'true', 'and kept');
+select tests.act_as_superuser();
+select results_eq(
+  $$select o.org = tests.org('ada'), count(*), count(*) filter (where a.revision < private.analytics_revision(o.org))
+    from (values (tests.org('ada')), (tests.org('bob'))) as o (org) join private.analytics_answers as a on a.organization = o.org group by o.org order by 1 desc$$,
+  $$values (true, 500::bigint, 99::bigint), (false, 500::bigint, 100::bigint)$$,
+  'in place of one of a former revision, of the same organization'
+);
+rollback to savepoint many;
+savepoint hour;
+select tests.act_as_superuser();
+-- A call that sums up an hour may have begun before its end, and then takes no new revision.
+create function tests.asked(after interval) returns jsonb language sql as $$
+  select tests.travel(date_trunc('hour', now()) + interval '1 hour' + after - now());
+  select public.analytics_series(jsonb_build_object('event', 'Ordered', 'from', date_trunc('hour', now()) - interval '1 day', 'until', date_trunc('hour', now()) + interval '1 hour')) -> 'cached';
+$$;
+select tests.act_as('vic', tests.org('ada'));
+select results_eq(
+  $$select a.after, tests.asked(a.after::interval) from unnest('{2 minutes,6 minutes,8 minutes,9 hours}'::text[]) as a (after)$$,
+  $$values ('2 minutes', 'false'::jsonb), ('6 minutes', 'true'), ('8 minutes', 'false'), ('9 hours', 'true')$$,
+  'an answer of just after the hour is used for 5 minutes, a later one for longer'
+);
+rollback to savepoint hour;
 select is(tests.ask('{"measure": "persons"}') #> '{series,0,total}', '1', 'persons, merged');
 select is(tests.ask('{"measure": "sum", "property": "total"}') #>> '{series,0,total}', '5', 'a measure');
 select is(
