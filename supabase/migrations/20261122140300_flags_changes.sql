@@ -146,7 +146,7 @@ end
 $$;
 comment on function private.flags_check_change(jsonb) is 'Refuses a change that cannot be made, before anybody approves or schedules it.';
 
-create function private.flags_apply(flag public.feature_flags, environment text, change jsonb, approved_basis text) returns void
+create function private.flags_apply(flag public.feature_flags, environment text, change jsonb, approved_basis text default null) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 begin
