@@ -4187,7 +4187,7 @@ export type Database = {
           email: string | null;
           id: string;
           updated_at: string;
-          active_org_id: string;
+          active_org_id: string | null;
         };
         ComputedFields: 'active_org_id';
         Insert: {
@@ -6893,7 +6893,7 @@ export type Database = {
         Args: {
           profile: Omit<Database['public']['Tables']['profiles']['Row'], Database['public']['Tables']['profiles']['ComputedFields']>;
         };
-        Returns: string;
+        Returns: string | null;
       };
       add_research_source: {
         Args: { excerpt?: string; language?: string | null; published_at?: string | null; title?: string; topic_id: string; url: string };

@@ -172,7 +172,7 @@ begin
   );
 end
 $$;
-comment on function public.active_org_id(public.profiles) is 'The active organization in the caller''s own profile; null in all other profiles. Definer: the table behind it is private.';
+comment on function public.active_org_id(public.profiles) is 'The active organization in the caller''s own profile; null in all other profiles. Definer: the table behind it is private. Nullable: result.';
 grant execute on function public.active_org_id(public.profiles) to authenticated;
 
 create function private.tenancy_require_user() returns uuid
