@@ -13,7 +13,7 @@ const started = new Set();
 
 export class Service {
   /** Starts `kijko-NAME` with the password of its login. On a port that a former one had, clients find it again. */
-  static async start(name, { port, variables = {}, spawnOptions = {} } = {}) {
+  static async start(name, { port, variables = {}, arguments: given = [], spawnOptions = {} } = {}) {
     const service = new Service();
     service.port = port ?? (await freePort());
     service.name = `test-${name}-${service.port}`;
@@ -23,7 +23,7 @@ export class Service {
     mkdirSync(logs, { recursive: true });
     service.log = join(logs, `${service.name}.log`);
     const log = openSync(service.log, 'a');
-    service.child = spawn(binary(name), {
+    service.child = spawn(binary(name), given, {
       ...spawnOptions,
       stdio: ['ignore', log, log],
       env: {

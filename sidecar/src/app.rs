@@ -37,6 +37,14 @@ pub fn settings() -> Result<Settings, ConfigError> {
     Settings::from_env(SERVICE, &DOMAINS)
 }
 
+/// The argument of a program that only reads the log of requests, to its end: beside a proxy, which it outlives.
+pub const REQUESTS: &str = "requests";
+
+/// The settings of that program.
+pub fn request_settings() -> Result<Settings, ConfigError> {
+    Settings::from_env(SERVICE, &[domains::observability::reader_from_env])
+}
+
 /// Reads any source of variables.
 pub fn settings_from(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Settings, ConfigError> {
     Settings::from_lookup(SERVICE, &DOMAINS, lookup)

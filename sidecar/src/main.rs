@@ -1,4 +1,5 @@
-//! The sidecar: read the settings, run the service, report why it ended. As the sandbox it is its own child.
+//! The sidecar: read the settings, run the service, report why it ended. As the sandbox it is its own child. As the reader of the
+//! log of requests it does that alone, beside a proxy that shares no folder with the others.
 
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ fn main() -> ExitCode {
     match arguments[..] {
         [_, sandbox::ARGUMENT, ..] => sandbox::child_main(),
         [_, billing::command::ARGUMENT, ref rest @ ..] => billing::command::main(rest),
+        [_, app::REQUESTS] => program::main(app::SERVICE, None, app::request_settings),
         ref all => program::main(app::SERVICE, all.get(1).copied(), app::settings),
     }
 }

@@ -15,6 +15,7 @@ const build = (folder) => execFileSync(process.env.KUBECTL ?? 'kubectl', ['kusto
 const resources = (text) => parseAllDocuments(text, { version: '1.1' }).map((document) => document.toJS());
 const check = (input) => spawnSync(python, [path.join(import.meta.dirname, 'kubernetes.py')], { input, encoding: 'utf8' });
 const key = 'app.kubernetes.io/name';
+const containersOf = ({ template: { spec } }) => [...(spec.initContainers ?? []), ...spec.containers];
 
 let folder;
 let secretsFolder;
@@ -59,14 +60,17 @@ for (const name of ['staging', 'production']) {
       // CloudNativePG makes it.
       made.set('kijko-db-ca', ['ca.crt']);
       for (const { metadata, spec } of pods()) {
-        const { containers, volumes } = spec.template.spec;
+        const { volumes } = spec.template.spec;
         for (const { secret } of volumes.filter(({ secret: it }) => it)) {
           assert.ok(made.has(secret.secretName), `${metadata.name}: ${secret.secretName}`);
           assert.equal(secret.defaultMode, 0o440);
           for (const item of secret.items ?? []) assert.ok(made.get(secret.secretName).includes(item.key));
         }
         const own = volumes.filter((volume) => volume.name === 'secrets').flatMap(({ secret }) => made.get(secret.secretName));
-        const read = containers[0].env.map(({ value }) => /^@?\/run\/secrets\/(.+)$/.exec(value ?? '')?.[1]).filter(Boolean);
+        const read = containersOf(spec)
+          .flatMap(({ env }) => env)
+          .map(({ value }) => /^@?\/run\/secrets\/(.+)$/.exec(value ?? '')?.[1])
+          .filter(Boolean);
         assert.deepEqual(
           read.filter((file) => !own.includes(file)),
           [],
@@ -81,17 +85,19 @@ for (const name of ['staging', 'production']) {
     it('confines every pod, asks whether it lives, bounds its memory and its disruption', () => {
       for (const { kind: of, metadata, spec } of pods()) {
         const { securityContext, containers, automountServiceAccountToken } = spec.template.spec;
-        const [container] = containers;
         assert.equal(securityContext.runAsNonRoot, true, metadata.name);
         assert.equal(automountServiceAccountToken, false);
-        assert.deepEqual(container.securityContext, {
-          allowPrivilegeEscalation: false,
-          readOnlyRootFilesystem: true,
-          capabilities: { drop: ['ALL'] },
-        });
-        assert.ok(container.resources.limits.memory && container.resources.requests.cpu);
+        for (const container of containersOf(spec)) {
+          assert.deepEqual(container.securityContext, {
+            allowPrivilegeEscalation: false,
+            readOnlyRootFilesystem: true,
+            capabilities: { drop: ['ALL'] },
+          });
+          assert.ok(container.resources.limits.memory && container.resources.requests.cpu);
+          if (of !== 'Job') assert.ok(container.livenessProbe, container.name);
+        }
         if (of === 'Job') continue;
-        assert.ok(container.livenessProbe && container.readinessProbe, metadata.name);
+        assert.ok(containers[0].readinessProbe, metadata.name);
         const budget = named('PodDisruptionBudget', metadata.name);
         assert.equal(budget.spec.selector.matchLabels[key], spec.template.metadata.labels[key]);
       }
@@ -123,6 +129,45 @@ for (const name of ['staging', 'production']) {
         );
       }
       assert.deepEqual(named('NetworkPolicy', 'default-deny').spec, { podSelector: {}, policyTypes: ['Ingress', 'Egress'] });
+    });
+
+    it('has the log of requests read beside Caddy, to its end, by a program that alone has the password', () => {
+      const { spec } = named('Deployment', 'caddy').spec.template;
+      const [[reader], [caddy]] = [spec.initContainers, spec.containers];
+      const given = (container, variable) => container.env.find(({ name: it }) => it === variable)?.value;
+      assert.equal(given(caddy, 'KIJKO_ACCESS_LOGGING'), 'access_log');
+      assert.equal(given(caddy, 'KIJKO_ACCESS_LOG'), given(reader, 'KIJKO_ACCESS_LOG'));
+      const mountOf = (container, volume) => container.volumeMounts.find(({ name: it }) => it === volume);
+      const [written, read] = [caddy, reader].map((container) => mountOf(container, 'requests'));
+      assert.equal(written.mountPath, path.dirname(given(caddy, 'KIJKO_ACCESS_LOG')));
+      assert.deepEqual(read, { ...written, readOnly: true });
+      assert.ok(!mountOf(caddy, 'secrets'));
+      const { secret } = spec.volumes.find(({ name: it }) => it === 'secrets');
+      assert.deepEqual(secret.items, [{ key: 'sidecar_db_uri', path: 'sidecar_db_uri' }]);
+      // With this policy Kubernetes ends it after Caddy. Both take their time.
+      assert.equal(reader.restartPolicy, 'Always');
+      assert.ok(!reader.readinessProbe, 'requests are served without it');
+      const seconds = Number(/^\tgrace_period (\d+)s$/m.exec(fs.readFileSync(path.join(root, 'deploy/Caddyfile'), 'utf8'))[1]);
+      const [, reading] = /KIJKO_SHUTDOWN_SECONDS` \| `(\d+)`/.exec(fs.readFileSync(path.join(root, 'docs/reference/settings.md'), 'utf8'));
+      assert.ok(spec.terminationGracePeriodSeconds > seconds + Number(reading));
+      // The log, all of its former files, and one more.
+      const [, keep] = /roll_keep (\d+)/.exec(fs.readFileSync(path.join(root, 'deploy/Caddyfile'), 'utf8'));
+      const { emptyDir } = spec.volumes.find(({ name: it }) => it === 'requests');
+      assert.ok(Number.parseInt(emptyDir.sizeLimit, 10) >= (Number(keep) + 2) * 10);
+      const out = kind('NetworkPolicy').find(({ metadata }) => metadata.name === 'caddy').spec.egress;
+      assert.ok(out.some(({ to, ports }) => to[0].podSelector.matchLabels['cnpg.io/cluster'] === 'kijko-db' && ports[0].port === 5432));
+      for (const [policy, port] of [
+        ['database', 5432],
+        ['metrics', reader.ports[0].containerPort],
+      ]) {
+        const { ingress, podSelector } = kind('NetworkPolicy').find(({ metadata }) => metadata.name === policy).spec;
+        const admitted = JSON.stringify(policy === 'database' ? ingress[0].from : podSelector);
+        assert.match(admitted, /"caddy"/);
+        assert.ok(
+          ingress[0].ports.some((each) => each.port === port),
+          policy,
+        );
+      }
     });
 
     it('leads every part to the primary by a verified certificate', () => {
@@ -164,10 +209,11 @@ it('the component telemetry lets every program that reports faults out to the in
   assert.equal(check(text).status, 0);
   const all = resources(text);
   const config = all.find(({ kind, metadata }) => kind === 'ConfigMap' && metadata.name.startsWith('kijko-settings'));
-  const programs = all.filter(({ kind, spec }) => kind === 'Deployment' && /\/sidecar:/.test(spec.template.spec.containers[0].image));
-  assert.equal(programs.length, 4);
+  const isOurs = ({ image }) => /\/sidecar:/.test(image);
+  const programs = all.filter(({ kind, spec }) => kind === 'Deployment' && containersOf(spec).some(isOurs));
+  assert.equal(programs.length, 5);
   for (const { spec } of programs) {
-    assert.deepEqual(spec.template.spec.containers[0].envFrom, [{ configMapRef: { name: config.metadata.name } }]);
+    assert.deepEqual(containersOf(spec).find(isOurs).envFrom, [{ configMapRef: { name: config.metadata.name } }]);
   }
   assert.equal(config.data.SENTRY_DSN, 'https://key@sentry.example.com/1');
   const { spec } = all.find(({ kind, metadata }) => kind === 'NetworkPolicy' && metadata.name === 'telemetry');

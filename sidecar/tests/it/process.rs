@@ -184,6 +184,15 @@ fn every_documented_setting_is_tried() {
 }
 
 #[test]
+fn as_the_reader_of_the_log_of_requests_it_needs_the_log() {
+    let url = ("DATABASE_URL", "postgres://nobody@127.0.0.1:1/db");
+    let output = program().arg("requests").envs([url]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("KIJKO_ACCESS_LOG is required"), "{text}");
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for (taken_by, other) in [

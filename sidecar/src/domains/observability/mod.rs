@@ -14,7 +14,7 @@ mod metrics;
 mod reader;
 mod store;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use kijko_core::{Context, Domain, Setup, config::Reader};
 use machine::{MachineConfig, MachineSeries};
@@ -24,6 +24,20 @@ use reader::RequestLog;
 /// Reads `KIJKO_ACCESS_LOG`, `KIJKO_REQUEST_SAMPLE`, and what of the machine is shown.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
     let path = env.path("KIJKO_ACCESS_LOG");
+    setup(env, path, false)
+}
+
+/// The same for a program that is there for the log only. The log ends with the proxy beside it, so this program reads to the end
+/// before it stops.
+pub fn reader_from_env(env: &mut Reader<'_>) -> Setup {
+    let path = env.path("KIJKO_ACCESS_LOG");
+    if path.is_none() {
+        env.problem("KIJKO_ACCESS_LOG", "is required: the log to read");
+    }
+    setup(env, path, true)
+}
+
+fn setup(env: &mut Reader<'_>, path: Option<PathBuf>, to_its_end: bool) -> Setup {
     let sample = env.number("KIJKO_REQUEST_SAMPLE", 1, 1..=10_000) as u32;
     let machine = MachineConfig::read(env);
     Box::new(move |context: &Context| {
@@ -31,6 +45,7 @@ pub fn from_env(env: &mut Reader<'_>) -> Setup {
         let log = path.map(|path| RequestLog {
             path,
             sample,
+            last_round: to_its_end.then_some(context.shutdown_grace),
             db: context.db.clone(),
             tracer: context.tracer.clone(),
             series: series.clone(),

@@ -29,6 +29,8 @@ pub(super) struct RequestLog {
     pub path: PathBuf,
     /// One of how many requests is recorded.
     pub sample: u32,
+    /// How long it goes on reading when it is asked to stop, if nobody else can read the rest.
+    pub last_round: Option<Duration>,
     pub db: Db,
     pub tracer: Tracer,
     pub series: Arc<RequestLogSeries>,
@@ -69,6 +71,25 @@ impl RequestLog {
                 }
             };
             let _ = tokio::time::timeout(pause, stop.cancelled()).await;
+        }
+        if let Some(limit) = self.last_round
+            && tokio::time::timeout(limit, self.read_to_the_end(&mut positions))
+                .await
+                .is_err()
+        {
+            tracing::error!("the last requests of the log are not recorded");
+        }
+    }
+
+    async fn read_to_the_end(&self, positions: &mut Positions) {
+        let never = CancellationToken::new();
+        while let Err(fault) = self.round(positions, &never).await {
+            // The proxy has logged nothing.
+            if matches!(&fault, Fault::File(error) if error.kind() == io::ErrorKind::NotFound) {
+                return;
+            }
+            tracing::warn!(error = %fault, "the log of requests waits");
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
