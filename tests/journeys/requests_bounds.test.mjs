@@ -72,6 +72,15 @@ describe('one request is bounded', () => {
     assert.deepEqual([answer.status, answer.body.code], [414, 'uri_too_long']);
   });
 
+  test('a bad token is 401 also when the body is long, of which PostgREST reads nothing', async () => {
+    const body = JSON.stringify({ name: 'x'.repeat(2_000_000) });
+    const headers = { 'Content-Type': 'application/json' };
+    for (let at = 0; at < 40; at++) {
+      const answer = await http('POST', '/rest/v1/skills', { token: 'x', body, headers });
+      assert.deepEqual([answer.status, answer.body.code], [401, 'PGRST301'], `request ${at}: ${answer.text}`);
+    }
+  });
+
   test('a response that grows too large is refused while it grows, and the connection stays', async () => {
     const big = await newPerson('ENTERPRISE');
     await adminSql(
