@@ -88,15 +88,19 @@ configure_cluster() {
 # Written by ./kijko at each start; put own settings into postgresql.auto.conf with 'alter system'.
 listen_addresses = '127.0.0.1'
 port = $DB_PORT
-unix_socket_directories = ''
+unix_socket_directories = '$(schedule_socket)'
 password_encryption = 'scram-sha-256'
 max_connections = ${KIJKO_MAX_CONNECTIONS:-120}
 max_worker_processes = 24
 shared_preload_libraries = '$(preloaded_libraries)'
 cron.database_name = '$DATABASE_NAME'
 kijko.databases = '"$DATABASE_NAME"'
-# Jobs run in background workers: no password, no connection from outside.
-cron.use_background_workers = on
+# Schedules run in connections of their own: background workers wait for each other before pg_cron 1.5, so one schedule that is
+# slow or waits for a lock would stop all.
+cron.use_background_workers = off
+cron.host = '$(schedule_socket)'
+# Of some forty schedules each minute.
+cron.max_running_jobs = 12
 cron.timezone = 'UTC'
 cron.log_statement = off
 timezone = 'UTC'
@@ -114,9 +118,34 @@ kijko.seal_key_file = '$SEAL_KEY_FILE'
 kijko.connection_pool_size = $REST_POOL
 CONF
   archive_settings >> "$conf.new"
+  admit_schedules
   give_to_os_user "$conf.new"
   mv "$conf.new" "$conf"
   grep -q "^include 'kijko.conf'" "$DATA/postgresql.conf" || printf "include 'kijko.conf'\n" >> "$DATA/postgresql.conf"
+}
+
+# pg_cron is the only client of this socket. It is in Linux' abstract namespace: no file, so no folder that others could reach, and
+# no limit of a path's length.
+schedule_socket() { printf '@kijko-%s' "$DB_PORT"; }
+
+# The user of the operating system that runs Postgres, and nobody else, gets in as `postgres`, without a password.
+admit_schedules() {
+  local hba=$DATA/pg_hba.conf ident=$DATA/pg_ident.conf line='local all postgres peer map=kijko_schedules'
+  # The first line that matches decides.
+  if ! grep -qxF "$line" "$hba"; then
+    (umask 077 && { printf '%s\n' "$line" && cat "$hba"; } > "$hba.new")
+    give_to_os_user "$hba.new"
+    mv "$hba.new" "$hba"
+  fi
+  line="kijko_schedules $OS_USER postgres"
+  grep -qxF "$line" "$ident" || printf '%s\n' "$line" >> "$ident"
+}
+
+# Each schedule keeps the address under which it was made. Another port is another address.
+point_schedules() {
+  [ ! -f "$KIJKO_HOME/paused" ] || return 0
+  admin_psql -c "update cron.job set nodename = current_setting('cron.host'), nodeport = current_setting('port')::integer
+    where (nodename, nodeport) is distinct from (current_setting('cron.host'), current_setting('port')::integer)"
 }
 
 postgres_running() { "${AS_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" status > /dev/null 2>&1; }

@@ -81,6 +81,7 @@ bring_up_database() {
     step "migrations (supabase db push)" "fix the migration named in the log and run './kijko up' again" push_migrations
     reload_schema
   fi
+  point_schedules
   record_release
 }
 
