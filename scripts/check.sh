@@ -321,6 +321,12 @@ with slots as (
 ), runs as (
   select (select count(*) from cron.job as j where j.active and j.schedule = '* * * * *') as minutely,
     (select max(d.start_time) from cron.job_run_details as d where d.start_time > now() - interval '1 hour') as latest, pg_postmaster_start_time() as started
+), bad_runs as (
+  select j.jobname as name from cron.job as j
+  where j.active and j.schedule = '* * * * *' and pg_postmaster_start_time() < now() - interval '10 minutes'
+    -- Not a new one.
+    and exists (select from cron.job_run_details as d where d.jobid = j.jobid and d.start_time between now() - interval '1 day' and now() - interval '10 minutes')
+    and not exists (select from cron.job_run_details as d where d.jobid = j.jobid and d.status = 'succeeded' and d.end_time > now() - interval '10 minutes')
 ), archiver as (
   select current_setting('archive_mode') as mode, a.last_failed_time, a.last_archived_time, a.last_failed_wal from pg_stat_archiver as a
 )
@@ -332,6 +338,11 @@ select case when a.age > 1500000000 then 'critical' when a.age > 1000000000 then
 union all
 select case when $([ -f "$KIJKO_HOME/paused" ] && echo false || echo true) and r.minutely > 0 and greatest(r.latest, r.started) < now() - interval '5 minutes' then 'critical' else 'ok' end, 'schedule',
   case when r.latest is null then 'pg_cron has run nothing yet' else format('pg_cron ran last at %s', r.latest::timestamptz(0)) end from runs as r
+union all
+select case when $([ -f "$KIJKO_HOME/paused" ] && echo false || echo true) and count(*) > 0 then 'warning' else 'ok' end, 'runs',
+  case when count(*) = 0 then 'each schedule has ended well in the last minutes'
+    else format('%s schedules have not ended well for 10 minutes: %s', count(*), (select string_agg(f.name, ', ') from (select b.name from bad_runs as b order by 1 limit 3) as f)) end
+from bad_runs
 union all
 select case when a.last_failed_time > coalesce(a.last_archived_time, '-infinity') then 'critical' else 'ok' end, 'archive',
   case when a.last_failed_time > coalesce(a.last_archived_time, '-infinity') then format('%s could not be archived', a.last_failed_wal) else 'WAL is archived' end

@@ -39,7 +39,19 @@ describe('check on a stack that is well', () => {
   it('looks at every part, and at what an operator would', async () => {
     const { seen, line } = await levels();
     const names = ['database', 'passwords', 'rest', 'login', 'sidecar', 'caddy', 'rotation', 'sidecar-ready', 'disk', 'keys'];
-    for (const name of [...names, 'queue', 'leases', 'dead-jobs', 'billing', 'erasures', 'slots', 'partitions', 'vacuum', 'schedule']) {
+    for (const name of [
+      ...names,
+      'queue',
+      'leases',
+      'dead-jobs',
+      'billing',
+      'erasures',
+      'slots',
+      'partitions',
+      'vacuum',
+      'schedule',
+      'runs',
+    ]) {
       const warned = name === 'sidecar-ready' && (await sidecarStatus()) === 'degraded';
       assert.equal(seen[name], warned ? 'warning' : 'ok', `${name}: ${line}`);
     }
