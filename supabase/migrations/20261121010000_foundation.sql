@@ -161,3 +161,36 @@ begin
 end
 $$;
 comment on function private.limit_rate(text, integer, interval, text) is 'Counts an action against a rate of its own, or fails with rate_limited and Retry-After above it. key: the action''s name and whom it limits. details: what the caller reads, with %s for the rate. A rollback does not take the count back.';
+
+-- ----------------------------------------------------------------------------
+-- Schedules
+-- ----------------------------------------------------------------------------
+
+create function private.end_schedule(fault text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if fault is not null then
+    perform kijko.fail('internal', fault);
+  end if;
+end
+$$;
+comment on function private.end_schedule(text) is 'Fails with what has failed in the commands of a schedule, if anything has. Called by what private.schedule() makes.';
+
+-- pg_cron runs a few entries at a time (cron.max_running_jobs). Entries that wait for a lock hold these places, and nothing else runs:
+-- no habit, no maintenance of the queue, of whatever domain. So each gives up after a while, and the next call does its work.
+create function private.schedule(job_name text, schedule text, variadic commands text[]) returns bigint
+language sql set search_path = pg_catalog, pg_temp
+as $$
+  select cron.schedule(
+    schedule.job_name, schedule.schedule,
+    case when cardinality(schedule.commands) = 1 then format('do $cron$ begin set lock_timeout = ''5s''; %s; end $cron$', schedule.commands[1])
+    -- One that fails neither undoes the others nor stops them, and the run counts as failed in the end.
+    else format(
+      'do $cron$ declare fault text; begin set lock_timeout = ''5s''; %s perform private.end_schedule(fault); end $cron$',
+      (select string_agg(format('begin %s; exception when others then fault := concat_ws(''; '', fault, sqlerrm); end; commit;', c.command), ' ' order by c.n)
+       from unnest(schedule.commands) with ordinality as c (command, n))
+    ) end
+  )
+$$;
+comment on function private.schedule(text, text, text[]) is 'Has pg_cron run commands of PL/pgSQL, in the place of the entry of the same name. Each waits for a lock at most 5 s, then it fails. Several run one after the other, each in a transaction of its own. One alone may be the call of a procedure that commits.';

@@ -166,17 +166,24 @@ create function private.plans_end_overrides(max_rows integer default 500) return
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  ended integer;
+  due uuid;
+  ended integer := 0;
 begin
-  update public.plan_overrides as o set ended_at = kijko.now()
-  where o.id = any (array(
+  for due in
     select e.id from public.plan_overrides as e
     where e.ended_at is null and e.ends_at <= kijko.now()
     order by e.org_id, e.id
     limit max_rows
     for no key update skip locked
-  ));
-  get diagnostics ended = row_count;
+  loop
+    -- One that fails stops no other.
+    begin
+      update public.plan_overrides as o set ended_at = kijko.now() where o.id = due;
+      ended := ended + 1;
+    exception when others then
+      raise warning 'override %: %', due, sqlerrm;
+    end;
+  end loop;
   return ended;
 end
 $$;
@@ -226,5 +233,5 @@ create trigger custom_roles_feature before insert on public.custom_roles
   for each row when (new.org_id is not null)
   execute function private.plans_require_custom_roles();
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-plans-overrides', '* * * * *', 'select private.plans_end_overrides()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-plans-overrides', '* * * * *', 'perform private.plans_end_overrides()');

@@ -144,5 +144,5 @@ end
 $$;
 comment on function private.plans_maintain_trials(integer) is 'Ends trials whose time is over, at most max_rows, and returns how many. Deletes hashes of payment methods after their retention, and rows that say nothing about anybody any more.';
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-plans-trials', '*/10 * * * *', 'select private.plans_maintain_trials()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-plans-trials', '*/10 * * * *', 'perform private.plans_maintain_trials()');

@@ -130,4 +130,4 @@ begin
 end
 $$;
 comment on function private.skills_refresh_problems(integer) is 'Brings the model problems of all skills up to date, at most so many in one call, and returns how many it changed. Called by pg_cron each minute; it reads the skills only after prices or providers have changed.';
-select cron.schedule('kijko-skills-refresh-problems', '* * * * *', 'select private.skills_refresh_problems()');
+select private.schedule('kijko-skills-refresh-problems', '* * * * *', 'perform private.skills_refresh_problems()');

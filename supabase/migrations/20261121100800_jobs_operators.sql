@@ -57,14 +57,14 @@ comment on function private.jobs_purge(interval, integer) is 'Deletes finished j
 grant execute on function private.jobs_purge(interval, integer) to service_role;
 
 -- ----------------------------------------------------------------------------
--- Schedule. cron.schedule replaces the entry of the same name, so a replay is harmless.
+-- Schedule. An entry of the same name is replaced, so a replay is harmless.
 -- ----------------------------------------------------------------------------
 
-select cron.schedule('kijko-jobs-maintenance', '* * * * *', 'select private.jobs_requeue_expired(); select private.jobs_run_maintenance(); select private.jobs_maintain_lanes(); select private.jobs_delete_old_pauses()');
+select private.schedule('kijko-jobs-maintenance', '* * * * *', 'perform private.jobs_requeue_expired()', 'perform private.jobs_run_maintenance()', 'perform private.jobs_maintain_lanes()', 'perform private.jobs_delete_old_pauses()');
 -- Each hour and not once at night: transactions stay short, and vacuum keeps up.
-select cron.schedule('kijko-jobs-purge', '17 * * * *', 'select private.jobs_purge()');
+select private.schedule('kijko-jobs-purge', '17 * * * *', 'perform private.jobs_purge()');
 -- pg_cron never deletes its own log; row level security limits this to our entries.
-select cron.schedule(
+select private.schedule(
   'kijko-cron-log-purge', '47 * * * *',
   $$delete from cron.job_run_details where coalesce(end_time, start_time) < now() - interval '1 day'$$
 );

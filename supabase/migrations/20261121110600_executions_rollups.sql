@@ -245,8 +245,8 @@ begin
 end
 $$;
 comment on procedure private.executions_fold_all() is 'Called by pg_cron each minute: executions_fold() in batches until no delta is left.';
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-executions-fold', '* * * * *', 'call private.executions_fold_all()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-executions-fold', '* * * * *', 'call private.executions_fold_all()');
 
 -- ----------------------------------------------------------------------------
 -- What deletions do

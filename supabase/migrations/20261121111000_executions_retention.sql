@@ -88,4 +88,4 @@ begin
 end
 $$;
 comment on procedure private.executions_purge_all() is 'Called by pg_cron each hour: executions_purge() and executions_purge_rollups() in batches until nothing is left.';
-select cron.schedule('kijko-executions-purge', '37 * * * *', 'call private.executions_purge_all()');
+select private.schedule('kijko-executions-purge', '37 * * * *', 'call private.executions_purge_all()');

@@ -285,5 +285,5 @@ end
 $$;
 comment on procedure private.habits_tick() is 'Called by pg_cron each minute: habits_run_due() in batches until no slot is due.';
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-habits-run-due', '* * * * *', 'call private.habits_tick()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-habits-run-due', '* * * * *', 'call private.habits_tick()');

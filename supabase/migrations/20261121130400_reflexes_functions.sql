@@ -223,5 +223,5 @@ end
 $$;
 comment on function private.reflexes_purge(integer) is 'Deletes deliveries after their retention and beyond the last 1,000 of a reflex, clears payloads beyond 64 MiB of an organization, and forgets keys after 24 hours: at most max_rows of each. Returns how many deliveries it deleted.';
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-reflexes-purge', '*/10 * * * *', 'select private.reflexes_purge()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-reflexes-purge', '*/10 * * * *', 'perform private.reflexes_purge()');

@@ -237,5 +237,5 @@ end
 $$;
 comment on function private.reflexes_emit_thresholds() is 'Emits usage.threshold to each reflex for the thresholds that were crossed since the last call, and returns how many.';
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-reflexes-thresholds', '* * * * *', 'select private.reflexes_emit_thresholds()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-reflexes-thresholds', '* * * * *', 'perform private.reflexes_emit_thresholds()');

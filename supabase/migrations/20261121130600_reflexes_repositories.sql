@@ -295,5 +295,5 @@ end
 $$;
 comment on function private.reflexes_purge_repositories(integer) is 'Bounds webhook_deliveries as reflexes_purge() bounds reflex_deliveries. Returns how many deliveries it deleted.';
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-reflexes-purge-repositories', '5-59/10 * * * *', 'select private.reflexes_purge_repositories()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-reflexes-purge-repositories', '5-59/10 * * * *', 'perform private.reflexes_purge_repositories()');

@@ -281,8 +281,12 @@ begin
     -- A locked one is skipped until the next run, so that it does not delay the others.
     for update of s skip locked
   loop
-    perform private.stripe_refresh_plan(org);
-    n := n + 1;
+    begin
+      perform private.stripe_refresh_plan(org);
+      n := n + 1;
+    exception when others then
+      raise warning 'grace period of organization %: %', org, sqlerrm;
+    end;
   end loop;
   return n;
 end

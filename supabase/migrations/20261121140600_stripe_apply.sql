@@ -359,11 +359,11 @@ end;
 comment on function private.stripe_backlog() is 'What an operator must look at: failed events (and those given up), running subscriptions of no known organization, and running subscriptions whose price names no plan. Definer: the sidecar has no rights on the tables.';
 grant execute on function private.stripe_backlog() to kijko_sidecar;
 
--- cron.schedule replaces an entry of the same name.
-select cron.schedule('kijko-stripe-retry', '* * * * *', 'select private.stripe_retry_events()');
-select cron.schedule('kijko-stripe-grace', '* * * * *', 'select private.stripe_expire_grace()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-stripe-retry', '* * * * *', 'perform private.stripe_retry_events()');
+select private.schedule('kijko-stripe-grace', '* * * * *', 'perform private.stripe_expire_grace()');
 select private.set_retention('private.stripe_events', null, 'evidence of payments', kept_by => '30 days for events that nothing follows from; the others as long as Stripe''s objects are mirrored, without name and address after an erasure');
-select cron.schedule(
+select private.schedule(
   'kijko-stripe-purge', '27 3 * * *',
   $$delete from private.stripe_events where status = 'ignored' and received_at < now() - interval '30 days'$$
 );

@@ -161,5 +161,5 @@ end
 $$;
 comment on procedure private.stripe_apply_price_changes() is 'Run by schedule: updates the plans of all organizations that use a changed price, one batch per transaction.';
 
--- cron.schedule replaces an entry of the same name.
-select cron.schedule('kijko-stripe-price-changes', '* * * * *', 'call private.stripe_apply_price_changes()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-stripe-price-changes', '* * * * *', 'call private.stripe_apply_price_changes()');

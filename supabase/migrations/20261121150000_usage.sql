@@ -382,5 +382,5 @@ $$;
 comment on function private.usage_recount_gauges(uuid) is 'Sets the gauges of one organization, or of all, to the rows and bytes that there are, even beyond the limit. Returns the gauges that were wrong. For use after rows changed without triggers, as by TRUNCATE or a restore of single tables. Only for postgres and the superuser.';
 
 -- Sums new rows of the ledger, creates its partitions ahead, and releases what crashed sessions reserved. Without it, a counter
--- that is read again has ever more rows to sum. cron.schedule replaces an entry of the same name.
-select cron.schedule('kijko-maintain-usage', '* * * * *', 'select kijko.maintain_usage()');
+-- that is read again has ever more rows to sum. An entry of the same name is replaced.
+select private.schedule('kijko-maintain-usage', '* * * * *', 'perform kijko.maintain_usage()');

@@ -206,5 +206,5 @@ end
 $$;
 comment on function private.mail_purge(integer) is 'Clears the data of kept mails after kept_data_for, and deletes messages after retention: the oldest first, at most max_rows of each in one transaction.';
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-mail-purge', '*/10 * * * *', 'select private.mail_purge()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-mail-purge', '*/10 * * * *', 'perform private.mail_purge()');

@@ -252,7 +252,7 @@ begin
 end
 $$;
 comment on function private.notifications_fold(integer, timestamptz) is 'Adds the differences to the counters, those that wait longest first, and counts anew those that were invalid until before this time; returns how many. Two at once take turns by reader.';
-select cron.schedule('kijko-notifications-fold', '* * * * *', 'select private.notifications_fold()');
+select private.schedule('kijko-notifications-fold', '* * * * *', 'perform private.notifications_fold()');
 
 create function private.notifications_count_state() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp

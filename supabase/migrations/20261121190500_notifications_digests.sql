@@ -155,6 +155,6 @@ end
 $$;
 comment on function private.notifications_purge(integer, integer) is 'Deletes notifications after their retention, and beyond the newest max_kept of each user and organization and the newest 100 announcements; at most max_rows of each in one transaction.';
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-notifications-digests', '* * * * *', 'select private.notifications_mail_digests()');
-select cron.schedule('kijko-notifications-purge', '17 * * * *', 'select private.notifications_purge()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-notifications-digests', '* * * * *', 'perform private.notifications_mail_digests()');
+select private.schedule('kijko-notifications-purge', '17 * * * *', 'perform private.notifications_purge()');

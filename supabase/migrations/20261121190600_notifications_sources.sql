@@ -197,4 +197,4 @@ end
 $$;
 comment on function private.notifications_emit_trials(integer) is 'Notifies organizations three days before their trial ends, and when it has ended, at most max_rows, and returns how many.';
 
-select cron.schedule('kijko-notifications-sources', '* * * * *', 'select private.notifications_emit_invitations(), private.notifications_emit_thresholds(), private.notifications_emit_trials()');
+select private.schedule('kijko-notifications-sources', '* * * * *', 'perform private.notifications_emit_invitations()', 'perform private.notifications_emit_thresholds()', 'perform private.notifications_emit_trials()');

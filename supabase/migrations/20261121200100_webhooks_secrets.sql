@@ -137,11 +137,15 @@ begin
     select e.* from public.webhook_endpoints as e where e.former_secret_until <= kijko.now() order by e.id limit 1000
     for no key update skip locked
   loop
-    perform kijko.copy_http_secret(
-      private.webhooks_secret_name(endpoint.id, 'current'), private.webhooks_secret_name(endpoint.id, 'former'), endpoint.org_id
-    );
-    update public.webhook_endpoints as e set former_secret_until = null where e.id = endpoint.id;
-    ended := ended + 1;
+    begin
+      perform kijko.copy_http_secret(
+        private.webhooks_secret_name(endpoint.id, 'current'), private.webhooks_secret_name(endpoint.id, 'former'), endpoint.org_id
+      );
+      update public.webhook_endpoints as e set former_secret_until = null where e.id = endpoint.id;
+      ended := ended + 1;
+    exception when others then
+      raise warning 'webhook endpoint %: %', endpoint.id, sqlerrm;
+    end;
   end loop;
   return ended;
 end

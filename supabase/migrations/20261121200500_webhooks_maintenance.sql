@@ -164,7 +164,7 @@ end
 $$;
 comment on function private.webhooks_purge(integer) is 'Deletes messages with their deliveries after their retention, and those beyond the newest 10,000 or 64 MiB of an organization whose deliveries have ended: at most max_rows of each. Returns how many.';
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-webhooks-backlog', '* * * * *', 'select private.webhooks_drain()');
-select cron.schedule('kijko-webhooks-results', '* * * * *', 'select private.webhooks_sync(), private.webhooks_disable_failing(), private.webhooks_end_overlaps()');
-select cron.schedule('kijko-webhooks-purge', '*/10 * * * *', 'select private.webhooks_purge()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-webhooks-backlog', '* * * * *', 'perform private.webhooks_drain()');
+select private.schedule('kijko-webhooks-results', '* * * * *', 'perform private.webhooks_sync()', 'perform private.webhooks_disable_failing()', 'perform private.webhooks_end_overlaps()');
+select private.schedule('kijko-webhooks-purge', '*/10 * * * *', 'perform private.webhooks_purge()');

@@ -126,7 +126,12 @@ begin
   loop
     -- If the job ends without a result (its worker was killed for good), this lets another one be queued.
     update private.connection_tokens as t set check_at = kijko.now() + interval '10 minutes' where t.connection_id = due.id;
-    queued := queued + (private.connections_enqueue(due) is not null)::integer;
+    -- One that fails stops no other.
+    begin
+      queued := queued + (private.connections_enqueue(due) is not null)::integer;
+    exception when others then
+      raise warning 'connection %: %', due.id, sqlerrm;
+    end;
   end loop;
   return queued;
 end
@@ -351,4 +356,4 @@ as $$ delete from private.connection_tokens as t where t.id = token_id and t.con
 comment on function private.connections_end_revocation(uuid) is 'Forgets a token that was revoked, or that its provider cannot revoke. Definer: the sidecar holds no table rights.';
 grant execute on function private.connections_end_revocation(uuid) to kijko_sidecar;
 
-select cron.schedule('kijko-connections', '* * * * *', 'select private.connections_enqueue_due()');
+select private.schedule('kijko-connections', '* * * * *', 'perform private.connections_enqueue_due()');

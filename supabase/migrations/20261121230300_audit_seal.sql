@@ -226,5 +226,5 @@ begin
 end
 $$;
 comment on function private.audit_seal() is 'Called by pg_cron each minute: seals what was committed, for each organization, and returns how many entries. One organization that fails does not stop the others. A transaction that runs for long holds up the entries after it.';
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-audit-seal', '* * * * *', 'select private.audit_seal()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-audit-seal', '* * * * *', 'perform private.audit_seal()');

@@ -97,7 +97,14 @@ declare
 begin
   -- Who was not looked for yet comes first. One with many entries does not stop the others.
   for person in select r.* from private.audit_erasures as r order by r.looked_at nulls first, r.requested_at limit 500 for update skip locked loop
-    erased := private.audit_erase_person(person, max_rows);
+    begin
+      erased := private.audit_erase_person(person, max_rows);
+    exception when others then
+      -- Its turn comes again after the others'.
+      raise warning 'audit log, erasure of %: %', person.user_id, sqlerrm;
+      update private.audit_erasures as r set looked_at = clock_timestamp() where r.user_id = person.user_id;
+      continue;
+    end;
     total := total + erased;
     -- Once more later: a request of theirs may have been under way.
     if erased = 0 and person.requested_at < now() - interval '10 minutes' then
@@ -212,6 +219,6 @@ select private.set_retention('public.audit_log', null, 'evidence of access, mone
 select private.set_retention('private.audit_seals', null, 'keeps the chain whole', kept_by => 'its entries of audit_log');
 select private.set_retention('private.audit_erasures', null, 'finds what is to be erased', kept_by => 'the job that erases: some minutes');
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-audit-erase', '* * * * *', 'select private.audit_erase()');
-select cron.schedule('kijko-audit-purge', '43 * * * *', 'call private.audit_purge_all()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-audit-erase', '* * * * *', 'perform private.audit_erase()');
+select private.schedule('kijko-audit-purge', '43 * * * *', 'call private.audit_purge_all()');

@@ -115,15 +115,18 @@ declare
   ended integer;
 begin
   loop
-    ended := private.llm_release_reserved() + private.llm_settle_abandoned() + private.llm_purge();
+    ended := private.llm_release_reserved() + private.llm_settle_abandoned();
+    -- What is deleted may wait for a lock, and fail.
+    commit;
+    ended := ended + private.llm_purge();
     commit;
     exit when ended = 0 or clock_timestamp() > started + interval '50 seconds';
   end loop;
 end
 $$;
 comment on procedure private.llm_maintain() is 'Called by pg_cron each minute: releases and settles calls that nobody ended, and deletes what is over, in batches.';
-select cron.schedule('kijko-llm-maintain', '* * * * *', 'call private.llm_maintain()');
-select cron.schedule('kijko-llm-partitions', '11 3 * * *', 'select private.llm_make_partitions(), private.llm_drop_partitions()');
+select private.schedule('kijko-llm-maintain', '* * * * *', 'call private.llm_maintain()');
+select private.schedule('kijko-llm-partitions', '11 3 * * *', 'perform private.llm_make_partitions()', 'perform private.llm_drop_partitions()');
 
 select private.audit_table('public.llm_providers', 'llm_provider', '{name,kind,base_url:host,max_concurrency,enabled,key_set_at}');
 select private.audit_table(

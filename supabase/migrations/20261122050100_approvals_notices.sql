@@ -42,17 +42,24 @@ create function private.approvals_maintain() returns integer
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  changed integer;
+  due uuid;
+  changed integer := 0;
 begin
-  with due as (
+  for due in
     select a.id from public.approvals as a
     where a.status = 'pending' and a.expires_at <= kijko.now()
     order by a.expires_at limit 1000
     -- One that is being decided is not waited for.
     for update skip locked
-  )
-  update public.approvals as a set status = 'expired', decided_at = kijko.now() from due where a.id = due.id;
-  get diagnostics changed = row_count;
+  loop
+    -- One that fails stops no other.
+    begin
+      update public.approvals as a set status = 'expired', decided_at = kijko.now() where a.id = due;
+      changed := changed + 1;
+    exception when others then
+      raise warning 'approval %: %', due, sqlerrm;
+    end;
+  end loop;
   delete from public.approvals as a
   where a.id = any (array(
     select d.id from public.approvals as d
@@ -63,4 +70,4 @@ begin
 end
 $$;
 comment on function private.approvals_maintain() is 'Ends requests that have expired, deletes those that were decided 400 days ago, and returns how many expired. Called by pg_cron each minute.';
-select cron.schedule('kijko-approvals-maintain', '* * * * *', 'select private.approvals_maintain()');
+select private.schedule('kijko-approvals-maintain', '* * * * *', 'perform private.approvals_maintain()');

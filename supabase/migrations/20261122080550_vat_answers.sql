@@ -139,7 +139,12 @@ begin
     order by h.ended_at nulls first
     limit max_rows
   loop
-    taken := taken + (private.vat_take_answer(sent.organization, sent.check_id) is not null)::integer;
+    -- One that fails stops no other, here and below.
+    begin
+      taken := taken + (private.vat_take_answer(sent.organization, sent.check_id) is not null)::integer;
+    exception when others then
+      raise warning 'VAT check %: %', sent.check_id, sqlerrm;
+    end;
   end loop;
   return taken;
 end
@@ -161,8 +166,12 @@ begin
     limit max_rows
     for update skip locked
   loop
-    perform private.vat_send_check(due.organization, due.check_id);
-    sent := sent + 1;
+    begin
+      perform private.vat_send_check(due.organization, due.check_id);
+      sent := sent + 1;
+    exception when others then
+      raise warning 'VAT check %: %', due.check_id, sqlerrm;
+    end;
   end loop;
   return sent;
 end
@@ -188,8 +197,12 @@ begin
     limit max_rows
     for no key update of d skip locked
   loop
-    perform private.vat_open_check(old.org_id, old.vat_number);
-    opened := opened + 1;
+    begin
+      perform private.vat_open_check(old.org_id, old.vat_number);
+      opened := opened + 1;
+    exception when others then
+      raise warning 'VAT number of organization %: %', old.org_id, sqlerrm;
+    end;
   end loop;
   return opened;
 end
@@ -227,5 +240,5 @@ $$;
 comment on function public.check_vat_number() is 'Takes over the answer of VIES about the VAT number of the organization of the request, if it has come; asks again if the last answer is older than a minute. Returns the check. Requires billing:write. Fails with not_found without a number, rate_limited. Definer: only the database writes checks.';
 grant execute on function public.check_vat_number() to authenticated;
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-vat-checks', '* * * * *', 'select private.vat_collect_answers(), private.vat_send_due(), private.vat_recheck()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-vat-checks', '* * * * *', 'perform private.vat_collect_answers()', 'perform private.vat_send_due()', 'perform private.vat_recheck()');

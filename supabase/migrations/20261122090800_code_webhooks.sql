@@ -116,5 +116,5 @@ end
 $$;
 comment on function private.code_apply_pending() is 'Applies up to 30 deliveries that something was in the way of, and returns how many. Those of a day ago are given up.';
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-code-pending', '* * * * *', 'select private.code_apply_pending()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-code-pending', '* * * * *', 'perform private.code_apply_pending()');

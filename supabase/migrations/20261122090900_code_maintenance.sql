@@ -50,5 +50,5 @@ end
 $$;
 comment on function private.code_purge(integer) is 'Deletes what is older than private.data_retention says: blobs that no branch has, indexing jobs (and those before the last 200 of their repository), and closed edges. Returns how many rows it deleted.';
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-code-purge', '23 * * * *', 'select private.code_purge()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-code-purge', '23 * * * *', 'perform private.code_purge()');

@@ -301,4 +301,4 @@ $$;
 comment on function private.topics_start_run(text, uuid, integer) is 'What a held job must collect, as {work}, after what it can cost is held; an empty object when the run has ended, or the organization may not pay for it. Null when the lease was lost. Nullable: result. Definer: the sidecar holds no table rights.';
 grant execute on function private.topics_start_run(text, uuid, integer) to kijko_sidecar;
 
-select cron.schedule('kijko-topics-run-due', '* * * * *', 'select private.topics_run_due()');
+select private.schedule('kijko-topics-run-due', '* * * * *', 'perform private.topics_run_due()');

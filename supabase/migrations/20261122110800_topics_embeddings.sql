@@ -210,11 +210,16 @@ begin
     where (topics_record_embedding_costs.org is null or k.organization = topics_record_embedding_costs.org) and c.finished_at is not null
     order by k.call_id limit 500 for update of k skip locked
   loop
-    perform private.topics_add_cost(
-      entry.organization, 'embedding', entry.call_id, entry.cost_microusd, entry.topic_id, null, null, entry.model, entry.member
-    );
-    delete from private.topic_embedding_calls as k where k.call_id = entry.call_id;
-    recorded := recorded + 1;
+    -- One that fails stops no other.
+    begin
+      perform private.topics_add_cost(
+        entry.organization, 'embedding', entry.call_id, entry.cost_microusd, entry.topic_id, null, null, entry.model, entry.member
+      );
+      delete from private.topic_embedding_calls as k where k.call_id = entry.call_id;
+      recorded := recorded + 1;
+    exception when others then
+      raise warning 'cost of call %: %', entry.call_id, sqlerrm;
+    end;
   end loop;
   -- Of an organization that is gone.
   delete from private.topic_embedding_calls as k where k.created_at < now() - private.retention_of('private.topic_embedding_calls');
@@ -222,7 +227,7 @@ begin
 end
 $$;
 comment on function private.topics_record_embedding_costs(uuid) is 'Records what settled calls for embeddings have cost, each once, and returns how many. Called by pg_cron each minute for all organizations.';
-select cron.schedule('kijko-topics-record-embedding-costs', '* * * * *', 'select private.topics_record_embedding_costs()');
+select private.schedule('kijko-topics-record-embedding-costs', '* * * * *', 'perform private.topics_record_embedding_costs()');
 
 create function private.topics_start_embedding(worker text, job_id uuid, attempt integer) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -370,7 +375,7 @@ begin
 end
 $$;
 comment on procedure private.topics_score_all_embedded() is 'Called by pg_cron each minute: scores topics that got vectors and that no sidecar has scored.';
-select cron.schedule('kijko-topics-score-embedded', '* * * * *', 'call private.topics_score_all_embedded()');
+select private.schedule('kijko-topics-score-embedded', '* * * * *', 'call private.topics_score_all_embedded()');
 
 create function private.topics_unit_vector(vector jsonb) returns real[]
 language plpgsql immutable set search_path = pg_catalog, pg_temp

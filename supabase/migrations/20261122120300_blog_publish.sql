@@ -240,8 +240,13 @@ begin
     -- One that is being changed waits for the next minute.
     for update skip locked
   loop
-    post := private.blog_publish_due(post);
-    published := published + (post.status = 'published')::integer;
+    -- One that fails keeps nobody else's from being published.
+    begin
+      post := private.blog_publish_due(post);
+      published := published + (post.status = 'published')::integer;
+    exception when others then
+      raise warning 'post %: %', post.id, sqlerrm;
+    end;
   end loop;
   for post in
     select p.* from public.blog_posts as p
@@ -249,10 +254,14 @@ begin
     for update skip locked
   loop
     -- Its rendering has failed.
-    perform private.blog_queue_render(post);
+    begin
+      perform private.blog_queue_render(post);
+    exception when others then
+      raise warning 'post %: %', post.id, sqlerrm;
+    end;
   end loop;
   return published;
 end
 $$;
 comment on function private.blog_maintain(integer) is 'Publishes the posts that are due, at most max_posts, and returns how many. Called by pg_cron each minute.';
-select cron.schedule('kijko-blog-maintain', '* * * * *', 'select private.blog_maintain()');
+select private.schedule('kijko-blog-maintain', '* * * * *', 'perform private.blog_maintain()');

@@ -316,20 +316,25 @@ begin
     where (d.status in ('queued', 'running') or d.costs_pending) and d.updated_at < kijko.now() - interval '1 minute'
     order by d.updated_at limit 500 for update skip locked
   loop
-    if draft.status in ('queued', 'running') and not exists (
-      select from public.jobs as j
-      where j.org_id = draft.org_id and j.kind = 'blog_draft' and j.unique_key = draft.id::text and j.status in ('queued', 'running')
-    ) then
-      update public.blog_drafts as d set status = 'failed', error_code = 'job_ended', error = 'its job has ended without an answer', finished_at = kijko.now()
-      where d.id = draft.id;
-      ended := ended + 1;
-    end if;
-    if draft.costs_pending then
-      perform private.blog_record_costs(draft);
-    end if;
+    -- One that fails stops no other.
+    begin
+      if draft.status in ('queued', 'running') and not exists (
+        select from public.jobs as j
+        where j.org_id = draft.org_id and j.kind = 'blog_draft' and j.unique_key = draft.id::text and j.status in ('queued', 'running')
+      ) then
+        update public.blog_drafts as d set status = 'failed', error_code = 'job_ended', error = 'its job has ended without an answer', finished_at = kijko.now()
+        where d.id = draft.id;
+        ended := ended + 1;
+      end if;
+      if draft.costs_pending then
+        perform private.blog_record_costs(draft);
+      end if;
+    exception when others then
+      raise warning 'draft %: %', draft.id, sqlerrm;
+    end;
   end loop;
   return ended;
 end
 $$;
 comment on function private.blog_maintain_drafts() is 'Ends drafts whose job is gone, and records the costs of calls that were settled later. Called by pg_cron each minute.';
-select cron.schedule('kijko-blog-maintain-drafts', '* * * * *', 'select private.blog_maintain_drafts()');
+select private.schedule('kijko-blog-maintain-drafts', '* * * * *', 'perform private.blog_maintain_drafts()');

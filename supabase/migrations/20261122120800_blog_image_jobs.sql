@@ -159,21 +159,26 @@ begin
     where (i.status in ('queued', 'running') or i.costs_pending) and i.updated_at < kijko.now() - interval '1 minute'
     order by i.updated_at limit 500 for update skip locked
   loop
-    if image.status in ('queued', 'running') and not exists (
-      select from public.jobs as j
-      where j.org_id = image.org_id and j.kind = 'blog_image' and j.unique_key = image.id::text and j.status in ('queued', 'running')
-    ) then
-      update public.images as i set status = 'failed', error_code = 'job_ended', error = 'its job has ended without an image', finished_at = kijko.now()
-      where i.id = image.id;
-      perform private.storage_delete_object('blog-images', image.org_id || '/' || image.id);
-      ended := ended + 1;
-    end if;
-    if image.costs_pending then
-      perform private.blog_record_image_costs(image);
-    end if;
+    -- One that fails stops no other.
+    begin
+      if image.status in ('queued', 'running') and not exists (
+        select from public.jobs as j
+        where j.org_id = image.org_id and j.kind = 'blog_image' and j.unique_key = image.id::text and j.status in ('queued', 'running')
+      ) then
+        update public.images as i set status = 'failed', error_code = 'job_ended', error = 'its job has ended without an image', finished_at = kijko.now()
+        where i.id = image.id;
+        perform private.storage_delete_object('blog-images', image.org_id || '/' || image.id);
+        ended := ended + 1;
+      end if;
+      if image.costs_pending then
+        perform private.blog_record_image_costs(image);
+      end if;
+    exception when others then
+      raise warning 'image %: %', image.id, sqlerrm;
+    end;
   end loop;
   return ended;
 end
 $$;
 comment on function private.blog_maintain_images() is 'Ends images whose job is gone, and records the costs of calls that were settled later. Called by pg_cron each minute.';
-select cron.schedule('kijko-blog-maintain-images', '* * * * *', 'select private.blog_maintain_images()');
+select private.schedule('kijko-blog-maintain-images', '* * * * *', 'perform private.blog_maintain_images()');

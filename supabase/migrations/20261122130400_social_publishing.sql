@@ -65,7 +65,12 @@ begin
     )
     select p.* from due as d join public.social_posts as p on p.id = d.id order by d.turn, d.due_at limit max_posts
   loop
-    queued := queued + (private.social_enqueue(post) is not null)::integer;
+    -- One that fails stops no other.
+    begin
+      queued := queued + (private.social_enqueue(post) is not null)::integer;
+    exception when others then
+      raise warning 'social post %: %', post.id, sqlerrm;
+    end;
   end loop;
   -- Also those whose job is gone: its workers died too often.
   for post in
@@ -74,7 +79,12 @@ begin
     where p.status = 'publishing' and not private.social_is_queued(p) and coalesce(b.check_after, b.create_deadline, '-infinity') <= clock_timestamp()
     order by p.id limit max_posts
   loop
-    queued := queued + (private.social_enqueue(post) is not null)::integer;
+    -- One that fails stops no other.
+    begin
+      queued := queued + (private.social_enqueue(post) is not null)::integer;
+    exception when others then
+      raise warning 'social post %: %', post.id, sqlerrm;
+    end;
   end loop;
   return queued;
 end

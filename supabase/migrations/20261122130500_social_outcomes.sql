@@ -341,4 +341,4 @@ comment on function private.social_notify() is 'Trigger: tells members with cont
 create trigger social_posts_attention after update of status on public.social_posts
   for each row when (old.status <> new.status and new.status in ('failed', 'missed', 'unconfirmed')) execute function private.social_notify();
 
-select cron.schedule('kijko-social', '* * * * *', 'select private.social_tick()');
+select private.schedule('kijko-social', '* * * * *', 'perform private.social_tick()');

@@ -129,4 +129,4 @@ begin
 end
 $$;
 comment on function private.flags_purge_applications() is 'Deletes programs that were not seen for 30 days, and says how many. Definer: a job of pg_cron.';
-select cron.schedule('kijko-flags-purge-applications', '47 * * * *', 'select private.flags_purge_applications()');
+select private.schedule('kijko-flags-purge-applications', '47 * * * *', 'perform private.flags_purge_applications()');

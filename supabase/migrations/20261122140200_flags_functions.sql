@@ -214,7 +214,7 @@ begin
 end
 $$;
 comment on function private.flags_collect(integer) is 'Takes evaluations of the platform''s flags from the extension, which counts them, and says how many rows. Those of flags that do not exist are dropped. Definer: a job of pg_cron.';
-select cron.schedule('kijko-flags-collect', '* * * * *', 'select private.flags_collect()');
+select private.schedule('kijko-flags-collect', '* * * * *', 'perform private.flags_collect()');
 
 create function public.stale_flags(environment text default 'production', org_id uuid default null)
 returns table (flag_id uuid, name text, type text, reason text, last_evaluated_at timestamptz)
@@ -257,4 +257,4 @@ end
 $$;
 comment on function private.flags_purge() is 'Deletes evaluations of more than 90 days ago, and says how many. Definer: a job of pg_cron.';
 select private.set_retention('public.flag_evaluations', '90 days', 'whether a flag is still in use');
-select cron.schedule('kijko-flags-purge', '37 * * * *', 'select private.flags_purge()');
+select private.schedule('kijko-flags-purge', '37 * * * *', 'perform private.flags_purge()');

@@ -391,4 +391,4 @@ begin
 end
 $$;
 comment on procedure private.flags_tick() is 'Called by pg_cron each minute: flags_run_due() until no change is due.';
-select cron.schedule('kijko-flags-run-due', '* * * * *', 'call private.flags_tick()');
+select private.schedule('kijko-flags-run-due', '* * * * *', 'call private.flags_tick()');

@@ -113,9 +113,9 @@ begin
 end
 $$;
 comment on procedure private.analytics_maintain_daily() is 'Called by pg_cron each night: makes and drops partitions of events, and deletes what is over, in batches.';
-select cron.schedule('kijko-analytics-maintain', '* * * * *', 'call private.analytics_maintain()');
-select cron.schedule('kijko-analytics-cancel-slow-roll', '* * * * *', 'select private.analytics_cancel_slow_roll()');
-select cron.schedule('kijko-analytics-maintain-daily', '17 3 * * *', 'call private.analytics_maintain_daily()');
+select private.schedule('kijko-analytics-maintain', '* * * * *', 'call private.analytics_maintain()');
+select private.schedule('kijko-analytics-cancel-slow-roll', '* * * * *', 'perform private.analytics_cancel_slow_roll()');
+select private.schedule('kijko-analytics-maintain-daily', '17 3 * * *', 'call private.analytics_maintain_daily()');
 
 select private.audit_table('public.dashboards', 'dashboard', '{name}');
 select private.audit_table('public.event_properties', 'event_property', '{event_name,property,kind}');

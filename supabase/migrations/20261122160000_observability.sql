@@ -204,5 +204,5 @@ end;
 comment on function private.observability_retained_wal() is 'The most bytes of WAL that a replication slot holds back: of those in use, and of the others. Definer: the sidecar has no rights on anything.';
 grant execute on function private.observability_retained_wal() to kijko_sidecar;
 
-select cron.schedule('kijko-observability-settle', '* * * * *', 'select private.observability_settle_costs()');
-select cron.schedule('kijko-observability-partitions', '23 * * * *', 'select private.observability_make_partitions(), private.observability_drop_partitions()');
+select private.schedule('kijko-observability-settle', '* * * * *', 'perform private.observability_settle_costs()');
+select private.schedule('kijko-observability-partitions', '23 * * * *', 'perform private.observability_make_partitions()', 'perform private.observability_drop_partitions()');

@@ -308,5 +308,5 @@ $$;
 comment on function private.privacy_backlog() is 'How many exports and erasures are under way, how many lines private.privacy_problems() has, and for how long the oldest export or erasure has been due. Definer: operators read no table.';
 grant execute on function private.privacy_backlog() to kijko_sidecar, service_role;
 
--- cron.schedule replaces the entry of the same name, so a replay is harmless.
-select cron.schedule('kijko-privacy', '* * * * *', 'call private.privacy_tick()');
+-- An entry of the same name is replaced, so a replay is harmless.
+select private.schedule('kijko-privacy', '* * * * *', 'call private.privacy_tick()');

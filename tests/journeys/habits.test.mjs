@@ -367,7 +367,14 @@ describe('the tick', () => {
 
   test('is called every minute by pg_cron, not as a superuser', async () => {
     const jobs = await adminSql(`select schedule, command, username, active from cron.job where jobname = 'kijko-habits-run-due'`);
-    assert.deepEqual(jobs, [{ schedule: '* * * * *', command: 'call private.habits_tick()', username: 'postgres', active: true }]);
+    assert.deepEqual(jobs, [
+      {
+        schedule: '* * * * *',
+        command: `do $cron$ begin set lock_timeout = '5s'; call private.habits_tick(); end $cron$`,
+        username: 'postgres',
+        active: true,
+      },
+    ]);
   });
 });
 
