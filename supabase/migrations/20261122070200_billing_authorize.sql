@@ -82,7 +82,7 @@ begin
   );
   overage := coalesce(private.billing_argument(arguments, 'overage', 'boolean')::boolean, private.billing_has_overage(coalesce(current.items, '[]')));
   if overage and not exists (select from private.billing_metered(base)) then
-    if arguments -> 'overage' is not null then
+    if private.billing_argument(arguments, 'overage', 'boolean') is not null then
       perform kijko.fail('invalid_input', 'overage: this price has no metered prices');
     end if;
     overage := false;
