@@ -1,6 +1,7 @@
 // What is changed, and what is left alone.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { equivalence } from './equivalent.mjs';
 import { conjuncts, expressionMutants, mutantsOf, partsOf, sample } from './mutants.mjs';
 
 const kinds = (body) => mutantsOf(body).map(({ kind, from, to }) => `${kind}: ${from} → ${to}`);
@@ -82,4 +83,16 @@ test('a seed chooses the same ones each time, and another seed others', () => {
   assert.deepEqual(sample(list, 10, 7), sample(list, 10, 7));
   assert.notDeepEqual(sample(list, 10, 7), sample(list, 10, 8));
   assert.equal(new Set(sample(list, 100, 7)).size, 100);
+});
+
+test('an edge of a comparison with the real clock is no change, unless its line has another one', () => {
+  const edge = (source) =>
+    mutantsOf(source)
+      .filter(({ kind }) => kind === 'comparison')
+      .map((mutant) => equivalence(mutant) !== undefined);
+  assert.deepEqual(edge('where c.ends_at <= clock_timestamp()'), [true]);
+  assert.deepEqual(edge('where c.made_at < (clock_timestamp() - pause)'), [true]);
+  assert.deepEqual(edge('if until <= extract(epoch from clock_timestamp()) then'), [true]);
+  assert.deepEqual(edge('where c.ends_at <= kijko.now()'), [false]);
+  assert.deepEqual(edge('where c.made_at < clock_timestamp() and n < 5'), [false, false]);
 });
