@@ -68,6 +68,13 @@ for (const file of pages.keys()) {
   }
 }
 
+// A table whose lines were joined, or that has no blank line before it, is shown as text.
+for (const file of pages.keys()) {
+  for (const { words } of proseOf(read(file))) {
+    if (/\|\s*:?-{3,}:?\s*\|/.test(words)) faults.push(`${file}: a table that is none: ${words.slice(0, 60)}`);
+  }
+}
+
 // A term of our own is linked where a page first uses it. Terms that are plain English as well are left to the writer.
 const AMBIGUOUS = ['caller', 'domain', 'hold', 'job', 'period', 'platform', 'rate', 'slot', 'subject', 'tail', 'tier'];
 const terms = tableRows('docs/glossary.md', undefined).map(([term]) => term.replaceAll('*', ''));
