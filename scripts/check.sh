@@ -42,6 +42,7 @@ run_checks() {
   check_passwords
   check_parts
   check_sidecar
+  check_stripe
   check_disk
   check_keys
   check_certificate
@@ -184,22 +185,40 @@ check_sidecar() {
   esac
 }
 
-# ---- the machine
-
-check_disk() {
-  local folder free
-  for folder in "$DATA" "$LOGS"; do
-    free=$(df -P "$folder" 2> /dev/null | awk 'NR == 2 && $2 > 0 { print int(100 * $4 / $2) }')
-    [ -n "$free" ] || continue
-    if [ "$free" -lt "$DISK_WARN" ]; then
-      found "$([ "$free" -lt $(((DISK_WARN + 2) / 3)) ] && echo critical || echo warning)" disk "$free % free in $folder"
-      return 0
-    fi
-  done
-  found ok disk "${free:-?} % free"
+# With a wrong signing secret no delivery of Stripe is taken, and nobody notices: the database never sees one. Others can send
+# requests without a signature at any time, so one that was taken ends the warning.
+check_stripe() {
+  local metrics refused taken
+  [ -n "${STRIPE_WEBHOOK_SECRET:-}" ] || return 0
+  metrics=$(curl -sS --max-time "$CHECK_SECONDS" "http://127.0.0.1:$SIDECAR_OPERATORS_PORT/metrics" 2> /dev/null) || return 0
+  refused=$(awk '/^kijko_stripe_rejected_total[{]reason="(signature_mismatch|timestamp)"/ { n += $2 } END { print n + 0 }' <<< "$metrics")
+  taken=$(awk '/^kijko_stripe_events_total[{]/ { n += $2 } END { print n + 0 }' <<< "$metrics")
+  if [ "$refused" -gt 0 ] && [ "$taken" = 0 ]; then
+    found warning stripe "$refused deliveries were refused since the sidecar started, and none was taken: STRIPE_WEBHOOK_SECRET or the clock is wrong"
+  else
+    found ok stripe "$taken deliveries were taken, $refused refused"
+  fi
 }
 
-# Files of keys that are gone are noticed when the first token or secret needs them; here before that.
+# ---- the machine
+
+# Of all folders that grow: the objects and the backups may be on disks of their own. The fullest is named.
+check_disk() {
+  local folder free least='' fullest='' archive folders=("$DATA" "$LOGS")
+  if ! objects_in_s3; then folders+=("$OBJECTS"); fi
+  if archive=$(archive_folder); then folders+=("$archive"); fi
+  for folder in "${folders[@]}"; do
+    free=$(df -P "$folder" 2> /dev/null | awk 'NR == 2 && $2 > 0 { print int(100 * $4 / $2) }')
+    if [ -n "$free" ] && { [ -z "$least" ] || [ "$free" -lt "$least" ]; }; then least=$free fullest=$folder; fi
+  done
+  if [ -n "$least" ] && [ "$least" -lt "$DISK_WARN" ]; then
+    found "$([ "$least" -lt $(((DISK_WARN + 2) / 3)) ] && echo critical || echo warning)" disk "$least % free in $fullest"
+  else
+    found ok disk "${least:-?} % free"
+  fi
+}
+
+# Files of keys that are gone, or that others may use, are noticed when the first token or secret needs them; here before that.
 check_keys() {
   local file days
   for file in "$SIGNING_KEY_FILE" "$SEAL_KEY_FILE"; do
@@ -207,6 +226,11 @@ check_keys() {
       found critical keys "$file is missing"
       return 0
     }
+    # Postgres refuses a file that its group may write, or that others may use.
+    if [ -n "$(find -L "$file" -maxdepth 0 -perm /027)" ]; then
+      found critical keys "$file is open to other users, so Postgres refuses it: chmod 600"
+      return 0
+    fi
   done
   days=$(api_key_days) || days=''
   if [ -z "$days" ]; then
@@ -255,23 +279,24 @@ check_inside_database() {
 }
 
 check_jobs() {
-  local oldest overdue dead billing privacy
+  local oldest waiting overdue dead billing privacy
   # Leases are taken back every minute, so one that ended longer ago means that nothing does it.
   if ! try_login postgres "$KIJKO_POSTGRES_PASSWORD" "select coalesce(max(s.oldest_queued_seconds), 0)::bigint,
+      coalesce((array_agg(translate(s.kind, '|', ' ') order by s.oldest_queued_seconds desc))[1], '-'),
       (select count(*) from public.jobs as j where j.status = 'running' and j.attempt >= 0 and j.locked_until < clock_timestamp() - make_interval(secs => $LEASE_WARN)),
       (select count(*) from public.jobs as j where j.status = 'dead' and j.finished_at > clock_timestamp() - make_interval(hours => $DEAD_HOURS)
-        and not (j.kind = 'code.index' and private.code_is_refusal(j.error_code))),
+        and not private.jobs_is_refusal(j.error_code) and not (j.kind = 'code.index' and private.code_is_refusal(j.error_code))),
       (select count(*) from private.billing_problems() where exists (select from private.billing_account)),
       (select count(*) from private.privacy_problems())
     from private.jobs_stats() as s"; then
     found critical jobs "$LOGIN_FAULT"
     return 0
   fi
-  IFS='|' read -r oldest overdue dead billing privacy <<< "$LOGIN_ANSWER"
+  IFS='|' read -r oldest waiting overdue dead billing privacy <<< "$LOGIN_ANSWER"
   if [ "$oldest" -ge "$QUEUE_CRITICAL" ]; then
-    found critical queue "the oldest due job waits for $oldest s"
+    found critical queue "the oldest due job, of the kind $waiting, waits for $oldest s (./kijko jobs)"
   elif [ "$oldest" -ge "$QUEUE_WARN" ]; then
-    found warning queue "the oldest due job waits for $oldest s"
+    found warning queue "the oldest due job, of the kind $waiting, waits for $oldest s (./kijko jobs)"
   else
     found ok queue "the oldest due job waits for $oldest s"
   fi

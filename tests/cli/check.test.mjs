@@ -1,6 +1,8 @@
 // ./kijko check: what it finds, what it prints, and how it exits, for ./kijko's callers and for Nagios.
 import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { asPostgres, asSuperuser, home, kijko, passwords, pidOf } from './stack.mjs';
@@ -75,7 +77,60 @@ describe('check finds', () => {
 
   it('a full disk', () => finds('disk', 'critical', { KIJKO_CHECK_DISK_PERCENT: '400' }));
 
+  it('a full disk of its own of the objects', async () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'kijko-check-'));
+    fs.writeFileSync(
+      path.join(folder, 'df'),
+      `#!/bin/sh\nfor last; do :; done\ncase $last in */objects) printf 'x\\nx 100 98 2 98%% x\\n' ;; *) printf 'x\\nx 100 50 50 50%% x\\n' ;; esac\n`,
+      { mode: 0o755 },
+    );
+    try {
+      const disk = {
+        PATH: `${folder}:${process.env.PATH}`,
+        KIJKO_STORAGE_DIR: path.join(folder, 'objects'),
+        KIJKO_CHECK_DISK_PERCENT: '15',
+      };
+      assert.match(await finds('disk', 'critical', disk), /2 % free in .*\/objects/);
+      assert.equal((await levels({ ...disk, KIJKO_STORAGE_DIR: folder })).seen.disk, 'ok');
+    } finally {
+      fs.rmSync(folder, { recursive: true });
+    }
+  });
+
   it('a missing file of keys', () => finds('keys', 'critical', { KIJKO_SEAL_KEY_FILE: path.join(home, 'secrets/nowhere') }));
+
+  it('a file of keys that others may read, which Postgres refuses', async () => {
+    const file = path.join(home, 'secrets/check-open.keys');
+    fs.writeFileSync(file, 'x');
+    try {
+      fs.chmodSync(file, 0o644);
+      assert.match(await finds('keys', 'critical', { KIJKO_SEAL_KEY_FILE: file }), /check-open\.keys is open to other users/);
+      fs.chmodSync(file, 0o640); // a group may read it, as the secrets of Docker
+      assert.equal((await levels({ KIJKO_SEAL_KEY_FILE: file })).seen.keys, 'ok');
+    } finally {
+      fs.rmSync(file);
+    }
+  });
+
+  it('a signing secret of Stripe that fits no delivery, until one fits', async () => {
+    const secret = { STRIPE_WEBHOOK_SECRET: 'whsec_of_another_endpoint' };
+    const deliver = (key) => {
+      const body = JSON.stringify({ id: `evt_check${Date.now()}`, object: 'event', type: 'check.none', created: 1, data: { object: {} } });
+      const at = Math.floor(Date.now() / 1000);
+      const signature = createHmac('sha256', key).update(`${at}.${body}`).digest('hex');
+      return fetch(`${process.env.API_URL}/webhooks/stripe`, {
+        method: 'POST',
+        body,
+        headers: { 'stripe-signature': `t=${at},v1=${signature}` },
+      });
+    };
+    assert.equal((await kijko(['restart', 'sidecar'])).code, 0); // its counters begin at 0
+    assert.equal((await deliver('whsec_wrong')).status, 400);
+    assert.match(await finds('stripe', 'warning', secret), /1 deliveries were refused/);
+    assert.equal((await levels()).seen.stripe, undefined, 'not where Stripe is not used');
+    assert.equal((await deliver(process.env.STRIPE_WEBHOOK_SECRET_LOCAL)).status, 200);
+    assert.equal((await levels(secret)).seen.stripe, 'ok');
+  });
 
   it('keys that expire soon', () => finds('keys', 'warning', { KIJKO_CHECK_EXPIRY_DAYS: '36500' }));
 
@@ -127,9 +182,17 @@ describe('check finds', () => {
       asPostgres((client) => client.query(`insert into jobs (org_id, kind, ${columns}) values ($1, 'check.none', ${values})`, [org]));
     await insert('run_at', "clock_timestamp() - interval '10 minutes'");
     await insert('status, attempt, locked_by, locked_until', "'running', 1, 'nobody', clock_timestamp() - interval '10 minutes'");
+    const dead = async () => Number(/dead-jobs +(\d+) in /.exec((await levels({ KIJKO_CHECK_DEAD_HOURS: '1' })).line)?.[1] ?? 0);
+    const former = await dead();
     await insert('status, attempt, error_code, finished_at', "'dead', 5, 'internal', clock_timestamp()");
+    await insert('status, attempt, error_code, finished_at', "'dead', 1, 'invalid_input', clock_timestamp()");
     try {
-      const { seen } = await levels({ KIJKO_CHECK_DEAD_HOURS: '1' });
+      assert.equal((await dead()) - former, 1, 'an input that a tenant got wrong is no fault that an operator mends');
+      const { stdout } = await kijko(['jobs', 'dead', '--kind', 'check.none']);
+      assert.match(stdout, /tenant +\| invalid_input/);
+      assert.match(stdout, /operator +\| internal/);
+      const { seen, line } = await levels({ KIJKO_CHECK_DEAD_HOURS: '1' });
+      assert.match(line, /of the kind check\.none, waits for \d+ s/);
       // pg_cron takes the lease back once a minute, and could have done so by now.
       assert.ok(['warning', 'ok'].includes(seen.leases));
       assert.equal(seen['dead-jobs'], 'warning');

@@ -1,7 +1,7 @@
 -- What operators do with jobs: who may, what is refused, and that the refusal of one leaves the others.
 begin;
 \ir 000_helpers.sql
-select plan(16);
+select plan(18);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 
@@ -78,6 +78,12 @@ select results_eq(
 update public.jobs set status = 'running', attempt = 6, locked_by = 'w', locked_until = clock_timestamp() - interval '1 hour', finished_at = null
 where id = :'keyed';
 select is((select overdue from private.jobs_stats() where kind = 'repair'), 1::bigint, 'jobs_stats counts ended leases');
+
+-- ---- what an operator cannot mend
+select is((select array_agg(c.code order by c.code) from unnest('{internal,timeout,vendor_auth,vendor_unavailable,smtp_auth,model_not_priced,invalid_payload,
+  invalid_input,template_error,quota_exceeded,file_deleted}'::text[]) as c (code) where private.jobs_is_refusal(c.code)),
+  '{file_deleted,invalid_input,quota_exceeded,template_error}', 'what its organization got wrong, or has used up, is no dead job of the operator');
+select is(private.jobs_is_refusal(null), false, 'no code is none');
 
 select * from finish();
 rollback;
