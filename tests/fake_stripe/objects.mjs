@@ -27,6 +27,8 @@ export class Objects {
     this.events = [];
     this.offset = 0;
     this.deliveries = Promise.resolve();
+    /** Of the request that is answered: its events name it. */
+    this.idempotencyKey = undefined;
     /** Customers whose payments are refused. */
     this.declining = new Set();
     this.delivering = true;
@@ -86,7 +88,7 @@ export class Objects {
       created: this.now(),
       livemode: false,
       pending_webhooks: 1,
-      request: { id: null, idempotency_key: null },
+      request: { id: null, idempotency_key: this.idempotencyKey ?? null },
       type,
       data: { object: structuredClone(object), ...(previous_attributes && { previous_attributes }) },
     };
@@ -141,7 +143,9 @@ export class Objects {
   updateCustomer(id, q) {
     const found = this.find('customer', id);
     const before = structuredClone(found);
-    Object.assign(found, q);
+    // An empty text unsets.
+    const unset = (name) => (name === 'metadata' ? {} : null);
+    Object.assign(found, Object.fromEntries(Object.entries(q).map(([name, value]) => [name, value === '' ? unset(name) : value])));
     this.emitUpdate('customer.updated', found, before);
     return found;
   }

@@ -138,13 +138,18 @@ export async function startStripe({ port = 0, key, webhook }) {
     return value;
   }
 
-  async function run({ method, path, parameters }) {
+  async function run({ method, path, parameters, headers }) {
     for (const endpoint of ENDPOINTS) {
       const [matched, id] = path.match(endpoint.pattern) ?? [];
       if (!matched || method !== endpoint.method) continue;
       const found = problem(endpoint.file, endpoint.parameters, parameters);
       if (found) throw new StripeFault(400, 'invalid_request_error', found.code, found.message, found.param);
-      return structuredClone(await endpoint.run(account, id && decodeURIComponent(id), parameters));
+      account.idempotencyKey = headers['idempotency-key'];
+      try {
+        return structuredClone(endpoint.run(account, id && decodeURIComponent(id), parameters));
+      } finally {
+        account.idempotencyKey = undefined;
+      }
     }
     throw missing('URL', `${method}: ${path}`);
   }
