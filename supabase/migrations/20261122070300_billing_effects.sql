@@ -190,6 +190,8 @@ begin
           where n.value #>> '{metadata,kijko_vat_credit}' = split_part(effect.subject, ':', 1);
         when effect.kind = 'comparison' then
           perform private.billing_settle_comparison(effect, outcome.state, outcome.body);
+        when effect.kind = 'customer_erasure' and outcome.state = 'done' then
+          perform private.privacy_check_customer(effect, outcome.body);
         when effect.kind = 'session_expiry' then
           perform private.billing_settle_session(effect, outcome.state, outcome.http_status);
         else null;

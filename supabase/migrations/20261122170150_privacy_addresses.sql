@@ -7,15 +7,17 @@ create table private.privacy_former_addresses (
   user_id uuid not null,
   email text not null check (char_length(email) <= 320),
   replaced_at timestamptz not null default kijko.now(),
+  given_at timestamptz,
   primary key (user_id, email, replaced_at)
 );
 create index privacy_former_addresses_email_idx on private.privacy_former_addresses (email, replaced_at);
-comment on table private.privacy_former_addresses is 'Confirmed addresses that accounts had before, once for each time that they had them, and for some minutes those of deleted ones. By them an export and an erasure find what was sent or kept under a former address.';
+comment on table private.privacy_former_addresses is 'Confirmed addresses that accounts had before, once for each time that they had them, and for some minutes those of deleted ones; and the address of now, where an administrator has given it. By them an export and an erasure find what was sent or kept under an address.';
 comment on column private.privacy_former_addresses.user_id is 'Whose.';
 comment on column private.privacy_former_addresses.email is 'The address, in small letters.';
-comment on column private.privacy_former_addresses.replaced_at is 'When the account got another one, or was deleted. What was made later under the address is not the person''s.';
+comment on column private.privacy_former_addresses.replaced_at is 'When the account got another one, or was deleted; infinity for the address of now. What was made later under the address is not the person''s.';
+comment on column private.privacy_former_addresses.given_at is 'When an administrator gave the account the address. Nobody proved then to read its mail, so what was made before under the address is not the person''s. Null if a mail to the address was confirmed.';
 select private.describe_data('private.privacy_former_addresses', '{
-  "user_id, email, replaced_at": {"purpose": "finds rows under an address that the account had before", "erasure": "retention"}
+  "user_id, email, replaced_at, given_at": {"purpose": "finds rows under an address that the account had before", "erasure": "retention"}
 }', 'person');
 alter table private.privacy_former_addresses enable row level security;
 select private.set_retention(
@@ -26,17 +28,61 @@ select private.tie_to_person(
   'private.privacy_former_addresses', 'user_id', 'keep', 'an erasure reads it after the user is gone, and deletes it then', is_about => true, columns => '{email}'
 );
 
+create function private.privacy_end_address(person uuid, address text, moment timestamptz) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  since timestamptz;
+begin
+  if not private.mail_is_address(address) then
+    return;
+  end if;
+  delete from private.privacy_former_addresses as f
+  where f.user_id = person and f.email = lower(address collate "C") and f.replaced_at = 'infinity'
+  returning f.given_at into since;
+  insert into private.privacy_former_addresses (user_id, email, replaced_at, given_at)
+  values (person, lower(address collate "C"), moment, since) on conflict do nothing;
+end
+$$;
+comment on function private.privacy_end_address(uuid, text, timestamptz) is 'Keeps that a person had a confirmed address until a moment.';
+
+create function private.privacy_end_unproved(person uuid) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update private.privacy_requests as r set expires_at = kijko.now()
+  where r.requested_by = person and r.kind = 'export' and r.status = 'ready' and r.expires_at > kijko.now();
+  with ended as (
+    update private.privacy_requests as r set status = 'cancelled', email = null, finished_at = kijko.now()
+    where r.requested_by = person and r.kind = 'export' and r.status in ('queued', 'collected')
+    returning r.id
+  )
+  delete from private.privacy_export_chunks as c using ended as e where c.request_id = e.id;
+  update private.privacy_requests as r set status = 'expired', email = null, code_hash = null, finished_at = kijko.now()
+  where r.requested_by = person and r.kind = 'erasure' and r.status = 'unconfirmed';
+end
+$$;
+comment on function private.privacy_end_unproved(uuid) is 'Ends the exports that an account has asked for, and erasures that it has not confirmed: who reads the mail of an address that an administrator gives it need not be who asked.';
+
 create function private.privacy_keep_former_address() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if old.email_confirmed_at is not null and private.mail_is_address(old.email) then
-    insert into private.privacy_former_addresses (user_id, email) values (new.id, lower(old.email collate "C")) on conflict do nothing;
+  if old.email_confirmed_at is not null then
+    perform private.privacy_end_address(new.id, old.email, kijko.now());
+  end if;
+  -- A person confirms the address that email_change has. Without one, as by an administrator, it counts as confirmed all the same.
+  if new.email_confirmed_at is not null and old.email <> '' and private.mail_is_address(new.email)
+    and lower(new.email collate "C") is distinct from lower(old.email_change collate "C")
+  then
+    insert into private.privacy_former_addresses (user_id, email, replaced_at, given_at)
+    values (new.id, lower(new.email collate "C"), 'infinity', kijko.now()) on conflict do nothing;
+    perform private.privacy_end_unproved(new.id);
   end if;
   return null;
 end
 $$;
-comment on function private.privacy_keep_former_address() is 'Trigger: keeps a confirmed address that an account no longer has. Definer: the login role may write auth only.';
+comment on function private.privacy_keep_former_address() is 'Trigger: keeps a confirmed address that an account no longer has, and one that an administrator gives it. Definer: the login role may write auth only.';
 -- A soft deletion puts a hash in the place of the address.
 create trigger kijko_user_privacy_address after update of email on auth.users
   for each row when (lower(old.email collate "C") is distinct from lower(new.email collate "C") and new.deleted_at is null)
@@ -45,9 +91,18 @@ create trigger kijko_user_privacy_address after update of email on auth.users
 create function private.privacy_is_others(person uuid, address text) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
+  -- By the indexes that GoTrue makes. The second has no user without its instance, the first none of single sign-on.
   select exists (
     select from auth.users as o
-    where o.id <> person and o.deleted_at is null and o.email_confirmed_at is not null and lower(o.email collate "C") = lower(address collate "C")
+    -- Compared as the index sorts it.
+    where o.email = lower(address collate "C") collate "default" and o.is_sso_user = false
+      and o.id <> person and o.deleted_at is null and o.email_confirmed_at is not null
+  ) or exists (
+    select from auth.users as o
+    where o.instance_id = '00000000-0000-0000-0000-000000000000'
+      -- The index takes other letters as the same, which they are not.
+      and lower(o.email::text) = lower(address) and lower(o.email collate "C") = lower(address collate "C")
+      and o.id <> person and o.deleted_at is null and o.email_confirmed_at is not null
   )
 $$;
 comment on function private.privacy_is_others(uuid, text) is 'Whether the confirmed address of another account is this one.';
@@ -76,11 +131,13 @@ as $$
     select lower(private.privacy_address(request) collate "C")
     union all
     select f.email from private.privacy_former_addresses as f
-    where f.user_id = request.user_id
+    where f.user_id = request.user_id and (request.kind <> 'export' or not exists (
+      select from private.privacy_former_addresses as g where g.user_id = f.user_id and g.given_at >= f.replaced_at
+    ))
   ) as a (email)
   where a.email is not null
 $$;
-comment on function private.privacy_addresses(private.privacy_requests) is 'All addresses by which rows are the person''s, in small letters: that of now, and former ones. Which rows are theirs says privacy_address_condition().';
+comment on function private.privacy_addresses(private.privacy_requests) is 'All addresses by which rows are the person''s, in small letters: that of now, and former ones. For an export without those from before an administrator gave the account another one: it may be another person''s since. Which rows are theirs says privacy_address_condition().';
 
 create function private.privacy_had_address(person uuid, address text, moment timestamptz) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
@@ -88,7 +145,7 @@ as $$
   select moment is null or coalesce(
     -- Whoever gave the address up next had it then.
     (
-      select f.user_id = person from private.privacy_former_addresses as f
+      select f.user_id = person and coalesce(f.given_at <= moment, true) from private.privacy_former_addresses as f
       where f.email = lower(address collate "C") and f.replaced_at >= moment order by f.replaced_at, f.user_id <> person limit 1
     ),
     -- Nobody has since: so who has it now, or the last one who had it, when they are gone.

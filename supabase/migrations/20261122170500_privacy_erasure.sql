@@ -114,6 +114,36 @@ end
 $$;
 comment on function private.privacy_erase_mails(private.privacy_requests) is 'Deletes mails to others that still have their text and name the person: invitations that the person sent, and mails about erasures; returns how many. A mail that was delivered has no text any more.';
 
+create function private.privacy_erase_payloads(request private.privacy_requests, addresses text[]) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  emptied bigint;
+begin
+  update public.webhook_messages as m set payload = jsonb_set(m.payload, '{data,email}', 'null')
+  where m.type in ('invitation.sent', 'invitation.accepted') and lower((m.payload #>> '{data,email}') collate "C") = any (addresses)
+    and (request.organization is null or m.org_id = request.organization)
+    and private.privacy_had_address(request.user_id, m.payload #>> '{data,email}', m.created_at);
+  get diagnostics emptied = row_count;
+  return emptied;
+end
+$$;
+comment on function private.privacy_erase_payloads(private.privacy_requests, text[]) is 'Takes the person''s address from the events of invitations that organizations have sent to their endpoints; returns from how many.';
+
+create function private.privacy_end_invitations(person uuid, org uuid default null) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  ended bigint;
+begin
+  update public.invitations as i set status = 'revoked'
+  where i.sent_by = person and i.status = 'pending' and (org is null or i.org_id = org);
+  get diagnostics ended = row_count;
+  return ended;
+end
+$$;
+comment on function private.privacy_end_invitations(uuid, uuid) is 'Revokes the open invitations that rest on the rights of a person, in an organization or everywhere: nobody could accept them any more. Returns how many.';
+
 create function private.privacy_is_emptied(person uuid) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$ select exists (select from auth.users as u where u.id = person and u.deleted_at is not null) $$;
@@ -125,9 +155,11 @@ as $$
 declare
   is_emptied constant boolean := request.organization is null and private.privacy_is_emptied(request.user_id);
   mails constant bigint := private.privacy_erase_mails(request);
+  payloads constant bigint := private.privacy_erase_payloads(request, addresses);
   tie private.data_subject_columns;
   rows bigint;
-  counts jsonb := case when mails > 0 then jsonb_build_object('private.mail_messages.sealed_data', mails) else '{}' end;
+  counts jsonb := case when mails > 0 then jsonb_build_object('private.mail_messages.sealed_data', mails) else '{}' end
+    || case when payloads > 0 then jsonb_build_object('public.webhook_messages.payload', payloads) else '{}' end;
 begin
   for tie in
     select s.* from private.data_subject_columns as s
@@ -217,7 +249,7 @@ begin
   end loop;
   storage_counts := private.privacy_erase_storage(request);
   if not is_account then
-    perform private.privacy_pass_on(request);
+    perform private.privacy_pass_on(request), private.privacy_end_invitations(request.user_id, request.organization);
   end if;
   counts := private.privacy_erase_rows(request, addresses);
   if is_account then
@@ -250,40 +282,6 @@ end
 $$;
 comment on function private.privacy_erase(uuid, boolean) is 'Erases a person whose erasure is in the journal, and records what was done where; false if there is nothing to do. Fails, and changes nothing, if rows are left that should be gone. is_replay: after a restore, when the person is not told again.';
 
-create function private.privacy_prove_erased(request private.privacy_requests, addresses text[], counts jsonb, storage_counts jsonb, identities bigint, effects uuid[])
-returns void
-language sql set search_path = pg_catalog, pg_temp
-as $$
-  select private.privacy_prove(request.id, p.target, p.state, p.details, p.due_at)
-  from (values
-    ('database', true, 'done', counts, null),
-    ('mail', true, 'done', jsonb_build_object(
-      'messages', coalesce(counts -> 'private.mail_messages.recipient', '0'), 'to_others', coalesce(counts -> 'private.mail_messages.sealed_data', '0')
-    ), null),
-    ('model_calls', true, 'done', jsonb_build_object('contents', coalesce(counts -> 'public.llm_call_contents.created_by', '0')), null),
-    ('events', true, 'kept',
-      -- Without what is kept for minutes only.
-      private.privacy_left(request, addresses, kept => true) - array[
-        'private.privacy_former_addresses.user_id', 'private.privacy_requests.email', 'private.audit_erasures.user_id', 'private.audit_erasures.email'
-      ] || '{"reason": "evidence and billing, by private.data_subjects and private.data_retention"}', null),
-    ('backups', true, 'pending', '{}', kijko.now() + (select s.backup_lifetime from private.privacy_settings as s)),
-    ('late_writes', true, 'pending', jsonb_build_object('xid', pg_current_xact_id()::text), kijko.now() + interval '1 day'),
-    -- In one organization nothing of the following is deleted.
-    ('storage', request.organization is null, 'pending', storage_counts, kijko.now() + interval '30 days'),
-    ('storage', request.organization is not null, 'done', storage_counts, null),
-    ('audit', request.organization is null, 'pending', '{}', kijko.now() + interval '1 day'),
-    ('audit', request.organization is not null, 'kept', '{"reason": "evidence of the organization, until the account is erased"}', null),
-    ('identities', request.organization is null, 'pending', jsonb_build_object('identities', identities), kijko.now() + interval '1 day'),
-    ('stripe', request.organization is null and effects = '{}', 'done', '{"customers": 0}', null),
-    ('stripe', request.organization is null and array_position(effects, null) is not null, 'kept',
-      '{"reason": "Stripe is not configured here: the address was taken from the copy only"}', null),
-    ('stripe', request.organization is null and effects <> '{}' and array_position(effects, null) is null, 'pending', jsonb_build_object('effects', effects),
-      kijko.now() + interval '1 day')
-  ) as p (target, applies, state, details, due_at)
-  where p.applies
-$$;
-comment on function private.privacy_prove_erased(private.privacy_requests, text[], jsonb, jsonb, bigint, uuid[]) is 'Records what an erasure did where, and what goes on.';
-
 create function private.privacy_end_others(erased private.privacy_requests) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -309,8 +307,35 @@ comment on function private.privacy_end_others(private.privacy_requests) is 'End
 create function private.privacy_on_user_deleted() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+begin
+  -- Made by a trigger whose name sorts before.
+  update private.audit_erasures as a
+  set former_emails = array(
+    select f.email from private.privacy_former_addresses as f
+    where f.user_id = old.id and not private.privacy_is_others(old.id, f.email) and f.email is distinct from lower(old.email collate "C")
+    group by f.email order by max(f.replaced_at) desc limit 1000
+  )
+  where a.user_id = old.id;
+  -- What is made from now on under the address is not theirs, such as the mails of who signs up with it again before they are erased.
+  -- What is under way in this moment still is.
+  if old.email_confirmed_at is not null then
+    perform private.privacy_end_address(old.id, old.email, kijko.now() + (clock_timestamp() - now()) + interval '10 seconds');
+  end if;
+  return null;
+end
+$$;
+comment on function private.privacy_on_user_deleted() is 'Trigger: has the audit log look for former addresses, and keeps until when a deleted account had its last one. Definer: the login role may write auth only.';
+create trigger kijko_user_privacy_deleted after delete on auth.users
+  for each row execute function private.privacy_on_user_deleted();
+create trigger kijko_user_privacy_soft_deleted after update on auth.users
+  for each row when (old.deleted_at is null and new.deleted_at is not null) execute function private.privacy_on_user_deleted();
+
+create function private.privacy_before_user_deleted() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
 declare
   made uuid;
+  effects uuid[];
 begin
   update private.privacy_requests as r set status = 'cancelled', email = null, code_hash = null, finished_at = kijko.now()
   where r.user_id = old.id and r.organization is null and r.kind = 'erasure' and r.status in ('unconfirmed', 'confirmed');
@@ -323,34 +348,13 @@ begin
   if made is not null then
     perform private.privacy_enqueue_journal(made);
   end if;
-  -- Made by a trigger whose name sorts before.
-  update private.audit_erasures as a
-  set former_emails = array(
-    select f.email from private.privacy_former_addresses as f
-    where f.user_id = old.id and not private.privacy_is_others(old.id, f.email) and f.email is distinct from lower(old.email collate "C")
-    group by f.email order by max(f.replaced_at) desc limit 1000
-  )
-  where a.user_id = old.id;
-  -- What is made from now on under the address is not theirs, such as the mails of who signs up with it again before they are erased.
-  -- What is under way in this moment still is.
-  if old.email_confirmed_at is not null and private.mail_is_address(old.email) then
-    insert into private.privacy_former_addresses (user_id, email, replaced_at)
-    values (old.id, lower(old.email collate "C"), kijko.now() + (clock_timestamp() - now()) + interval '10 seconds')
-    on conflict do nothing;
+  -- Nobody could say later whose customers these were.
+  effects := private.privacy_erase_own_customers(old.id);
+  if effects <> '{}' then
+    perform private.privacy_prove_stripe(r.id, effects) from private.privacy_requests as r
+    where r.user_id = old.id and r.organization is null and r.kind = 'erasure' and r.status in ('journaling', 'journaled');
   end if;
-  return null;
-end
-$$;
-comment on function private.privacy_on_user_deleted() is 'Trigger: an account that was deleted without request_erasure() is written into the journal and erased as one with it. Definer: the login role may write auth only.';
-create trigger kijko_user_privacy_deleted after delete on auth.users
-  for each row execute function private.privacy_on_user_deleted();
-create trigger kijko_user_privacy_soft_deleted after update on auth.users
-  for each row when (old.deleted_at is null and new.deleted_at is not null) execute function private.privacy_on_user_deleted();
-
-create function private.privacy_rename_organizations() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
+  perform private.privacy_end_invitations(old.id);
   update public.organizations as o set name = 'Organization', slug = 'organization-' || "left"(gen_random_uuid()::text, 8)
   from private.sign_up_organizations as s
   where s.user_id = old.id and o.id = s.id and o.name = s.name;
@@ -362,8 +366,8 @@ begin
   return case tg_op when 'DELETE' then old else new end;
 end
 $$;
-comment on function private.privacy_rename_organizations() is 'Trigger: an organization that sign-up named after a user does not keep the name of who is deleted. Definer: the login role may write auth only.';
+comment on function private.privacy_before_user_deleted() is 'Trigger: an account that is deleted without request_erasure() is written into the journal and erased as one with it. While their organizations are there, their customers at Stripe are erased, their open invitations end, and what sign-up named after them gets another name. Definer: the login role may write auth only.';
 create trigger kijko_user_privacy_rename before delete on auth.users
-  for each row execute function private.privacy_rename_organizations();
+  for each row execute function private.privacy_before_user_deleted();
 create trigger kijko_user_privacy_soft_rename before update on auth.users
-  for each row when (old.deleted_at is null and new.deleted_at is not null) execute function private.privacy_rename_organizations();
+  for each row when (old.deleted_at is null and new.deleted_at is not null) execute function private.privacy_before_user_deleted();

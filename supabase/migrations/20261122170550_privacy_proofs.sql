@@ -1,6 +1,76 @@
 -- ============================================================================
--- Privacy: how proofs of an erasure become complete.
+-- Privacy: proofs of an erasure, and how they become complete.
 -- ============================================================================
+
+-- ----------------------------------------------------------------------------
+-- What an erasure has done, and what goes on
+-- ----------------------------------------------------------------------------
+
+create function private.privacy_prove_stripe(request_id uuid, effects uuid[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  asked uuid[];
+  copy_only integer;
+begin
+  -- With those of the deletion itself, or of an attempt before.
+  select array(
+    select distinct a.id from (
+      select unnest(effects) as id
+      union all
+      select private.as_uuid(e.id) from private.privacy_proofs as p cross join jsonb_array_elements_text(p.details -> 'effects') as e (id)
+      where p.request_id = privacy_prove_stripe.request_id and p.target = 'stripe'
+    ) as a where a.id is not null
+  ) into asked;
+  -- The deletion of a user who is erased counts the same ones again.
+  copy_only := greatest(cardinality(effects) - cardinality(array_remove(effects, null)), (
+    select (p.details ->> 'copy_only')::integer from private.privacy_proofs as p where p.request_id = privacy_prove_stripe.request_id and p.target = 'stripe'
+  ));
+  -- Made anew: a proof that is recorded again would keep what it says.
+  delete from private.privacy_proofs as p where p.request_id = privacy_prove_stripe.request_id and p.target = 'stripe';
+  perform private.privacy_prove(
+    privacy_prove_stripe.request_id, 'stripe',
+    case when asked <> '{}' then 'pending' when copy_only > 0 then 'kept' else 'done' end,
+    case
+      when asked <> '{}' then jsonb_build_object('effects', asked, 'copy_only', copy_only)
+      when copy_only > 0 then jsonb_build_object('copy_only', copy_only, 'reason', 'Stripe is not configured here: what is about the person was taken from the copy only')
+      else '{"customers": 0}'
+    end,
+    case when asked <> '{}' then kijko.now() + interval '1 day' end
+  );
+end
+$$;
+comment on function private.privacy_prove_stripe(uuid, uuid[]) is 'Records which requests to Stripe belong to an erasure, beside those that do already. Null stands for a customer of which Stripe was not asked.';
+
+create function private.privacy_prove_erased(request private.privacy_requests, addresses text[], counts jsonb, storage_counts jsonb, identities bigint, effects uuid[])
+returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+  select private.privacy_prove(request.id, p.target, p.state, p.details, p.due_at)
+  from (values
+    ('database', true, 'done', counts, null),
+    ('mail', true, 'done', jsonb_build_object(
+      'messages', coalesce(counts -> 'private.mail_messages.recipient', '0'), 'to_others', coalesce(counts -> 'private.mail_messages.sealed_data', '0')
+    ), null),
+    ('model_calls', true, 'done', jsonb_build_object('contents', coalesce(counts -> 'public.llm_call_contents.created_by', '0')), null),
+    ('events', true, 'kept',
+      -- Without what is kept for minutes only.
+      private.privacy_left(request, addresses, kept => true) - array[
+        'private.privacy_former_addresses.user_id', 'private.privacy_requests.email', 'private.audit_erasures.user_id', 'private.audit_erasures.email'
+      ] || '{"reason": "evidence and billing, by private.data_subjects and private.data_retention"}', null),
+    ('backups', true, 'pending', '{}', kijko.now() + (select s.backup_lifetime from private.privacy_settings as s)),
+    ('late_writes', true, 'pending', jsonb_build_object('xid', pg_current_xact_id()::text), kijko.now() + interval '1 day'),
+    -- In one organization nothing of the following is deleted.
+    ('storage', request.organization is null, 'pending', storage_counts, kijko.now() + interval '30 days'),
+    ('storage', request.organization is not null, 'done', storage_counts, null),
+    ('audit', request.organization is null, 'pending', '{}', kijko.now() + interval '1 day'),
+    ('audit', request.organization is not null, 'kept', '{"reason": "evidence of the organization, until the account is erased"}', null),
+    ('identities', request.organization is null, 'pending', jsonb_build_object('identities', identities), kijko.now() + interval '1 day')
+  ) as p (target, applies, state, details, due_at)
+  where p.applies;
+  select private.privacy_prove_stripe(request.id, effects) where request.organization is null;
+$$;
+comment on function private.privacy_prove_erased(private.privacy_requests, text[], jsonb, jsonb, bigint, uuid[]) is 'Records what an erasure did where, and what goes on.';
 
 -- ----------------------------------------------------------------------------
 -- Late writes: what was under way during the erasure
@@ -113,7 +183,8 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   select case
     when bool_or(e.state = 'open') then 'pending'
-    when count(*) filter (where e.state = 'done') = cardinality(effects) then 'done'
+    -- 404: Stripe has no such customer or number any more.
+    when count(*) filter (where e.state = 'done' or e.http_status = 404) = cardinality(effects) then 'done'
     else 'failed'
   end
   from private.billing_effects as e where e.id = any (effects)
@@ -133,6 +204,10 @@ begin
         or exists (select from public.audit_log as e where e.created_by = request.user_id and e.origin_salt is not null) then 'pending' else 'done' end;
     when 'stripe' then
       outcome := private.privacy_settle_stripe(array(select private.as_uuid(e.id) from jsonb_array_elements_text(proof.details -> 'effects') as e (id)));
+      if outcome = 'done' and (proof.details ->> 'copy_only')::integer > 0 then
+        outcome := 'kept';
+        more := '{"reason": "some customers are of a mode for which Stripe is not configured here"}';
+      end if;
     when 'identities' then
       if to_regclass('auth_api.provider_tokens') is null then
         outcome := 'done'; -- GoTrue keeps no tokens

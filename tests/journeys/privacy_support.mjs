@@ -34,8 +34,10 @@ export async function someone() {
     sql`delete from public.memberships where org_id = ${world.own.org} and user_id = ${colleague.user.id}`,
     sql`insert into private.mail_messages (org_id, recipient, template, locale, status, expires_at, finished_at, created_at)
       values (${world.shared.org}, ${`before-${email}`}, 'invitation', 'en', 'kept', now(), now(), now() - interval '1 hour')`,
-    sql`update auth.users set email = ${`before-${email}`} where id = ${id}`,
-    sql`update auth.users set email = ${email} where id = ${id}`,
+    ...[`before-${email}`, email].flatMap((address) => [
+      sql`update auth.users set email_change = ${address} where id = ${id}`,
+      sql`update auth.users set email = ${address}, email_change = '' where id = ${id}`,
+    ]),
     sql`select private.mail_store(${world.shared.org}, 'guest@example.com', 'invitation', 'en', ${{ link: 'x', organization: 'x', inviter: `Name ${marker}` }})`,
     sql`update private.mail_messages set created_by = ${id} where org_id = ${world.shared.org} and recipient = 'guest@example.com'`,
     sql`update auth.sessions set user_agent = ${`agent ${marker}`}, ip = '198.51.100.77' where user_id = ${id}`,

@@ -192,7 +192,7 @@ select tests.act_as_superuser();
 delete from auth.users where id = tests.id('adm');
 select tests.sign_up('late');
 select tests.act_as('late');
-select tests.refuses(format($$select public.accept_invitation(%L)$$, :'token'), 'permission_denied', 'the invitation of a deleted inviter fails');
+select tests.refuses(format($$select public.accept_invitation(%L)$$, :'token'), 'not_found', 'the invitation of a deleted inviter is revoked');
 
 -- ---- a free seat
 select tests.act_as_superuser();

@@ -13,6 +13,11 @@ create function tests.start_session(who text, since timestamptz default now()) r
   insert into auth.sessions (id, user_id, created_at, updated_at, aal, ip, user_agent) values (tests.id(who), tests.id(who), since, since, 'aal1', '192.0.2.77', 'agent-of-' || who)
   on conflict (id) do update set created_at = excluded.created_at
 $$;
+-- As login does when a person has confirmed a new address.
+create function tests.change_address(who text, address text) returns void language sql security definer as $$
+  update auth.users set email_change = address where id = tests.id(who);
+  update auth.users set email = address, email_change = '', email_confirmed_at = coalesce(email_confirmed_at, now()) where id = tests.id(who);
+$$;
 create function tests.request(request uuid) returns private.privacy_requests language sql stable security definer as $$
   select r.* from private.privacy_requests as r where r.id = request
 $$;
@@ -97,8 +102,8 @@ select tests.join_org('bob', tests.org('mem'), 'member');
 delete from public.memberships where org_id = tests.org('mem') and user_id = tests.id('bob');
 insert into private.mail_messages (org_id, recipient, template, locale, status, expires_at, finished_at)
 values (:'shared', 'Mem-before@example.test', 'invitation', 'en', 'kept', now(), now());
-update auth.users set email = 'mem-before@example.test', email_confirmed_at = now() where id = tests.id('mem');
-update auth.users set email = 'mem@example.test' where id = tests.id('mem');
+select tests.change_address('mem', 'mem-before@example.test');
+select tests.change_address('mem', 'mem@example.test');
 update private.mail_messages set created_at = now() - interval '1 day' where recipient = 'Mem-before@example.test';
 insert into private.mail_messages (org_id, recipient, template, locale, status, expires_at, finished_at)
 values (:'shared', 'mem-before@example.test', 'invitation', 'nl', 'kept', now(), now());
