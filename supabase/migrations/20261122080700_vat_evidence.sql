@@ -86,7 +86,7 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
   -- The latest of each kind counts.
   with latest as (
-    select distinct on (e.kind) e.kind, e.country, coalesce(e.vat_country, e.country) as vat_country, e.vat_country is null as outside
+    select distinct on (e.kind) e.kind, e.country, coalesce(e.vat_country, e.country) as vat_country
     from public.vat_evidence as e
     where e.org_id = org
     order by e.kind, e.last_seen_at desc, e.created_at desc

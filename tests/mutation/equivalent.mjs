@@ -125,6 +125,12 @@ const EQUIVALENT = [
   },
   {
     area: 'billing',
+    object: 'private.billing_checkout',
+    what: 'refusal in line 15',
+    reason: 'without a plan there is no price, which is refused by the same code.',
+  },
+  {
+    area: 'billing',
     object: 'private.vat_collect_answers',
     what: 'logic in line 10: and → or',
     reason: 'a question without an answer is looked at, and stays as it is.',

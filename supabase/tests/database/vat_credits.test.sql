@@ -61,5 +61,47 @@ select tests.pass('7 hours');
 select tests.says('valid');
 select is(tests.credits(), '{2 hours,5 hours,7 hours}'::interval[], 'after an invalid answer, since it was given again');
 
+-- ---- which answers count: those of the number and the organization, before this one
+select tests.sign_up('bob');
+select tests.travel('0');
+insert into public.billing_details (org_id, kind, name, country, vat_number) values (tests.org('bob'), 'business', 'Bob', 'DE', 'DE136695976');
+create function tests.credit(former jsonb, since interval default '2 hours', number text default 'DE136695976') returns text language plpgsql as $$
+begin
+  delete from private.vat_credits;
+  delete from public.vat_checks as c where c.org_id in (tests.org('ada'), tests.org('bob'));
+  update public.billing_details as d set vat_number_since = kijko.now() - since where d.org_id = tests.org('ada');
+  insert into public.vat_checks (org_id, vat_number, status, consulted_at)
+  select tests.org(coalesce(f ->> 'who', 'ada')), coalesce(f ->> 'number', 'DE136695976'), f ->> 'status', kijko.now() - (f ->> 'ago')::interval from jsonb_array_elements(former) as f;
+  insert into public.vat_checks (org_id, vat_number) values (tests.org('ada'), credit.number);
+  update public.vat_checks as c set status = 'valid', consulted_at = kijko.now() where c.org_id = tests.org('ada') and c.status = 'pending';
+  return (select string_agg(concat_ws(' ', c.country, kijko.now() - c.charged_from, kijko.now() - c.charged_until), ', ') from private.vat_credits as c);
+end
+$$;
+select is(tests.credit(former, since), wanted, format('since %s, after %s', since, former))
+from (values
+  ('[]'::jsonb, interval '2 hours', 'DE 02:00:00 00:00:00'), ('[]', '1 microsecond', 'DE 00:00:00.000001 00:00:00'), ('[]', '0', null), ('[{"status": "invalid", "ago": "1 hour"}]', '2 hours', 'DE 02:00:00 00:00:00'),
+  ('[{"status": "valid", "ago": "3 hours"}]', '4 hours', null), ('[{"status": "valid", "ago": "3 hours"}, {"status": "invalid", "ago": "1 hour"}]', '4 hours', 'DE 01:00:00 00:00:00'),
+  ('[{"status": "valid", "ago": "3 hours"}, {"status": "invalid", "ago": "2 hours"}, {"status": "invalid", "ago": "1 hour"}]', '4 hours', 'DE 02:00:00 00:00:00'),
+  ('[{"status": "valid", "ago": "5 hours"}, {"status": "invalid", "ago": "4 hours"}, {"status": "valid", "ago": "3 hours"}, {"status": "invalid", "ago": "1 hour"}]', '6 hours', 'DE 01:00:00 00:00:00'),
+  ('[{"status": "valid", "ago": "3 hours"}, {"status": "invalid", "ago": "5 hours"}]', '6 hours', null), ('[{"status": "valid", "ago": "3 hours"}, {"status": "invalid", "ago": "3 hours"}]', '6 hours', null),
+  ('[{"status": "valid", "ago": "3 hours"}, {"status": "invalid", "ago": "2 hours"}]', '1 hour', 'DE 01:00:00 00:00:00'),
+  ('[{"status": "valid", "ago": "3 hours", "who": "bob"}]', '2 hours', 'DE 02:00:00 00:00:00'), ('[{"status": "valid", "ago": "3 hours", "number": "DE2"}]', '2 hours', 'DE 02:00:00 00:00:00'),
+  ('[{"status": "valid", "ago": "3 hours"}, {"status": "invalid", "ago": "1 hour", "who": "bob"}]', '4 hours', null), ('[{"status": "valid", "ago": "3 hours"}, {"status": "invalid", "ago": "1 hour", "number": "DE2"}]', '4 hours', null)
+) as v (former, since, wanted);
+select is(tests.credit('[]', number => 'DE2'), null, 'a number that is no longer that of the details');
+
+-- ---- what is due, of whom, and settled once
+select tests.credit('[]');
+insert into public.vat_checks (id, org_id, vat_number) values (tests.id('check'), tests.org('bob'), 'DE136695976');
+insert into private.vat_credits (id, organization, check_id, vat_number, country, charged_from, charged_until) values (tests.id('credit'), tests.org('bob'), tests.id('check'), 'DE136695976', 'DE', now(), now());
+create function tests.due(who text default null) returns text language sql as $$
+  select string_agg(case d.org_id when tests.org('ada') then 'ada' else 'bob' end, ' ' order by d.org_id = tests.org('bob')) from private.vat_credits_due(case when who is not null then tests.org(who) end) as d
+$$;
+select is(tests.due(who), wanted, 'of ' || coalesce(who, 'all')) from (values (null, 'ada bob'), ('ada', 'ada'), ('bob', 'bob')) as v (who, wanted);
+select is(private.vat_credits_settle(tests.id('credit'), 'cn_1'), true, 'one is settled');
+select is(private.vat_credits_settle(tests.id('credit'), 'cn_2'), false, 'once');
+select is((select array_agg(c.settled_with order by c.settled_with) from private.vat_credits as c), '{cn_1,null}', 'and no other');
+select is(tests.due(who), wanted, 'then of ' || coalesce(who, 'all')) from (values (null, 'ada'), ('ada', 'ada'), ('bob', null)) as v (who, wanted);
+
 select * from finish();
 rollback;
