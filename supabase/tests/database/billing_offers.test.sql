@@ -164,6 +164,21 @@ from (values ('{}'::jsonb, null::jsonb, 'invalid_input'), ('{"plan": "PRO", "x":
 select private.plans_trial_begin(tests.org('ada'), null);
 select is(tests.buys('{"plan": "PRO"}'), '', 'one who had a trial gets none');
 
+-- ---- the VAT on its lines, and what the customer is exempt from
+create function tests.tax(country text, number text default null) returns text language plpgsql as $$
+begin
+  delete from public.billing_details as d where d.org_id = tests.org('bob');
+  delete from public.vat_checks as c where c.org_id = tests.org('bob');
+  insert into public.billing_details (org_id, kind, name, country, vat_number) select tests.org('bob'), 'business', 'Bob', tax.country, tax.number where tax.country is not null;
+  update public.vat_checks as c set status = 'valid', consulted_at = kijko.now() where c.org_id = tests.org('bob');
+  return (select concat_ws(' ', t ->> 'tax_exempt', t ->> 'country', t #>> '{tax_rate,name}', t #>> '{tax_rate,params,display_name}', t #>> '{tax_rate,params,percentage}') from private.billing_tax(tests.org('bob')) as t);
+end
+$$;
+update private.vat_settings set seller_country = 'NL', oss_since = '2021-07-01';
+select is(tests.tax(country, number), wanted, format('%s %s', country, number))
+from (values ('NL', null, 'none NL NL:2100 BTW 21'), ('FI', null, 'none FI FI:2550 VAT 25.5'), ('DE', 'DE136695976', 'reverse DE'), ('US', null, 'exempt US')) as v (country, number, wanted);
+select tests.refuses('select tests.tax(null)', 'conflict', 'nobody knows where');
+
 -- ---- a ticket: for half a minute, and of this mode
 create function tests.ticket(until interval, livemode boolean default false) returns text language sql as $$
   select private.billing_open(kijko.seal(jsonb_build_object('work', 1, 'livemode', ticket.livemode, 'expires_at', extract(epoch from clock_timestamp() + until))::text, 'billing/ticket'), false)::text
