@@ -12,7 +12,8 @@ test_kijko() {
   local github=http://localhost:$((TEST_PORT + 2)) oidc=http://localhost:$((TEST_PORT + 3))
   local hub=http://localhost:$((TEST_PORT + 4)) work=http://localhost:$((TEST_PORT + 5))
   local social=http://localhost:$((TEST_PORT + 6))
-  env -u KIJKO_DB_PORT KIJKO_OAUTH_PROVIDERS=github,gitlab,acme,other,hub KIJKO_OAUTH_ALLOWED_HOSTS=localhost KIJKO_OAUTH_LINK_BY_ADDRESS=github \
+  # Each port is named: .env of the checkout may have another one, and fills in what the environment lacks.
+  env KIJKO_DB_PORT="$((TEST_PORT + 1))" KIJKO_OAUTH_PROVIDERS=github,gitlab,acme,other,hub KIJKO_OAUTH_ALLOWED_HOSTS=localhost KIJKO_OAUTH_LINK_BY_ADDRESS=github \
     KIJKO_OAUTH_GITHUB_URL="$github" KIJKO_OAUTH_GITHUB_CLIENT_ID=github-client KIJKO_OAUTH_GITHUB_CLIENT_SECRET=github-secret \
     KIJKO_OAUTH_GITLAB_URL="$github/gitlab" KIJKO_OAUTH_GITLAB_CLIENT_ID=gitlab-client KIJKO_OAUTH_GITLAB_CLIENT_SECRET=gitlab-secret \
     KIJKO_OAUTH_ACME_URL="$oidc/acme" KIJKO_OAUTH_ACME_CLIENT_ID=acme-client,acme-phone KIJKO_OAUTH_ACME_CLIENT_SECRET=acme-secret \
