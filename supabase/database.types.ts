@@ -5576,6 +5576,72 @@ export type Database = {
           },
         ];
       };
+      social_media_files: {
+        Row: {
+          bytes: number | null;
+          content_type: 'image/jpeg' | 'image/png' | 'image/gif' | null;
+          created_at: string;
+          created_by: string | null;
+          created_by_key: string | null;
+          frames: number | null;
+          height: number | null;
+          id: string;
+          measured_at: string | null;
+          org_id: string;
+          path: string;
+          reason: 'unknown_type' | 'incomplete' | 'no_size' | 'too_large' | 'missing' | null;
+          status: 'pending' | 'measured' | 'unreadable';
+          updated_at: string;
+          version: string;
+          width: number | null;
+        };
+        ComputedFields: never;
+        Insert: {
+          bytes?: number | null;
+          content_type?: 'image/jpeg' | 'image/png' | 'image/gif' | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          frames?: number | null;
+          height?: number | null;
+          id?: string;
+          measured_at?: string | null;
+          org_id?: string;
+          path: string;
+          reason?: 'unknown_type' | 'incomplete' | 'no_size' | 'too_large' | 'missing' | null;
+          status?: 'pending' | 'measured' | 'unreadable';
+          updated_at?: string;
+          version: string;
+          width?: number | null;
+        };
+        Update: {
+          bytes?: number | null;
+          content_type?: 'image/jpeg' | 'image/png' | 'image/gif' | null;
+          created_at?: string;
+          created_by?: string | null;
+          created_by_key?: string | null;
+          frames?: number | null;
+          height?: number | null;
+          id?: string;
+          measured_at?: string | null;
+          org_id?: string;
+          path?: string;
+          reason?: 'unknown_type' | 'incomplete' | 'no_size' | 'too_large' | 'missing' | null;
+          status?: 'pending' | 'measured' | 'unreadable';
+          updated_at?: string;
+          version?: string;
+          width?: number | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: 'social_media_files_org_id_fkey';
+            columns: ['org_id'];
+            isOneToOne: false;
+            referencedRelation: 'organizations';
+            referencedColumns: ['id'];
+          },
+        ];
+      };
       social_posts: {
         Row: {
           approval_status: 'none' | 'submitted' | 'approved' | 'rejected';

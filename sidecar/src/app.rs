@@ -147,6 +147,7 @@ mod tests {
             "reflex_delivery",
             "skill_check",
             "skill_test",
+            "social_measurement",
             "social_publish",
             "topic_discovery",
             "topic_embedding",

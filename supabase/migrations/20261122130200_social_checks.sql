@@ -46,6 +46,15 @@ begin
   -- What no platform takes is not there to be served from the address of the API either.
   insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types)
   values ('social-media', 'social-media', true, 8388608, '{image/jpeg,image/png,image/gif}') on conflict do nothing;
+  create or replace trigger kijko_social_media_written after insert or update on storage.objects
+    for each row when (new.bucket_id = 'social-media') execute function private.social_sync_media();
+  create or replace trigger kijko_social_media_moved after update on storage.objects
+    for each row when (old.bucket_id = 'social-media' and new.bucket_id is distinct from 'social-media') execute function private.social_sync_media();
+  create or replace trigger kijko_social_media_removed after delete on storage.objects
+    for each row when (old.bucket_id = 'social-media') execute function private.social_sync_media();
+  -- The images that are there already.
+  perform private.social_measure(o.name, private.social_object_version(o.version, o.metadata, o.id))
+  from storage.objects as o where o.bucket_id = 'social-media' and o.metadata is not null;
   if exists (select from pg_policy as p where p.polrelid = 'storage.objects'::regclass and p.polname = 'social_media_select') then
     return true;
   end if;
@@ -64,34 +73,37 @@ begin
   return true;
 end
 $$;
-comment on function private.social_attach_bucket() is 'Makes the bucket social-media and its policies; false when there is no storage yet, as on Supabase before its Storage has run. Only for postgres and the superuser.';
+comment on function private.social_attach_bucket() is 'Makes the bucket social-media, its policies and its triggers, and has the images in it measured; false when there is no storage yet, as on Supabase before its Storage has run. Only for postgres and the superuser.';
 select private.social_attach_bucket();
 
 create function private.social_media(post public.social_posts)
-returns table (n integer, path text, alt_text text, content_type text, bytes bigint)
+returns table (
+  n integer, path text, alt_text text, content_type text, bytes bigint, status text, reason text, read_type text, width integer, height integer, frames integer
+)
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   if jsonb_array_length(post.media) = 0 then
     return;
   elsif to_regclass('storage.objects') is null then
-    return query select 1, post.media -> 0 ->> 'path', null::text, null::text, null::bigint;
+    n := 1;
+    path := post.media -> 0 ->> 'path';
+    return next;
     return;
   end if;
   return query
-  select m.n::integer, m.item ->> 'path', m.item ->> 'alt_text', o.metadata ->> 'mimetype', private.storage_object_bytes(o.metadata, null)
+  select m.n::integer, m.item ->> 'path', m.item ->> 'alt_text', o.metadata ->> 'mimetype', private.storage_object_bytes(o.metadata, null),
+    case when o.id is not null then coalesce(f.status, 'pending') end, f.reason, f.content_type, f.width, f.height, f.frames
   from jsonb_array_elements(post.media) with ordinality as m (item, n)
   left join storage.objects as o
     on o.bucket_id = 'social-media' and o.name = m.item ->> 'path' and private.storage_segment_id(o.name, 1) = post.org_id
+  -- What is known of another version says nothing of this one.
+  left join public.social_media_files as f
+    on f.org_id = post.org_id and f.path = o.name and f.version = private.social_object_version(o.version, o.metadata, o.id)
   order by m.n;
 end
 $$;
-comment on function private.social_media(public.social_posts) is 'The media of a post in order; without a type where there is no such object of its organization.';
-
-create function private.social_problem(code text, message text) returns jsonb
-language sql immutable
-return jsonb_build_array(jsonb_build_object('code', code, 'severity', 'error', 'message', message));
-comment on function private.social_problem(text, text) is 'A list with one problem.';
+comment on function private.social_media(public.social_posts) is 'The media of a post in order; without a type where there is no such object of its organization, and without a size until it is measured.';
 
 create function private.social_media_problems(post public.social_posts) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -112,19 +124,29 @@ begin
     problems := problems || private.social_problem('media_required', 'Instagram takes no post without an image');
   end if;
   for item in select m.* from private.social_media(post) as m loop
-    if item.content_type is null then
-      problems := problems || private.social_problem('media_not_found', format('image %s is not in the bucket social-media: %s', item.n, left(item.path, 200)));
-    elsif item.content_type <> all (types) then
-      problems := problems || private.social_problem('media_type', format('image %s is %s; the platform takes %s', item.n, item.content_type, array_to_string(types, ', ')));
-    elsif coalesce(item.bytes > max_bytes, false) then
-      problems := problems || private.social_problem('media_too_large', format('image %s has %s bytes, and the platform takes %s at most', item.n, item.bytes, max_bytes));
-    end if;
+    problems := problems || case
+      when item.content_type is null then
+        private.social_problem('media_not_found', format('image %s is not in the bucket social-media: %s', item.n, left(item.path, 200)))
+      when item.content_type <> all (types) then
+        private.social_problem('media_type', format('image %s is %s; the platform takes %s', item.n, item.content_type, array_to_string(types, ', ')))
+      when item.bytes > max_bytes then
+        private.social_problem('media_too_large', format('image %s has %s bytes, and the platform takes %s at most', item.n, item.bytes, max_bytes))
+      when item.status = 'pending' then private.social_problem('media_not_measured', format('image %s is being measured', item.n))
+      when item.status = 'unreadable' then
+        private.social_problem('media_unreadable', format('image %s cannot be read: %s', item.n, case item.reason
+          when 'unknown_type' then 'it is no JPEG, PNG or GIF' when 'incomplete' then 'it ends too early, or is damaged'
+          when 'no_size' then 'it has no width or no height' when 'too_large' then 'it is too large' else 'its bytes are not there; upload it again'
+        end))
+      when item.read_type <> item.content_type then
+        private.social_problem('media_type', format('image %s was uploaded as %s and is %s', item.n, item.content_type, item.read_type))
+      when post.platform = 'twitter' and item.read_type = 'image/gif' and images > 1 then
+        private.social_problem('media_mixed', format('image %s is a GIF, which X takes alone: 4 photos or 1 GIF', item.n))
+      else private.social_size_problems(post.platform, item.n, item.read_type, item.width, item.height, item.frames)
+    end;
     if char_length(item.alt_text) > 1000 then
       problems := problems || private.social_problem('alt_text_too_long', format('the alternative text of image %s has more than 1000 characters', item.n));
     elsif coalesce(btrim(item.alt_text), '') = '' then
-      problems := problems || jsonb_build_array(jsonb_build_object(
-        'code', 'alt_text_missing', 'severity', 'warning', 'message', format('image %s has no alternative text', item.n)
-      ));
+      problems := problems || private.social_problem('alt_text_missing', format('image %s has no alternative text', item.n), 'warning');
     end if;
   end loop;
   return problems;
@@ -172,9 +194,7 @@ begin
   elsif connection.provider <> post.platform then
     problems := problems || private.social_problem('connection_platform', format('the connection is an account at %s', connection.provider));
   elsif connection.status = 'paused' then
-    problems := problems || jsonb_build_array(jsonb_build_object(
-      'code', 'connection_paused', 'severity', 'warning', 'message', 'the connection waits to be authorized again'
-    ));
+    problems := problems || private.social_problem('connection_paused', 'the connection waits to be authorized again', 'warning');
   end if;
   return problems;
 end
@@ -214,7 +234,7 @@ begin
     if jsonb_typeof(item) <> 'object' or jsonb_typeof(item -> 'path') is distinct from 'string' or item - array['path', 'alt_text'] <> '{}'
       or coalesce(jsonb_typeof(item -> 'alt_text'), 'string') not in ('string', 'null')
       or private.storage_segment_id(item ->> 'path', 1) is distinct from new.org_id
-      or item ->> 'path' !~ '^[A-Za-z0-9_-]+(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$' or char_length(item ->> 'path') > 500
+      or not private.social_is_media_path(item ->> 'path')
     then
       perform kijko.fail(
         'invalid_input', 'media: objects with path and alt_text', 'A path is the id of the organization, / and a name of letters, digits and . _ -'

@@ -115,6 +115,8 @@ declare
   settings constant public.social_settings := private.social_settings_of(post.org_id);
   zone constant text := coalesce(schedule_social_post.time_zone, settings.time_zone);
   problems jsonb;
+  errors text;
+  is_waiting boolean;
   moment timestamptz := kijko.now();
 begin
   if post.status in ('publishing', 'published', 'unconfirmed') then
@@ -135,11 +137,13 @@ begin
   end if;
   perform private.social_lock_media(post);
   problems := private.social_problems(post);
-  if problems @> '[{"severity": "error"}]' then
-    perform kijko.fail('invalid_input', (
-      select string_agg(format('%s: %s', p.value ->> 'code', p.value ->> 'message'), '; ')
-      from jsonb_array_elements(problems) as p where p.value ->> 'severity' = 'error'
-    ), 'preview_social_post() shows what the platform would refuse.');
+  select string_agg(format('%s: %s', p.value ->> 'code', p.value ->> 'message'), '; '), bool_and(p.value ->> 'code' = 'media_not_measured')
+  into errors, is_waiting
+  from jsonb_array_elements(problems) as p where p.value ->> 'severity' = 'error';
+  if is_waiting then
+    perform kijko.fail('conflict', errors, 'Try again in a moment: an image is measured within seconds after its upload.');
+  elsif errors is not null then
+    perform kijko.fail('invalid_input', errors, 'preview_social_post() shows what the platform would refuse.');
   end if;
   update public.social_posts as p
   set status = 'scheduled', time_zone = zone, scheduled_local = moment at time zone zone, scheduled_at = moment, publish_after = null, attempts = 0,
@@ -153,7 +157,7 @@ begin
   return post;
 end
 $$;
-comment on function public.schedule_social_post(uuid, timestamp, text) is 'Schedules a post for a time on the wall, by default in the time zone of the settings; without a time, for now. Fails with invalid_input for what the platform would refuse, a time that is over, or one that a change of the clock skips, and with conflict if it is under way or published, or lacks an approval that the settings ask for. Requires content:publish. Definer: users do not write states.';
+comment on function public.schedule_social_post(uuid, timestamp, text) is 'Schedules a post for a time on the wall, by default in the time zone of the settings; without a time, for now. Fails with invalid_input for what the platform would refuse, a time that is over, or one that a change of the clock skips, and with conflict if it is under way or published, lacks an approval that the settings ask for, or has an image that is still being measured. Requires content:publish. Definer: users do not write states.';
 grant execute on function public.schedule_social_post(uuid, timestamp, text) to authenticated;
 
 create function public.cancel_social_post(post_id uuid) returns public.social_posts
@@ -268,7 +272,10 @@ begin
     'links', to_jsonb(array(select private.social_links(full_text))),
     'cost_microusd', case when private.connections_has_application(post.org_id, post.connection_id) then 0 else private.social_cost(post) end,
     'media', (
-      select coalesce(jsonb_agg(jsonb_build_object('path', m.path, 'alt_text', m.alt_text, 'content_type', m.content_type, 'bytes', m.bytes) order by m.n), '[]')
+      select coalesce(jsonb_agg(jsonb_build_object(
+        'path', m.path, 'alt_text', m.alt_text, 'content_type', m.content_type, 'bytes', m.bytes, 'status', m.status, 'width', m.width, 'height', m.height,
+        'frames', m.frames
+      ) order by m.n), '[]')
       from private.social_media(post) as m
     ),
     'problems', private.social_problems(post)

@@ -284,6 +284,8 @@ export const fill = (t, { owner, colleague, invitee }) => [
   sql`insert into public.social_posts (id, org_id, platform, connection_id, text, status, scheduled_at, time_zone, created_by)
     values (${t.socialPost}, ${t.org}, 'twitter', ${t.socialConnection}, 'Hello', 'scheduled', now() + interval '1 day', 'UTC', ${owner}),
       (${t.unconfirmedPost}, ${t.org}, 'twitter', ${t.socialConnection}, 'Hello?', 'unconfirmed', now(), 'UTC', ${owner})`,
+  sql`insert into public.social_media_files (org_id, path, version, status, content_type, width, height, frames, created_by)
+    values (${t.org}, ${`${t.org}/matrix.jpg`}, '1', 'measured', 'image/jpeg', 1080, 1080, 1, ${owner})`,
   sql`insert into public.publish_logs (org_id, social_post_id, platform, attempt, event, created_by) values (${t.org}, ${t.unconfirmedPost}, 'twitter', 1, 'unconfirmed', null)`,
   sql`insert into public.feature_flags (id, org_id, name, created_by)
     values (${t.flag}, ${t.org}, 'matrix', ${owner}), (${t.otherFlag}, ${t.org}, 'other', ${owner}), (${t.thirdFlag}, ${t.org}, 'third', ${owner})`,

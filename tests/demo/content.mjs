@@ -8,13 +8,12 @@ import { createServer } from 'node:http';
 import { join } from 'node:path';
 import pg from 'pg';
 import { SocialPlatforms } from '../fake_social/server.mjs';
+import { jpeg } from '../images.mjs';
 import { HOME, Service } from '../service.mjs';
 import { until } from '../until.mjs';
 import { env, ok } from './setup.mjs';
 
 const PLATFORMS = ['linkedin', 'facebook', 'instagram', 'twitter'];
-/** Bytes of a JPEG, as far as storage and the fakes look. */
-const JPEG = Buffer.from('ffd8ffe000104a46494600010100000100010000ffd9', 'hex');
 const PID_FILE = join(HOME, 'run/sidecar.pid');
 
 /** False if the stack's sidecar is none of ./kijko's: it would publish at the real platforms meanwhile. */
@@ -101,7 +100,12 @@ async function goOut(say, { ada, cleo, fake, feed, rows }) {
   say('Cleo approves it, Ada schedules it, and the clock publishes it');
 
   const path = `${org_id}/${crypto.randomUUID()}.jpg`;
-  await ok(ada.client.storage.from('social-media').upload(path, JPEG, { contentType: 'image/jpeg' }));
+  await ok(ada.client.storage.from('social-media').upload(path, jpeg(1080, 1080), { contentType: 'image/jpeg' }));
+  const picture = await until('the picture to be measured', async () => {
+    const found = ada.client.from('social_media_files').select().eq('org_id', org_id).eq('path', path).eq('status', 'measured');
+    return (await ok(found))[0];
+  });
+  say(`a picture of ${picture.width} x ${picture.height} pixels is measured: each platform takes it`);
   await rpc(ada, 'set_social_settings', { require_approval: true });
   const posts = [];
   for (const platform of PLATFORMS) {

@@ -66,6 +66,7 @@ export const TENANT_TABLES = [
   'blog_drafts',
   'images',
   'social_settings',
+  'social_media_files',
   'social_posts',
   'publish_logs',
   'vat_evidence',

@@ -1,11 +1,12 @@
 // What the tests of social posts share: accounts at the fakes, images, posts, and the tick.
 import { randomUUID } from 'node:crypto';
+import { jpeg } from '../images.mjs';
 import { ok, until } from './domain.mjs';
 import { sql } from './support.mjs';
 
 export const FINAL = ['published', 'failed', 'missed', 'unconfirmed', 'cancelled'];
-/** Bytes of a JPEG, as far as storage and the fakes look. */
-const JPEG = Buffer.from('ffd8ffe000104a46494600010100000100010000ffd9', 'hex');
+/** An image that each platform takes. */
+const PICTURE = jpeg(1080, 1080);
 
 /** A connection of the organization with the token of an account of the fakes, as complete_connection() leaves it. */
 export async function connect(orgId, account, { refresh = null } = {}) {
@@ -27,12 +28,30 @@ export async function connect(orgId, account, { refresh = null } = {}) {
   return id;
 }
 
-/** An image in the bucket of media; what a post names it by. */
-export async function image(client, orgId, alt_text = 'A café') {
-  const path = `${orgId}/${randomUUID()}.jpg`;
-  const { error } = await client.storage.from('social-media').upload(path, JPEG, { contentType: 'image/jpeg' });
+/** An object in the bucket of media, which need be no image; what a post names it by. */
+export async function upload(client, orgId, bytes, { type = 'image/jpeg', path = `${orgId}/${randomUUID()}` } = {}) {
+  const { error } = await client.storage.from('social-media').upload(path, bytes, { contentType: type });
   if (error) throw error;
-  return { path, alt_text };
+  return { path, alt_text: 'A café' };
+}
+
+/** What is known of an object once it is measured. */
+export const measured = (client, orgId, { path }) =>
+  until(
+    `${path} to be measured`,
+    async () => {
+      const rows = await ok(client.from('social_media_files').select().eq('org_id', orgId).eq('path', path).neq('status', 'pending'));
+      return rows[0];
+    },
+    // The organization has a rate limit.
+    { everyMs: 250 },
+  );
+
+/** A measured image that each platform takes. */
+export async function image(client, orgId, alt_text = 'A café') {
+  const object = await upload(client, orgId, PICTURE);
+  await measured(client, orgId, object);
+  return { ...object, alt_text };
 }
 
 /** A post of a member. */

@@ -308,9 +308,9 @@ select is((public.confirm_social_post(:'t2', '78')).status, 'published', 'it has
 select tests.act_as_superuser(), tests.end_post('t1'), tests.end_post('t2');
 
 -- ---- alternative texts, which X charges before there is a post
+insert into storage.objects (bucket_id, name, metadata) select 'social-media', tests.org('ada') || '/' || n || '.jpg', '{"mimetype": "image/jpeg", "size": 9}' from generate_series(1, 3) as n;
+update public.social_media_files as f set status = 'measured', content_type = 'image/jpeg', width = 640, height = 480, frames = 1 where f.org_id = tests.org('ada');
 select tests.act_as('adm', tests.org('ada'));
-insert into storage.objects (bucket_id, name, metadata)
-select 'social-media', tests.org('ada') || '/' || n || '.jpg', '{"mimetype": "image/jpeg", "size": 9}' from generate_series(1, 3) as n;
 select count(tests.write(name, 'twitter', :'x', 'Pictures ' || name)) from unnest('{a,b}'::text[]) as name;
 update public.social_posts as p set media = (
   select jsonb_agg(jsonb_build_object('path', tests.org('ada') || '/' || n || '.jpg', 'alt_text', case n when 3 then ' ' else 'x' end) order by n) from generate_series(1, 3) as n

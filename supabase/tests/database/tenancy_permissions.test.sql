@@ -33,6 +33,7 @@ select tests.act_as_superuser();
 insert into public.connections (org_id, provider, account_id) values (tests.org('ada'), 'github', '1');
 insert into public.connection_applications (org_id, provider, client_id) values (tests.org('ada'), 'github', '1');
 insert into public.social_settings (org_id) values (tests.org('ada'));
+insert into public.social_media_files (org_id, path, version) values (tests.org('ada'), 'a', '1');
 insert into public.social_posts (org_id, platform) values (tests.org('ada'), 'twitter');
 insert into public.api_usage (id, org_id, method, route, status, duration_ms, member_id) values (gen_random_uuid(), tests.org('ada'), 'GET', '/mcp', 200, 1, tests.id('mem'));
 insert into public.publish_logs (org_id, social_post_id, platform, attempt, event) select p.org_id, p.id, 'twitter', 1, 'started' from public.social_posts as p where p.org_id = tests.org('ada');
@@ -110,7 +111,7 @@ create view tests.read_permissions (relation, permission) as values
   ('topics', 'content:read'), ('discoveries', 'content:read'), ('discovery_runs', 'content:read'), ('research_sources', 'content:read'), ('source_embeddings', 'content:read'), ('content_costs', 'content:read'), ('blog_settings', 'content:read'), ('blog_posts', 'content:read'), ('blog_post_revisions', 'content:read'), ('blog_post_slugs', 'content:read'), ('blog_comments', 'content:read'), ('blog_drafts', 'content:read'), ('images', 'content:read'),
   ('prompts', 'prompts:read'), ('prompt_versions', 'prompts:read'), ('prompt_labels', 'prompts:read'), ('prompt_label_changes', 'prompts:read'), ('prompt_settings', 'prompts:read'), ('approvals', 'approvals:read'),
   ('feature_flags', 'flags:read'), ('flag_environments', 'flags:read'), ('flag_segments', 'flags:read'), ('flag_strategies', 'flags:read'), ('flag_constraints', 'flags:read'), ('flag_variants', 'flags:read'), ('flag_applications', 'flags:read'), ('flag_dependencies', 'flags:read'), ('flag_evaluations', 'flags:read'), ('flag_changes', 'flags:read'),
-  ('social_settings', 'content:read'), ('social_posts', 'content:read'), ('publish_logs', 'content:read'),
+  ('social_settings', 'content:read'), ('social_media_files', 'content:read'), ('social_posts', 'content:read'), ('publish_logs', 'content:read'),
   ('events', 'analytics:read'), ('event_intake', 'analytics:read'), ('quarantined_events', 'analytics:read'), ('persons', 'analytics:read'), ('event_properties', 'analytics:read'), ('dashboards', 'analytics:read'), ('analytics_queries', 'analytics:read'),
   ('habits', 'habits:read'), ('reflexes', 'reflexes:read'), ('reflex_deliveries', 'reflexes:read'), ('webhook_deliveries', 'repositories:read'), ('documents', 'files:read'), ('repository_branches', 'repositories:read'), ('indexing_jobs', 'repositories:read'), ('indexing_job_events', 'repositories:read'), ('executions', 'executions:read'), ('execution_text_chunks', 'executions:read'), ('jobs', 'jobs:read'), ('job_event_log', 'jobs:read'), ('job_events', 'jobs:read'),
   ('usage_meters', 'usage:read'), ('api_usage', 'audit:read'), ('api_keys', 'api_keys:read'),

@@ -1,7 +1,6 @@
 //! The four platforms, by one interface.
 
-use kijko_core::{outbound::Url, secret::Secret};
-use reqwest::Method;
+use kijko_core::secret::Secret;
 
 use super::{
     config::SocialConfig,
@@ -10,14 +9,14 @@ use super::{
     http::Http,
     instagram::Instagram,
     linkedin::LinkedIn,
+    media::{Bucket, Unread},
     post::{Created, Image, Look, Media, Post, Prepared},
     twitter::Twitter,
 };
 
 /// The platforms.
 pub(super) struct Platforms {
-    http: Http,
-    storage: Option<Url>,
+    bucket: Bucket,
     linkedin: LinkedIn,
     facebook: Facebook,
     instagram: Instagram,
@@ -25,14 +24,13 @@ pub(super) struct Platforms {
 }
 
 impl Platforms {
-    pub(super) fn new(config: SocialConfig, http: Http) -> Self {
+    pub(super) fn new(config: SocialConfig, http: Http, bucket: Bucket) -> Self {
         Self {
-            storage: config.storage,
             linkedin: LinkedIn::new(http.clone(), config.linkedin, config.linkedin_version),
             facebook: Facebook::new(http.clone(), config.facebook),
             instagram: Instagram::new(http.clone(), config.instagram),
-            twitter: Twitter::new(http.clone(), config.twitter),
-            http,
+            twitter: Twitter::new(http, config.twitter),
+            bucket,
         }
     }
 
@@ -100,25 +98,16 @@ impl Platforms {
     }
 
     async fn read(&self, media: &Media) -> Result<Vec<u8>, Refusal> {
-        let unavailable = |message: String| {
-            tracing::warn!(message, "an image of a post cannot be read");
-            let message = "the storage service cannot be asked for an image";
-            Refusal::new(Class::Transient, "media_unavailable", message)
+        let unread = match self.bucket.read(&media.path).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(unread) => unread,
         };
-        let Some(storage) = &self.storage else {
-            return Err(unavailable("KIJKO_STORAGE_URL is not set".to_owned()));
-        };
-        let path = format!("/object/public/social-media/{}", media.path);
-        let request = self.http.request(Method::GET, storage, &path);
-        let reply = self.http.send(request).await;
-        let reply = reply.map_err(|error| unavailable(error.to_string()))?;
-        match reply.status {
-            200 => Ok(reply.bytes),
-            400 | 404 => {
-                let message = format!("{} is not in the bucket social-media", media.path);
-                Err(Refusal::new(Class::Permanent, "media_not_found", message))
-            }
-            status => Err(unavailable(format!("it answered {status}"))),
+        if let Unread::Missing = unread {
+            let message = format!("{} is not in the bucket social-media", media.path);
+            return Err(Refusal::new(Class::Permanent, "media_not_found", message));
         }
+        tracing::warn!(error = %unread, "an image of a post cannot be read");
+        let message = "the storage service cannot be asked for an image";
+        Err(Refusal::new(Class::Transient, "media_unavailable", message))
     }
 }

@@ -1,4 +1,4 @@
-//! The database functions of publishing; the only SQL of this domain.
+//! The database functions of publishing and measuring; the only SQL of this domain.
 
 use std::time::Duration;
 
@@ -185,6 +185,20 @@ impl Store {
             .query(sql, &[org, connection, &post.generation])
             .await
             .map(drop)
+    }
+
+    /// Keeps what an image is, and deletes the job; false when it is not ours.
+    pub(super) async fn record_measurement(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        measured: &Value,
+    ) -> Result<bool, DbError> {
+        let sql = "select private.social_record_measurement($1, $2, $3, $4)";
+        let (worker, id, attempt) = (queue.worker(), job.id, job.attempt);
+        self.db
+            .scalar(sql, &[&worker, &id, &attempt, measured])
+            .await
     }
 
     /// Ends and deletes the job; false when it is not ours.
