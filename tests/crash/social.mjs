@@ -1,11 +1,14 @@
 // Workers that die while they publish: no post is there twice, and none is lost without a word.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SocialPlatforms } from '../fake_social/server.mjs';
+import { gif, jpeg, png } from '../images.mjs';
 import { newPerson } from '../journeys/domain.mjs';
-import { connect, ended, eventsOf, image, schedule, tick, write } from '../journeys/social_support.mjs';
-import { env } from '../journeys/support.mjs';
+import { connect, ended, eventsOf, image, measured, schedule, tick, upload, write } from '../journeys/social_support.mjs';
+import { env, sql } from '../journeys/support.mjs';
 import { killSidecars, Sidecar, until } from './harness.mjs';
 
 // Requests of a post with one image, in order: the last but one, or the last, creates it.
@@ -22,13 +25,15 @@ export function socialTests() {
     before(async () => {
       fake = await SocialPlatforms.listen();
       person = await newPerson('PRO');
+      const worker = await start(4);
       media = [await image(person.client, person.orgId)];
+      await worker.kill();
     });
     afterEach(killSidecars);
     after(() => fake.close());
 
     // Neither the lease nor the calls of one that goes on are to end while the machine is busy. A call of one that dies is waited for.
-    const start = (concurrency, { leaseSeconds = 120, seconds = 60 } = {}) =>
+    const start = (concurrency, { leaseSeconds = 120, seconds = 60, variables = {} } = {}) =>
       Sidecar.start(null, {
         leaseSeconds,
         concurrency,
@@ -37,6 +42,7 @@ export function socialTests() {
           KIJKO_SOCIAL_TIMEOUT_SECONDS: String(seconds),
           KIJKO_STORAGE_URL: `${env.API_URL}/storage/v1`,
           KIJKO_LLM_ECHO: '0',
+          ...variables,
         },
       });
 
@@ -80,6 +86,34 @@ export function socialTests() {
       fake.release();
       await start(cases.length);
       await check(cases);
+    });
+
+    test('kill -9 while it reads images: each is measured by the next worker', async () => {
+      const held = [];
+      const storage = createServer((_, response) => held.push(response));
+      await once(storage.listen(0, '127.0.0.1'), 'listening');
+      const variables = { KIJKO_STORAGE_URL: `http://127.0.0.1:${storage.address().port}` };
+      const first = await start(4, { leaseSeconds: 2, variables });
+      const files = [jpeg(640, 480, { orientation: 6 }), png(300, 200), gif(20, 10, 3), Buffer.from('none')];
+      const objects = [];
+      for (const bytes of files) objects.push(await upload(person.client, person.orgId, bytes));
+      await until('every image to be read', () => held.length === files.length);
+      await first.kill();
+      storage.closeAllConnections();
+      storage.close();
+      await start(4);
+      const rows = await Promise.all(objects.map((object) => measured(person.client, person.orgId, object)));
+      assert.deepEqual(
+        rows.map(({ status, width, height, frames }) => [status, width, height, frames]),
+        [
+          ['measured', 480, 640, 1],
+          ['measured', 300, 200, 1],
+          ['measured', 20, 10, 3],
+          ['unreadable', null, null, null],
+        ],
+      );
+      const jobs = await sql(`select id from public.jobs where org_id = $1 and kind = 'social_measurement'`, [person.orgId]);
+      assert.deepEqual(jobs, [], 'and no job is left');
     });
 
     test('kill -9 at random times', async () => {

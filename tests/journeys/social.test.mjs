@@ -5,6 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { SocialPlatforms } from '../fake_social/server.mjs';
 import { call, newTeam, ok, refused, until } from './domain.mjs';
 import { accountTests } from './social_accounts.mjs';
+import { mediaTests } from './social_media.mjs';
 import { connect, ended, eventsOf, image, logOf, schedule, stateOf, write } from './social_support.mjs';
 import { sql } from './support.mjs';
 
@@ -196,5 +197,6 @@ describe('social posts', () => {
     assert.equal(fake.postsOf(account).length, 0);
   });
 
+  mediaTests(world);
   accountTests(world);
 });
