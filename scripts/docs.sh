@@ -23,7 +23,7 @@ build_docs() {
 
 # command_openapi [FILE]: the OpenAPI document of this stack, to stdout without a name.
 command_openapi() {
-  [ "$#" -le 1 ] || misuse "openapi [FILE]"
+  [ "$#" -le 1 ] && [[ ${1:-} != -?* ]] || misuse "openapi [FILE]"
   require_running
   DB_URL="$DB_URL?sslmode=disable" node "$ROOT/scripts/openapi.mjs" --server "$PUBLIC_URL" "${1:--}"
 }

@@ -9,7 +9,7 @@ PACKAGE_TREE=(
 )
 
 command_package() {
-  [ "$#" -le 1 ] || misuse "package takes a folder"
+  [ "$#" -le 1 ] && [[ ${1:-} != -* ]] || misuse "package takes a folder"
   ! in_package || fail "a package is made in a checkout: this is one already"
   local folder=${1:-$ROOT/target/package} name work
   check_toolchain

@@ -289,11 +289,12 @@ command_logs() {
 
 # The demo is a program of its own; it brings the stack up first, so that a newcomer needs one command.
 command_demo() {
+  [ "$#" = 0 ] || misuse "demo takes no arguments"
   # Its step about code starts an indexer of its own. Exported, since another step runs './kijko up', which would build another set.
   export KIJKO_BUILD_INDEXER=1
   command_up
   export_environment
-  exec node "$ROOT/tests/demo/demo.mjs" "$@"
+  exec node "$ROOT/tests/demo/demo.mjs"
 }
 
 # Schema public is what a frontend sees. The CLI's output is unformatted, and a committed file should read well in a diff.
@@ -307,8 +308,9 @@ format_types() {
 }
 
 command_types() {
+  [ "$#" -le 1 ] && [[ ${1:-} != -* ]] || misuse "types [FILE]"
+  local file=${1:-$ROOT/supabase/database.types.ts}
   require_running
-  local file=$ROOT/supabase/database.types.ts
   generate_types > "$file.new" || { rm -f "$file.new"; fail "supabase gen types failed"; }
   mv "$file.new" "$file"
   say "wrote ${file#"$ROOT/"}"

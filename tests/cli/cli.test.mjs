@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
+import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import pg from 'pg';
@@ -20,6 +21,11 @@ describe('misuse and failure have different exit codes', () => {
     ['down', 'please'],
     ['models'],
     ['models', 'import', 'no-such-file'],
+    ['types', '--help'],
+    ['types', 'a', 'b'],
+    ['demo', '--help'],
+    ['openapi', '--help'],
+    ['package', '--help'],
   ]) {
     it(`./kijko ${args.join(' ')} exits 2 and says why`, async () => {
       const { code, stderr } = await kijko(args);
@@ -27,6 +33,18 @@ describe('misuse and failure have different exit codes', () => {
       assert.match(stderr, /kijko: /);
     });
   }
+  it("./kijko types writes the types into a frontend's own folder", async () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'kijko-types-'));
+    const file = path.join(folder, 'database.types.ts');
+    try {
+      const { code, stderr } = await kijko(['types', file]);
+      assert.equal(code, 0, stderr);
+      assert.equal(fs.readFileSync(file, 'utf8'), fs.readFileSync(path.join(root, 'supabase/database.types.ts'), 'utf8'));
+      assert.deepEqual(fs.readdirSync(folder), ['database.types.ts']);
+    } finally {
+      fs.rmSync(folder, { recursive: true });
+    }
+  });
   it('a port that is not a number is misuse', async () => {
     assert.equal((await kijko(['status'], { KIJKO_API_PORT: 'http' })).code, 2);
     assert.equal((await kijko(['status'], { KIJKO_API_PORT: '80' })).code, 2);

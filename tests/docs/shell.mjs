@@ -48,7 +48,7 @@ export function readShell({ file, line, code }, { functions }) {
     const words = rest.replace(/--[a-z-]+ +\S+/g, '');
     for (const word of known ? (words.match(/[a-z]+/g) ?? []) : []) if (!known.has(word)) fault(`./kijko ${command} knows no ${word}`);
   }
-  for (const [path] of code.matchAll(/(?<![\w/.$-])(?:deploy|scripts|sql|kijko_ext|tests|supabase)\/[\w./-]+/g)) {
+  for (const [path] of code.matchAll(/(?<![\w/.$@-])(?:deploy|scripts|sql|kijko_ext|tests|supabase)\/[\w./-]+/g)) {
     // Scripts of a release are made by the commands that name them.
     if (!existsSync(join(root, path)) && !isIgnored(path) && !/kijko--\d/.test(path)) fault(`there is no ${path}`);
   }
