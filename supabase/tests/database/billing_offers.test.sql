@@ -179,16 +179,36 @@ select is(tests.tax(country, number), wanted, format('%s %s', country, number))
 from (values ('NL', null, 'none NL NL:2100 BTW 21'), ('FI', null, 'none FI FI:2550 VAT 25.5'), ('DE', 'DE136695976', 'reverse DE'), ('US', null, 'exempt US')) as v (country, number, wanted);
 select tests.refuses('select tests.tax(null)', 'conflict', 'nobody knows where');
 
+-- ---- the number that invoices show: its own, unless it is invalid
+create function tests.shows(number text, status text) returns text language plpgsql as $$
+begin
+  perform tests.tax('DE', number);
+  update public.billing_details as d set vat_number_status = status where d.org_id = tests.org('bob');
+  return private.billing_tax_number(tests.org('bob'));
+end
+$$;
+select tests.sign_up('cyd');
+insert into public.billing_details (org_id, kind, name, country, vat_number) values (tests.org('cyd'), 'business', 'Cyd', 'DE', 'DE129273398');
+select is(tests.shows(number, status), wanted, format('%s is %s', number, status))
+from (values ('DE136695976', 'valid', 'DE136695976'), ('DE136695976', 'pending', 'DE136695976'), ('DE136695976', 'unavailable', 'DE136695976'), ('DE136695976', 'invalid', null), (null, null, null)) as v (number, status, wanted);
+
 -- ---- a ticket: for half a minute, and of this mode
 create function tests.ticket(until interval, livemode boolean default false) returns text language sql as $$
   select private.billing_open(kijko.seal(jsonb_build_object('work', 1, 'livemode', ticket.livemode, 'expires_at', extract(epoch from clock_timestamp() + until))::text, 'billing/ticket'), false)::text
 $$;
 select is(tests.ticket(until, livemode), wanted, format('for %s, live: %s', until, livemode)) from (values (interval '10 seconds', false, '{"work": 1}'), ('-1 second', false, null), ('10 seconds', true, null), ('10 seconds', null, null)) as v (until, livemode, wanted);
+select tests.act('authenticated', tests.token('authenticated'), tests.org('ada'));
+select tests.refuses($$select public.authorize_billing('usage')$$, 'not_identified', 'a session that has ended has none');
 select tests.act_as('ada', tests.org('ada'));
 select tests.refuses($$select public.authorize_billing('usage', '{"x": 1}')$$, 'invalid_input', 'use takes no arguments');
 select lives_ok($$select public.authorize_billing('usage')$$, 'and is not limited');
 select count(tests.refusal($$select public.authorize_billing('cancel', '{"x": 1}')$$)) as asked from generate_series(1, 60) \gset
 select tests.refuses($$select public.authorize_billing('cancel')$$, 'rate_limited', 'what Stripe is asked is, to sixty in a minute');
+
+select tests.act_as_superuser();
+delete from private.billing_account;
+select tests.act_as('bob', tests.org('bob'));
+select tests.refuses($$select public.authorize_billing('invoices')$$, 'unavailable', 'without an account there are none');
 
 select * from finish();
 rollback;
