@@ -66,7 +66,7 @@ grant execute on function private.notifications_topic_is_writable(text, text) to
 create function private.notifications_describe_messages() returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
-  select private.describe_data('realtime.messages', jsonb_object_agg(a.attname, jsonb_build_object(
+  select private.describe_data(to_regclass('realtime.messages'), jsonb_object_agg(a.attname, jsonb_build_object(
     'purpose', coalesce(w.purpose, 'order and age of messages'), 'export', 'none', 'erasure', 'retention'
   )))
   from pg_attribute as a

@@ -42,3 +42,4 @@ begin
   raise exception 'by hand';
 end
 $$;
+create function public.early_offender() returns regclass language sql as $$ select 'realtime.messages'::regclass $$;
