@@ -125,6 +125,12 @@ const EQUIVALENT = [
   },
   {
     area: 'billing',
+    object: 'private.vat_see_request',
+    what: 'logic in line 6: and → or',
+    reason: 'without a request, or without the name of a header, there is no header, which is no country.',
+  },
+  {
+    area: 'billing',
     object: 'private.billing_checkout',
     what: 'refusal in line 15',
     reason: 'without a plan there is no price, which is refused by the same code.',

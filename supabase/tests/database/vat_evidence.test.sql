@@ -44,7 +44,7 @@ begin
   perform tests.act_as('ada', tests.org('ada'));
   perform set_config('request.headers', (coalesce(nullif(current_setting('request.headers', true), ''), '{}')::jsonb || headers)::text, true), set_config('request.method', 'PATCH', true);
   update public.billing_details as d set city = 'Berlin' where d.org_id = tests.org('ada');
-  perform tests.act_as_superuser();
+  perform tests.act_as_superuser(), set_config('request.method', '', true);
   return (select string_agg(e.kind || ' ' || e.country, ', ' order by e.kind) from public.vat_evidence as e where e.org_id = tests.org('ada'));
 end
 $$;
@@ -68,6 +68,13 @@ from (values
 ) as v (country, number, wanted);
 select tests.refuses(format('select tests.given(%L, %L)', country, number), 'invalid_input', format('%s %s', country, number))
 from (values ('ZZ', null), ('ZZ', 'DE136695976'), ('DE', 'DE136695977'), ('DE', 'FR40303265045'), ('FR', 'DE136695976'), ('DE', 'XI980780684'), ('US', 'DE136695976')) as v (country, number);
+
+-- ---- which VAT it is, a member learns whose session goes on
+select tests.act('authenticated', tests.token('authenticated'), tests.org('ada'));
+select tests.refuses('select public.vat_treatment()', 'not_identified', 'a session that has ended');
+select tests.act_as('ada', tests.org('ada'));
+select is((select t.treatment from public.vat_treatment() as t), 'oss', 'one that goes on');
+select tests.act_as_superuser();
 
 -- ---- the day from which the seller charges the customer's rate, by the seller's own clock; and the rate of the day
 update private.vat_settings set oss_since = '2092-01-02', seller_country = 'NL';
