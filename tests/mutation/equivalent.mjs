@@ -131,6 +131,12 @@ const EQUIVALENT = [
   },
   {
     area: 'billing',
+    object: 'private.llm_end_holds',
+    what: 'comparison in line 10: > → >=',
+    reason: 'settling nothing releases a hold, and records nothing without one.',
+  },
+  {
+    area: 'billing',
     object: 'private.billing_checkout',
     what: 'refusal in line 15',
     reason: 'without a plan there is no price, which is refused by the same code.',

@@ -31,7 +31,7 @@ begin
   ) || invoice)).*;
   insert into private.billing_effects (kind, subject, organization_id, livemode, request_id, details, state, http_status, created_at, ended_at)
   select coalesce(e ->> 'kind', 'vat_credit'), coalesce(e ->> 'subject', credit || ':in_v'), tests.org('ada'), false, gen_random_uuid(), coalesce(e -> 'details', '{}'), e ->> 'state', (e ->> 'status')::integer,
-    clock_timestamp() - coalesce((e ->> 'made')::interval, (e ->> 'ago')::interval, '0'), case when e ->> 'state' <> 'open' then clock_timestamp() - (e ->> 'ago')::interval end
+    now() - coalesce((e ->> 'made')::interval, (e ->> 'ago')::interval, '0'), case when e ->> 'state' <> 'open' then now() - (e ->> 'ago')::interval end
   from jsonb_array_elements(effects) as e;
   insert into public.stripe_credit_notes
   select (jsonb_populate_record(null::public.stripe_credit_notes, jsonb_build_object(
@@ -59,6 +59,7 @@ from (values
   ('[{"state": "open"}]', '0'), ('[{"state": "unknown", "ago": "1 hour"}]', '1 vat_credit_check'), ('[{"state": "unknown", "ago": "5 minutes"}]', '0'),
   ('[{"state": "unknown", "ago": "2 hours"}, {"kind": "vat_credit_check", "state": "done", "ago": "1 hour"}]', '1 vat_credit credit_amount=21 unit_amount%5D=21'),
   ('[{"state": "unknown", "ago": "2 hours"}, {"kind": "vat_credit_check", "state": "done", "made": "3 hours", "ago": "1 hour"}]', '1 vat_credit_check'),
+  ('[{"state": "unknown", "ago": "2 hours"}, {"kind": "vat_credit_check", "state": "done", "made": "2 hours", "ago": "1 hour"}]', '1 vat_credit_check'),
   ('[{"state": "unknown", "ago": "2 hours"}, {"kind": "vat_credit_check", "state": "failed", "ago": "1 hour"}]', '1 vat_credit_check'),
   ('[{"state": "unknown", "ago": "2 hours"}, {"kind": "vat_credit_check", "state": "failed", "ago": "5 minutes"}]', '0'),
   ('[{"state": "unknown", "ago": "2 hours"}, {"kind": "vat_credit_check", "state": "done", "ago": "1 hour", "subject": "other"}]', '1 vat_credit_check'),
