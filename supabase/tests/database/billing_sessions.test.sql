@@ -104,6 +104,8 @@ $$;
 select is(tests.twice('{}', tests.buys('ada', 'sub_1'), tests.buys('ada', 'sub_2', 1)), '1; sub_2; 1', 'the later one');
 select is(tests.twice('{}', tests.buys('ada', 'sub_1', 2), tests.buys('ada', 'sub_2', 1)), '0; 0', 'not the earlier one');
 select is(tests.twice('{}', tests.buys('ada', 'sub_2', 1)), '0; 0', 'not the only one');
+select is(tests.twice('{}', tests.buys('ada', 'sub_2', 1), tests.buys('ada', 'sub_9', 5), tests.event('checkout.session.completed', 2, tests.session('cs_9', 'cus_ada', 'sub_9', tests.org('ada')::text))), '0; 0',
+  'nor a later one whose session was not handed out here');
 select is(tests.twice('{}', tests.buys('bob', 'sub_1'), tests.buys('ada', 'sub_2', 1)), '0; 0', 'not beside another organization''s');
 select is(tests.twice('{}', tests.buys('ada', 'sub_1') || '{"livemode": true}', tests.buys('ada', 'sub_2', 1)), '0; 0', 'nor one of the other mode');
 select is(tests.twice('{}', tests.buys('ada', 'sub_1', status => 'canceled'), tests.buys('ada', 'sub_2', 1)), '0; 0', 'nor one that has ended');
