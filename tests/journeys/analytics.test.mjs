@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { Analytics } from '@segment/analytics-node';
 import { createKey } from './api_keys_support.mjs';
-import { assertAnonymousSeesNothing, newTeam, ok, refused, setPlan } from './domain.mjs';
+import { assertAnonymousSeesNothing, newPerson, newTeam, ok, refused, setPlan } from './domain.mjs';
 import { env, sql } from './support.mjs';
 
 const INGEST = `${env.API_URL}/api/v1/ingest`;
@@ -176,6 +176,33 @@ describe('analytics', () => {
       assert.deepEqual(JSON.parse(Buffer.concat(out)), []);
       await delivered('From Python', proxy);
     });
+  });
+
+  test('batches that meet the end of the plan at once: each is answered 200, and exactly what is left is taken', async () => {
+    const { orgId, ...person } = await newPerson();
+    const { secret } = await createKey({ orgId, ...person }, { permissions: ['events:ingest'], rate_limit: 6000 });
+    const [{ left }] = await sql(`select (q.remaining - 500)::int as left from kijko.quota_status($1::uuid, 'events') as q`, [orgId]);
+    await sql(`select kijko.try_consume($1::uuid, 'events', $2)`, [orgId, left]);
+    // Each message is sent twice, by two batches.
+    const batch = (of) =>
+      Array.from({ length: 200 }, (_, n) => ({ type: 'track', event: 'Last', userId: `u${n}`, messageId: `last-${of % 4}-${n}` }));
+    const answers = await Promise.all(Array.from({ length: 8 }, (_, n) => send('batch', { batch: batch(n) }, basic(secret))));
+    assert.deepEqual(
+      answers.map(({ status }) => status),
+      Array(8).fill(200),
+    );
+    const [intake] = await sql(
+      `select sum(accepted)::int as accepted, sum(accepted + duplicates + dropped)::int as sent,
+         (select count(*)::int from public.events as e where e.org_id = $1) as stored,
+         (select count(distinct e.message_id)::int from public.events as e where e.org_id = $1) as messages,
+         (select q.remaining::int from kijko.quota_status($1::uuid, 'events') as q) as remaining
+       from public.event_intake where org_id = $1`,
+      [orgId],
+    );
+    assert.deepEqual(intake, { accepted: 500, sent: 1600, stored: 500, messages: 500, remaining: 0 });
+    assert.equal((await send('track', { event: 'Last', userId: 'u1', messageId: 'one-more' }, basic(secret))).status, 200);
+    const [{ dropped }] = await sql('select sum(dropped)::int as dropped from public.event_intake where org_id = $1', [orgId]);
+    assert.ok(dropped > 300, `${dropped} are counted as dropped`);
   });
 
   test('series, funnels and saved queries', async () => {

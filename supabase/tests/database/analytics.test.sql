@@ -1,7 +1,7 @@
 -- Product events: who sends and reads them, what track() makes of messages, persons and merges.
 begin;
 \ir 000_helpers.sql
-select plan(98);
+select plan(108);
 
 create function tests.message(name text, who text, id text, more jsonb default '{}') returns jsonb language sql as $$
   select jsonb_strip_nulls(jsonb_build_object('type', 'track', 'event', name, 'userId', who, 'messageId', id)) || more
@@ -209,6 +209,45 @@ select is((select r.failures from private.analytics_revisions as r where r.organ
 select tests.act_as('vic', tests.org('ada'));
 select is(tests.ask('{}') - 'series' || jsonb_build_object('total', tests.ask('{}') #> '{series,0,total}'), '{"source": "rollups", "cached": false, "total": 2}', 'a count, from rollups');
 select is(tests.ask('{}') -> 'cached', 'true', 'asked again, from the cache');
+-- The permission first, then the cache. Another organization that asks the same has an answer of its own.
+select tests.act_as('bob');
+select is(tests.ask('{}') - 'series' || jsonb_build_object('total', tests.ask('{}') #> '{series,0,total}'), '{"source": "rollups", "cached": false, "total": 0}', 'not of another organization');
+select tests.act_as('bob', tests.org('ada'));
+select tests.refuses($$select tests.ask('{}')$$, 'not_a_member', 'nor for a non-member');
+select tests.act_as_key(:'sender', tests.org('ada'));
+select tests.refuses($$select tests.ask('{}')$$, 'permission_denied', 'nor for a key that sends');
+select tests.act_as_superuser();
+select is(tests.by_key(:'reader', $$select tests.ask('{}') -> 'cached'$$, tests.org('ada')), 'true', 'a key that may read has it');
+savepoint gone;
+select tests.act_as_superuser();
+delete from public.memberships where org_id = tests.org('ada') and user_id = tests.id('vic');
+select tests.act_as('vic', tests.org('ada'));
+select tests.refuses($$select tests.ask('{}')$$, 'not_a_member', 'who has left has it no more');
+select tests.refuses(format('select public.run_analytics_query(%L)', :'query'), 'not_a_member', 'nor a saved query');
+rollback to savepoint gone;
+-- Events that come late: the answer is made anew once their hours are summed up.
+savepoint delayed;
+select tests.act_as_superuser();
+create function tests.month() returns text language sql as $$
+  select concat_ws(' ', a.answer -> 'cached', a.answer #> '{series,0,total}')
+  from (select public.analytics_series(jsonb_build_object('event', 'Late', 'from', date_trunc('day', kijko.now(), 'UTC') - interval '40 days', 'until', date_trunc('day', kijko.now(), 'UTC'))) as answer) as a
+$$;
+select tests.act_as('vic', tests.org('ada'));
+select is(tests.month(), 'false 0', 'before');
+select tests.act_as_key(:'sender', tests.org('ada'));
+select is(tests.send(
+  tests.message('Late', 'u1', 'late1', jsonb_build_object('timestamp', kijko.now() - interval '30 days')),
+  tests.message('Late', 'u1', 'late2', jsonb_build_object('timestamp', kijko.now() - interval '25 hours', 'sentAt', kijko.now() + interval '1 day')),
+  tests.message('Late', 'u1', 'late1', jsonb_build_object('timestamp', kijko.now() - interval '2 days'))
+), '{"accepted": 2, "duplicates": 1, "dropped": 0, "quarantined": 0}', 'events of 30 days ago and of a wrong clock');
+select tests.act_as('vic', tests.org('ada'));
+select is(tests.month(), 'true 0', 'until they are summed up the answer is that of before');
+select tests.act_as_superuser();
+select tests.roll();
+select tests.act_as('vic', tests.org('ada'));
+select is(tests.month(), 'false 2', 'then it is made anew');
+rollback to savepoint delayed;
+select tests.act_as('vic', tests.org('ada'));
 savepoint late;
 select tests.act_as('mem', tests.org('ada'));
 insert into public.event_properties (event_name, property, kind) values ('Ordered', 'plan2', 'dimension'), ('Ordered', 'total2', 'measure');
