@@ -324,7 +324,9 @@ begin
     execute format('drop table private.%I', partition);
     dropped := dropped + 1;
   end loop;
+  -- Of days for which no partition was made in time.
+  execute format('delete from private.%I where created_at < %L', prefix || 'default', ended_before);
   return dropped;
 end
 $$;
-comment on function private.drop_partitions(regclass, timestamptz) is 'Drops the partitions of a table whose month or day was over at a time, and returns how many. The default partition stays.';
+comment on function private.drop_partitions(regclass, timestamptz) is 'Drops the partitions of a table whose month or day was over at a time, and returns how many. The default partition stays, without its rows of before.';

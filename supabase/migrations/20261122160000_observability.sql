@@ -78,7 +78,6 @@ begin
   end if;
   oldest := date_trunc('day', kijko.now(), 'UTC') - keep_days * interval '24 hours';
   dropped := private.drop_partitions('public.api_usage', oldest);
-  delete from private.api_usage_default as d where d.created_at < oldest;
   -- The file is gone by then: logs are rotated by size.
   delete from private.observability_log_positions as p where p.read_at < clock_timestamp() - interval '30 days';
   return dropped;

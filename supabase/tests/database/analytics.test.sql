@@ -1,7 +1,7 @@
 -- Product events: who sends and reads them, what track() makes of messages, persons and merges.
 begin;
 \ir 000_helpers.sql
-select plan(108);
+select plan(112);
 
 create function tests.message(name text, who text, id text, more jsonb default '{}') returns jsonb language sql as $$
   select jsonb_strip_nulls(jsonb_build_object('type', 'track', 'event', name, 'userId', who, 'messageId', id)) || more
@@ -349,6 +349,15 @@ select tests.act_as_superuser();
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
 select tests.act_as_key(:'sender', tests.org('ada'));
 select is(tests.send(tests.message('Over', 'u9', 'o1'), tests.message('Over', 'u9', 'o2')), '{"accepted": 1, "duplicates": 1, "dropped": 0, "quarantined": 0}', 'what was dropped is no duplicate when the plan grows');
+
+-- ---- days are over
+select tests.act_as_superuser();
+select is((select count(*) from private.events_default where org_id = tests.org('ada')), 0::bigint, 'there is a day for each event');
+insert into public.events (org_id, type, name, person_id, message_id, "timestamp", created_at)
+select tests.org('ada'), 'track', 'Ancient', gen_random_uuid(), n, kijko.now() - n * interval '1 day', kijko.now() - n * interval '1 day' from (values (398), (402)) as d (n);
+select is(private.analytics_drop_partitions(), 0, 'no day is over');
+select results_eq($$select message_id from private.events_default where org_id = tests.org('ada')$$, $$values ('398')$$, 'events whose day was not made in time go when it would');
+select tests.refuses($$select private.analytics_drop_partitions('399 days')$$, 'invalid_input', 'and not before');
 
 select * from finish();
 rollback;
