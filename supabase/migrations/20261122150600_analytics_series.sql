@@ -55,15 +55,19 @@ as $$
         where p.org_id = org and p.event_name = series.event and p.property = w.property and p.kind = w.kind
       )
     )
-    -- Until a new property is summed up for the past, its hours are counted from events.
+    -- Until a new property is summed up for the past, its hours are counted from events. They wait until then.
     and (coalesce(series.breakdown, series.property) is null or not exists (
-      select 1 from private.analytics_rollups as r
-      where r.organization = org and r.name = series.event and r.property = ''
-        and r.hour >= (series.range).starts_at and r.hour < (series.range).ends_at and r.hour > kijko.now() - interval '399 days'
-        and not exists (
-          select 1 from private.analytics_rollups as p
-          where p.organization = org and p.name = series.event and p.property = coalesce(series.breakdown, series.property) and p.hour = r.hour
-        )
+      select 1
+      from (
+        select distinct c.hour from private.analytics_changes as c
+        where c.organization = org and c.name = series.event and c.hour >= (series.range).starts_at and c.hour < (series.range).ends_at
+      ) as w
+      join private.analytics_rollups as r
+        on r.organization = org and r.name = series.event and r.property = '' and r.hour = w.hour and r.value = ''
+      where not exists (
+        select 1 from private.analytics_rollups as p
+        where p.organization = org and p.name = series.event and p.property = coalesce(series.breakdown, series.property) and p.hour = w.hour
+      )
     ))
 $$;
 comment on function private.analytics_has_rollups(uuid, private.analytics_series) is 'Whether rollups have what a series asks for.';
