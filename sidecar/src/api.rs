@@ -268,21 +268,21 @@ impl Api {
         attributes.set("peer.service", "postgrest");
         let answered = sent.as_ref().ok().map(|it| it.status().as_u16());
         attributes.set_some("http.response.status_code", answered.map(u32::from));
-        let is_failure = answered.is_none_or(|status| status >= 500);
-        let failed = is_failure.then_some("unavailable");
+        let failed = (answered.is_none_or(|status| status >= 500)).then_some("unavailable");
         traces::record_child(format!("postgrest {subject}"), start, attributes, failed);
         let answer = sent.map_err(unavailable)?;
         let (status, limits) = (answer.status().as_u16(), limit_headers(answer.headers()));
         let body = answer.bytes().await.map_err(unavailable)?;
+        let fault = (status >= 400).then(|| reason(&body)).flatten();
+        let code = fault.as_ref().map(|(code, _)| code.as_str());
         match status {
             200..=299 => Ok((body, limits)),
-            400..=499 => Err(refusal(status, body, limits)),
+            // No SQLSTATE: PostgREST's connection broke. Clients do not repeat what is 400.
+            400..=499 if code != Some("") => Err(refusal(status, body, limits)),
             // Ours: the database says what is missing.
-            503 if reason(&body).is_some_and(|(code, _)| code == "unavailable") => {
-                Err(refusal(status, body, limits))
-            }
+            503 if code == Some("unavailable") => Err(refusal(status, body, limits)),
             other => Err(NotGranted::Failed(Error::Unavailable {
-                cause: match reason(&body) {
+                cause: match &fault {
                     Some((code, message)) => format!("the API answered {other}: {code}: {message}"),
                     None => format!("the API answered {other}"),
                 },
@@ -367,6 +367,7 @@ mod tests {
             ),
             (502, "<html>", "the API answered 502"),
             (503, r#"{"code":7}"#, "the API answered 503"),
+            (400, r#"{"code":""}"#, "the API answered 400: : "),
         ] {
             let NotGranted::Failed(error) = answer(status, body).await.unwrap_err() else {
                 panic!("refused: {wanted}");
