@@ -1,7 +1,7 @@
 -- Privacy: what stays another person's: under an address that an administrator gives, in invitations, and at Stripe.
 begin;
 \ir 000_helpers.sql
-select plan(40);
+select plan(44);
 
 select tests.sign_up('ada'), tests.sign_up('hal'), tests.sign_up('ina');
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('ina'));
@@ -120,6 +120,20 @@ select is((select string_agg(coalesce(m.payload #>> '{data,email}', '-'), ' ' or
 delete from auth.users where id = tests.id('hal');
 select is((select string_agg(i.status, ' ') from public.invitations as i where i.org_id = :'other' and i.email = 'guest@example.test'), 'revoked', 'a deletion of the account revokes the others');
 select is((select count(*) from public.invitations where tests.id('hal') in (sent_by, created_by)), 0::bigint, 'and no invitation has the id');
+rollback to erased;
+
+-- ---- what a person did with jobs: events never change, but for who acted
+select tests.act_as_superuser();
+select private.jobs_enqueue(:'shared', 'privacy_probe', '{}') as job \gset
+select tests.act_as('hal', :'shared');
+select kijko.user_id() as acting \gset
+select tests.act_as_superuser();
+insert into public.job_event_log (org_id, job_id, event, attempt, created_by) values (:'shared', :'job', 'cancelled', 0, :'acting');
+set local role postgres;
+select throws_ok(format($$update public.job_event_log set event = 'claimed' where job_id = %L$$, :'job'), '42501', null, 'an event does not change');
+select throws_ok(format($$update public.job_event_log set created_by = null, event = 'claimed' where job_id = %L$$, :'job'), '42501', null, 'nor with who acted');
+select is(private.privacy_erase(:'erasure'), true, 'who has acted on a job can be erased');
+select is((select count(*) from public.job_event_log where created_by = tests.id('hal')), 0::bigint, 'and the event does not name them');
 rollback to erased;
 
 -- ---- Stripe: what goes there, what it answers, and what it tells afterwards
