@@ -92,9 +92,12 @@ comment on function private.privacy_export_row(text) is 'What an export has of a
 create function private.privacy_export_keys(described text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-  select format('jsonb_build_object(%s)', string_agg(format('%L, t.%I', a.attname, a.attname), ', ' order by a.attnum))
+  select format('jsonb_build_object(%s)', coalesce(string_agg(format('%L, t.%I', a.attname, a.attname), ', ' order by a.attnum), ''))
   from pg_attribute as a
-  where a.attrelid = to_regclass(described) and a.attnum > 0 and not a.attisdropped and (
+  where a.attrelid = to_regclass(described) and a.attnum > 0 and not a.attisdropped and exists (
+    select from private.data_catalogue as d
+    where d.table_name = described and d.column_name = a.attname and d.export <> 'none' and d.subject <> 'secret'
+  ) and (
     a.attname in ('org_id', 'created_at')
     or exists (select from pg_index as i where i.indrelid = a.attrelid and i.indisprimary and a.attnum = any (i.indkey))
   )

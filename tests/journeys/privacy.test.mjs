@@ -8,6 +8,7 @@ import { disconnect, query } from '../access/db.mjs';
 import { HOME } from '../service.mjs';
 import { until } from '../until.mjs';
 import { forget, leftovers, NOTHING, someone } from './privacy_support.mjs';
+import { untied } from './privacy_ties.mjs';
 import { unzip } from './privacy_zip.mjs';
 import { api, env, http, signIn, sql } from './support.mjs';
 
@@ -39,6 +40,17 @@ describe('a person who has used every domain', () => {
   after(async () => {
     await forget(world);
     await disconnect();
+  });
+
+  test("has a row by each way in which a row can be a person's", async () => {
+    const { user, email } = world.person;
+    const none = await untied(user.id, [email, `before-${email}`]);
+    // What requests and erasures themselves make.
+    const places = none.map(({ table_name, column_name }) => `${table_name}.${column_name}`);
+    assert.deepEqual(
+      places.filter((place) => !/^private\.(privacy_requests|audit_erasures)\./.test(place)),
+      [],
+    );
   });
 
   test('without a sign-in there is nothing', async () => {

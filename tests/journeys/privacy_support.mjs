@@ -5,7 +5,8 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { query, sql, transaction } from '../access/db.mjs';
 import { fill, newIds } from '../access/rows.mjs';
-import { newUser } from './support.mjs';
+import { tieAll } from './privacy_ties.mjs';
+import { http, newUser } from './support.mjs';
 
 /** A person whose name, address and device are nobody else's, and a colleague. */
 export async function someone() {
@@ -50,6 +51,13 @@ export async function someone() {
     const { error } = await person.client.storage.from('project-files').upload(path, `file ${name} ${marker}`);
     if (error) throw new Error(`${path}: ${JSON.stringify(error)}`);
   }
+  const key = await http('POST', '/rest/v1/rpc/create_api_key', {
+    token: person.session.access_token,
+    headers: { 'Content-Type': 'application/json', 'x-org-id': world.shared.org },
+    body: { name: 'Key', permissions: ['projects:read'] },
+  });
+  if (key.status !== 200) throw new Error(JSON.stringify(key.body));
+  await tieAll({ id, email, ...world.shared });
   return world;
 }
 
