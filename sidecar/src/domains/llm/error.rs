@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::llm::{LlmError, LlmFault};
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const RESOURCE: HeaderName = HeaderName::from_static("x-ratelimit-resource");
 /// What calls hold of a plan, and settlements give back.
 const METERS: [&str; 2] = ["llm_tokens", "llm_cost_microusd"];
 /// A refusal of the API is small.
@@ -118,10 +119,13 @@ impl ApiError {
 
     /// Whether the settlement of former calls may leave room for this one. Requests that are used up stay so.
     pub(super) fn may_pass(&self) -> bool {
-        let names = |meter: &str| self.message.contains(meter);
         match self.code.as_str() {
             "budget_exceeded" => true,
-            "quota_exceeded" => METERS.into_iter().any(names),
+            // The message may hold what a tenant wrote. The header names the meter that has no room.
+            "quota_exceeded" => {
+                let resource = self.headers.get(RESOURCE);
+                resource.is_some_and(|it| METERS.iter().any(|meter| it == meter))
+            }
             _ => false,
         }
     }
@@ -255,6 +259,25 @@ mod tests {
             assert_eq!(header.map(|it| it.to_str().unwrap()), retry, "{code}");
             assert_eq!(response.headers()["retry-after"], "7");
             assert_eq!(response.headers()["content-type"], "application/json");
+        }
+    }
+
+    #[test]
+    fn room_may_come_for_what_calls_hold_and_not_for_what_a_message_names() {
+        for (code, resource, message, passes) in [
+            ("budget_exceeded", None, "budget", true),
+            ("quota_exceeded", Some("llm_tokens"), "", true),
+            ("quota_exceeded", Some("llm_cost_microusd"), "", true),
+            ("quota_exceeded", Some("api_requests"), "llm_tokens", false),
+            ("quota_exceeded", None, "llm_tokens", false),
+            ("rate_limited", Some("llm_tokens"), "", false),
+        ] {
+            let mut error = ApiError::new(429, code, message);
+            if let Some(resource) = resource {
+                let value = HeaderValue::from_static(resource);
+                error.headers.insert(RESOURCE, value);
+            }
+            assert_eq!(error.may_pass(), passes, "{code} {resource:?}");
         }
     }
 
