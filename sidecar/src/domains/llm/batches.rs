@@ -87,15 +87,7 @@ impl Batches {
         self.run(batch).await;
     }
 
-    async fn run(&self, mut batch: Vec<Due>) {
-        if batch.len() == 1 {
-            let due = batch.remove(0);
-            match self.calls.settle(due.call, due.usage).await {
-                Ok(settled) => drop(due.settled.send(settled)),
-                Err(error) => tracing::debug!(%error, "a settlement failed at first"),
-            }
-            return;
-        }
+    async fn run(&self, batch: Vec<Due>) {
         let mut usages = Vec::with_capacity(batch.len());
         let mut senders = HashMap::with_capacity(batch.len());
         for due in batch {
