@@ -5,7 +5,7 @@
 --      targets, holds what the call can use at most against every budget and meter, and records the call as sent.
 --   2. For anybody else but the gateway it is reserved, until the sidecar opens its ticket by private.llm_open(). Jobs have tickets.
 --   3. Before each further attempt private.llm_raise() raises the holds.
---   4. private.llm_settle() records what was used. A call that nobody settles is settled at its whole hold.
+--   4. private.llm_settle_many() records what was used. A call that nobody settles is settled at its whole hold.
 -- ============================================================================
 
 create table public.llm_providers (

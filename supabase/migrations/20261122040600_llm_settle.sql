@@ -282,7 +282,7 @@ comment on function private.llm_raise(uuid, integer, jsonb) is 'Before a further
 grant execute on function private.llm_raise(uuid, integer, jsonb) to kijko_sidecar;
 
 create function private.llm_settle(call_id uuid, usage jsonb) returns jsonb
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
   opened private.llm_open_calls := private.llm_lock_call(llm_settle.call_id);
@@ -321,8 +321,7 @@ begin
   );
 end
 $$;
-comment on function private.llm_settle(uuid, jsonb) is 'Ends a call: settles its holds with what it used, even above the limits, and records the result. Answers what it cost; null when it was settled or released before. Nullable: result. Definer: the sidecar holds no table rights.';
-grant execute on function private.llm_settle(uuid, jsonb) to kijko_sidecar;
+comment on function private.llm_settle(uuid, jsonb) is 'Ends a call: settles its holds with what it used, even above the limits, and records the result. Answers what it cost; null when it was settled or released before. Nullable: result.';
 
 create function private.llm_settle_many(call_ids uuid[], usages jsonb) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp

@@ -305,7 +305,7 @@ select results_eq(
     'private.jobs_release(text,uuid[])',
     'private.jobs_requeue_expired()',
     'private.jobs_stats()',
-    'private.llm_gateway_key(uuid)', 'private.llm_gateway_pass()', 'private.llm_is_calling(uuid)', 'private.llm_open(text)', 'private.llm_raise(uuid,integer,jsonb)', 'private.llm_settle(uuid,jsonb)', 'private.llm_settle_many(uuid[],jsonb)',
+    'private.llm_gateway_key(uuid)', 'private.llm_gateway_pass()', 'private.llm_is_calling(uuid)', 'private.llm_open(text)', 'private.llm_raise(uuid,integer,jsonb)', 'private.llm_settle_many(uuid[],jsonb)',
     'private.mail_backlog()',
     'private.mail_hand_over(text,uuid,integer)',
     'private.mail_report(text,uuid,integer,integer,boolean)',

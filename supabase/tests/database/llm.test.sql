@@ -41,9 +41,10 @@ select :'opened'::jsonb ->> 'call_id' as call \gset
 select tests.act_as_superuser();
 select is((tests.call(:'call')).status, 'sent', 'the call is sent');
 select tests.act_as_sidecar();
-select is(private.llm_settle(:'call', '{"status": "succeeded", "prompt_tokens": 900, "completion_tokens": 100, "cached_tokens": 200, "reasoning_tokens": 30, "model": "a-2026", "first_token_ms": 12, "total_ms": 80, "http_status": 200, "finish_reason": "stop"}'),
-  '{"tokens": 1000, "estimated": false, "cost_microusd": 195}', 'it is settled');
-select is(private.llm_settle(:'call', '{"status": "succeeded", "prompt_tokens": 900, "completion_tokens": 100}'), null, 'once');
+select throws_ok(format($$select private.llm_settle(%L, '{"status": "failed"}')$$, :'call'), '42501', null, 'the sidecar settles by the function for many');
+select is(private.llm_settle_many(array[:'call']::uuid[], '[{"status": "succeeded", "prompt_tokens": 900, "completion_tokens": 100, "cached_tokens": 200, "reasoning_tokens": 30, "model": "a-2026", "first_token_ms": 12, "total_ms": 80, "http_status": 200, "finish_reason": "stop"}]'),
+  jsonb_build_object(:'call', '{"tokens": 1000, "estimated": false, "cost_microusd": 195}'::jsonb), 'it is settled');
+select is(private.llm_settle_many(array[:'call']::uuid[], '[{"status": "succeeded", "prompt_tokens": 900, "completion_tokens": 100}]'), jsonb_build_object(:'call', null), 'once');
 select is(private.llm_open(:'ticket'), null, 'and not opened again');
 select tests.act_as_superuser();
 select is((select row(c.status, c.input_tokens, c.output_tokens, c.cache_read_tokens, c.reasoning_tokens, c.cost_microusd, c.reported_model, c.first_token_ms, c.estimated)::text from tests.call(:'call') as c),

@@ -67,7 +67,7 @@ impl Ended<'_> {
         self.opened.input_tokens_of(self.target)
     }
 
-    /// The argument of `llm_settle`.
+    /// What `llm_settle_many` takes for a call.
     pub(super) fn usage(&self, end: &End) -> Value {
         let attempt = self.attempt;
         let spent = attempt.spent(self.input_tokens());
