@@ -1,9 +1,10 @@
 //! What operators see of the gateway. Models, providers and organizations are no labels: the log and `llm_calls` have them.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -13,6 +14,7 @@ use kijko_core::telemetry::metrics::{
     Counter, EncodeLabelSet, Histograms, Registry, Series, Unit, WORK_SECONDS, histograms,
 };
 use prometheus_client::metrics::{family::Family, gauge::Gauge};
+use tokio::time::Instant;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
@@ -39,19 +41,25 @@ pub(super) struct GatewaySeries {
     first_tokens: Histograms<KindLabels>,
     running: Gauge,
     unsettled: Gauge,
-    counts: Arc<Counts>,
+    oldest_unsettled: Gauge<f64, AtomicU64>,
+    calls_running: Arc<AtomicI64>,
+    waiting: Arc<Mutex<Waiting>>,
 }
 
+/// Settlements that go on, in the order in which they began.
 #[derive(Debug, Default)]
-struct Counts {
-    running: AtomicI64,
-    unsettled: AtomicI64,
+struct Waiting {
+    last: u64,
+    since: BTreeMap<u64, Instant>,
 }
 
-/// Counts down when it is dropped.
-pub(super) struct Counted {
-    counts: Arc<Counts>,
-    of: fn(&Counts) -> &AtomicI64,
+/// A call that runs, until it is dropped.
+pub(super) struct Running(Arc<AtomicI64>);
+
+/// A call that waits for its settlement, until it is dropped.
+pub(super) struct Unsettled {
+    waiting: Arc<Mutex<Waiting>>,
+    number: u64,
 }
 
 impl Default for GatewaySeries {
@@ -63,7 +71,9 @@ impl Default for GatewaySeries {
             first_tokens: histograms(&WORK_SECONDS),
             running: Gauge::default(),
             unsettled: Gauge::default(),
-            counts: Arc::default(),
+            oldest_unsettled: Gauge::default(),
+            calls_running: Arc::default(),
+            waiting: Arc::default(),
         }
     }
 }
@@ -97,28 +107,38 @@ impl GatewaySeries {
     }
 
     /// A call runs as long as the answer is kept.
-    pub(super) fn running(&self) -> Counted {
-        self.count(|counts| &counts.running)
+    pub(super) fn running(&self) -> Running {
+        self.calls_running.fetch_add(1, Ordering::Relaxed);
+        Running(self.calls_running.clone())
     }
 
     /// A call is to be settled as long as the answer is kept.
-    pub(super) fn unsettled(&self) -> Counted {
-        self.count(|counts| &counts.unsettled)
-    }
-
-    fn count(&self, of: fn(&Counts) -> &AtomicI64) -> Counted {
-        of(&self.counts).fetch_add(1, Ordering::Relaxed);
-        Counted {
-            counts: self.counts.clone(),
-            of,
+    pub(super) fn unsettled(&self) -> Unsettled {
+        let mut waiting = lock(&self.waiting);
+        waiting.last += 1;
+        let number = waiting.last;
+        waiting.since.insert(number, Instant::now());
+        Unsettled {
+            waiting: self.waiting.clone(),
+            number,
         }
     }
 }
 
-impl Drop for Counted {
+impl Drop for Running {
     fn drop(&mut self) {
-        (self.of)(&self.counts).fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        lock(&self.waiting).since.remove(&self.number);
+    }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Series for GatewaySeries {
@@ -155,13 +175,50 @@ impl Series for GatewaySeries {
             "Calls that have ended and are not settled in the database yet",
             self.unsettled.clone(),
         );
+        registry.register_with_unit(
+            "llm_gateway_oldest_unsettled",
+            "How long the call has waited that ended first and is not settled in the database yet",
+            Unit::Seconds,
+            self.oldest_unsettled.clone(),
+        );
     }
 
     fn refresh(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
-            let count = |of: &AtomicI64| of.load(Ordering::Relaxed);
-            self.running.set(count(&self.counts.running));
-            self.unsettled.set(count(&self.counts.unsettled));
+            self.running.set(self.calls_running.load(Ordering::Relaxed));
+            let waiting = lock(&self.waiting);
+            let count = i64::try_from(waiting.since.len());
+            self.unsettled.set(count.unwrap_or(i64::MAX));
+            let oldest = waiting.since.first_key_value();
+            let oldest = oldest.map_or(Duration::ZERO, |(_, since)| since.elapsed());
+            self.oldest_unsettled.set(oldest.as_secs_f64());
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_oldest_settlement_that_waits_is_seen() {
+        const EARLIER: Duration = Duration::from_secs(50);
+        let series = GatewaySeries::default();
+        let seen = async || {
+            series.refresh().await;
+            (series.unsettled.get(), series.oldest_unsettled.get())
+        };
+        let first = series.unsettled();
+        if let Some(since) = lock(&series.waiting).since.get_mut(&first.number) {
+            *since = since.checked_sub(EARLIER).unwrap();
+        }
+        let second = series.unsettled();
+        let (count, oldest) = seen().await;
+        assert!(count == 2 && oldest >= 50.0, "{count} {oldest}");
+        drop(first);
+        let (count, oldest) = seen().await;
+        assert!(count == 1 && oldest < 50.0, "{count} {oldest}");
+        drop(second);
+        assert_eq!(seen().await, (0, 0.0));
     }
 }
