@@ -141,9 +141,17 @@ impl Settler {
                 tracing::warn!(%call, "the content of a call could not be kept");
                 settled = settler.end(call, &usage).await;
             }
-            if let Err(error) = &settled {
+            match &settled {
+                Ok(Some(_)) => {}
+                // Another end than this one counts. Either the database had stored an attempt whose answer did not come back, or
+                // maintenance was first, or the record of a call that a vendor got is lost.
+                Ok(None) => {
+                    tracing::warn!(%call, "a call of a model was no longer open when it was settled");
+                }
                 // Maintenance settles it at its whole hold.
-                tracing::error!(%call, %error, "a call of a model could not be settled");
+                Err(error) => {
+                    tracing::error!(%call, %error, "a call of a model could not be settled");
+                }
             }
             if let Some(mut span) = span {
                 // Its cost is known now.

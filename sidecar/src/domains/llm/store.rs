@@ -239,11 +239,7 @@ impl Calls for Store {
     fn settle(&self, call: Uuid, usage: Value) -> BoxFuture<'_, Result<Option<Settled>, DbError>> {
         Box::pin(async move {
             let mut settled = self.settle_many(vec![(call, usage)]).await?;
-            let settled = settled.remove(&call).ok_or_else(busy)?;
-            if settled.is_none() {
-                tracing::debug!(%call, "settled before");
-            }
-            Ok(settled)
+            settled.remove(&call).ok_or_else(busy)
         })
     }
 
@@ -288,7 +284,7 @@ impl Spent {
         }
     }
 
-    /// The counts of `llm_settle`. What is left out is unknown.
+    /// The counts of `llm_settle_many`. What is left out is unknown.
     pub(super) fn counts(self) -> Value {
         match self {
             Self::Unsent | Self::Nothing => json!({"prompt_tokens": 0, "completion_tokens": 0}),
