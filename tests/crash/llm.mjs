@@ -1,5 +1,6 @@
 // Calls of models against a budget while the sidecar, backends and the postmaster are killed. What a vendor counted is charged exactly
-// if the call's end was recorded; otherwise something between that count and what was held.
+// if the call's end was recorded; otherwise something between that count and what was held. An answered call is charged exactly, unless
+// the sidecar is killed before it has settled it: then at all that it held.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -25,14 +26,24 @@ import { Tenant } from './tenant.mjs';
 // The pause between one kill and the next; KIJKO_LLM_CRASH_SECONDS=10 to look for rare orders of events.
 const PAUSE_MS = 1000 * Number(process.env.KIJKO_LLM_CRASH_SECONDS ?? 2);
 const CALLERS = 24;
+const AT_ONCE = 200;
+// So many calls find room when all others are refused.
+const WITH_ROOM = 150;
 const AMOUNT = 20_000;
 const MAX_TOKENS = 120;
 const PROMPT_TOKENS = 30;
 const REST_PORT = Number(process.env.TEST_PORT ?? new URL(process.env.API_URL).port) + 10;
 
-/** A vendor that notes what it counts for each call, by the name in its prompt, before it answers. */
+/** A vendor that notes what it counts for each call, by the name in its prompt, before it answers. It answers when it is let. */
 async function newVendor() {
   const counted = new Map();
+  let gate = Promise.resolve();
+  let open = () => {};
+  const shut = () => {
+    gate = new Promise((resolve) => {
+      open = resolve;
+    });
+  };
   const server = http.createServer(async (request, response) => {
     let body = '';
     request.setEncoding('utf8');
@@ -43,6 +54,7 @@ async function newVendor() {
     const name = messages[0].content;
     assert.ok(!counted.has(name), 'one attempt for each call');
     counted.set(name, usage.total_tokens);
+    await gate;
     await sleep(20 + Math.random() * 200);
     const head = { id: 'chatcmpl-theirs', created: 1, model: 'crash-test' };
     if (!stream) {
@@ -65,17 +77,17 @@ async function newVendor() {
     server.closeAllConnections();
     return new Promise((resolve) => server.close(resolve));
   };
-  return { counted, baseUrl: `http://127.0.0.1:${server.address().port}/v1`, close };
+  return { counted, shut, open: () => open(), baseUrl: `http://127.0.0.1:${server.address().port}/v1`, close };
 }
 
-async function newPayer() {
+async function newPayer(amount = AMOUNT) {
   const tenant = await Tenant.make();
   // Neither the plan nor its rate is the subject here.
   await query(`update public.subscriptions set plan = 'ENTERPRISE' where org_id = $1`, [tenant.orgId]);
   const [{ id }] = await query(
     `insert into public.llm_budgets (org_id, name, scope, period, unit, amount)
      values ($1, 'crash', 'organization', 'total', 'tokens', $2) returning id`,
-    [tenant.orgId, AMOUNT],
+    [tenant.orgId, amount],
   );
   // A crash may end an attempt; a second one would hide what the first one left.
   await query(
@@ -96,7 +108,7 @@ const counted = (budget) =>
 /** One call; its trace is its name. */
 async function call(url, token) {
   const name = randomBytes(16).toString('hex');
-  const result = { name };
+  const result = { name, begun: Date.now() };
   try {
     const response = await fetch(`${url}/llm/v1/chat/completions`, {
       method: 'POST',
@@ -154,6 +166,21 @@ function watch(budget) {
   };
 }
 
+/** So many calls at once, each until the vendor has got it or no budget has room. */
+function callAtOnce(payer, url) {
+  const calls = [];
+  const one = async () => {
+    for (;;) {
+      const result = await call(url, payer.token);
+      calls.push(result);
+      // PostgREST may be on its way to a new server, and an organization has a share of its connections.
+      if (result.answered || result.code === undefined || result.code === 'budget_exceeded') return;
+      await sleep(100);
+    }
+  };
+  return { calls, all: Promise.all(Array.from({ length: AT_ONCE }, one)) };
+}
+
 export function llmTests() {
   describe('calls of models while what settles them dies', () => {
     test('each is charged once, what the vendor counted or up to what was held, and no budget is exceeded', async (t) => {
@@ -163,7 +190,7 @@ export function llmTests() {
       t.after(killSidecars);
       const payer = await newPayer();
       const variables = { KIJKO_REST_URL: `http://127.0.0.1:${REST_PORT}` };
-      const start = (port) => Sidecar.start(vendor, { variables, port });
+      const start = () => Sidecar.start(vendor, { variables });
       let sidecar = await start();
       const place = { url: sidecar.url };
       const mostOf = watch(payer.budget);
@@ -195,6 +222,7 @@ export function llmTests() {
       await kijkoUp();
       await stopStackSidecar();
       sidecar = await start();
+      const lastKill = Date.now();
       place.url = sidecar.url;
       await goOn('after the death of the postmaster');
 
@@ -206,23 +234,114 @@ export function llmTests() {
       assert.ok((await mostOf()) <= AMOUNT, 'settled and held together never exceed the budget');
       assert.deepEqual(await sidecar.terminate(), { code: 0, signal: null });
 
-      // Their time is over: maintenance ends what nobody else will.
-      await queryAsAdmin(`update private.llm_open_calls set ends_at = clock_timestamp() where organization = $1`, [payer.orgId]);
-      await until('no call to be open', async () => {
-        await queryAsAdmin('call private.llm_maintain()');
-        return (await query('select 1 from private.llm_open_calls where organization = $1', [payer.orgId])).length === 0;
-      });
+      await endAbandoned(payer);
       await assertCharged(payer, hammering.calls, vendor.counted);
+      const byName = new Map((await recordsOf(payer)).map((row) => [row.trace_id, row]));
+      for (const { name, answered, begun } of hammering.calls)
+        if (answered && begun > lastKill) assert.equal(byName.get(name).status, 'succeeded', 'nothing was killed before its settlement');
+    });
+
+    test('of 200 at once, an answered one counts exactly, or at its hold if the sidecar is killed before it has settled it', async (t) => {
+      await stopStackSidecar();
+      const vendor = await newVendor();
+      t.after(() => vendor.close());
+      t.after(killSidecars);
+      const amount = 1_000_000;
+      const payer = await newPayer(amount);
+      const variables = { KIJKO_REST_URL: `http://127.0.0.1:${REST_PORT}` };
+      const start = () => Sidecar.start(vendor, { variables });
+      const mostOf = watch(payer.budget);
+      const waiting = (sidecar) => sidecar.metric('kijko_llm_gateway_calls_unsettled');
+      const recorded = async () => new Map((await recordsOf(payer)).map((row) => [row.trace_id, row]));
+
+      // A backend dies while the vendor has all of them. They are answered, and settled when the database is back.
+      let sidecar = await start();
+      vendor.shut();
+      const first = callAtOnce(payer, sidecar.url);
+      await until('the vendor to have all calls', () => vendor.counted.size === AT_ONCE, { everyMs: 50 });
+      const victim = await connect();
+      const { rows } = await victim.query('select pg_backend_pid() as pid');
+      await killBackend(rows[0].pid);
+      vendor.open();
+      await first.all;
+      await queryPatiently('select 1');
+      await until('all calls to be settled', async () => (await waiting(sidecar)) === 0, { everyMs: 100 });
+      await sidecar.kill();
+      const exact = await recorded();
+      const answered = first.calls.filter((one) => one.answered);
+      assert.equal(answered.length, AT_ONCE);
+      for (const { name } of answered) {
+        const { status, used, estimated } = exact.get(name);
+        assert.deepEqual([status, used, estimated], ['succeeded', vendor.counted.get(name), false]);
+      }
+      const used = await payer.budgetUsed();
+      assert.equal(
+        used,
+        [...exact.values()].reduce((sum, row) => sum + row.used, 0),
+        'nothing is held any more',
+      );
+
+      // Another session has the rows of the open calls, so all are answered and none is settled when the sidecar is killed.
+      const { held } = exact.get(answered[0].name);
+      const room = used + WITH_ROOM * held;
+      await query('update public.llm_budgets set amount = $2 where id = $1', [payer.budget, room]);
+      sidecar = await start();
+      vendor.shut();
+      const second = callAtOnce(payer, sidecar.url);
+      await until('the vendor to have what finds room', () => vendor.counted.size === AT_ONCE + WITH_ROOM, { everyMs: 50 });
+      const refused = () => second.calls.filter((one) => one.code === 'budget_exceeded').length;
+      await until('the others to be refused', () => refused() === AT_ONCE - WITH_ROOM, { everyMs: 50 });
+      const other = await connect();
+      t.after(() => other.end());
+      await other.query('begin');
+      await other.query('select 1 from private.llm_open_calls where organization = $1 for update', [payer.orgId]);
+      vendor.open();
+      await second.all;
+      const names = second.calls.filter((one) => one.answered).map((one) => one.name);
+      assert.equal(names.length, WITH_ROOM);
+      await until('all to wait for their settlement', async () => (await waiting(sidecar)) === WITH_ROOM, { everyMs: 50 });
+      assert.ok((await sidecar.metric('kijko_llm_gateway_oldest_unsettled_seconds')) > 0);
+      await sidecar.kill();
+      await other.query('rollback');
+      assert.equal(await payer.budgetUsed(), room, 'all stay held');
+      const { code } = await (async () => {
+        sidecar = await start();
+        return call(sidecar.url, payer.token);
+      })();
+      assert.equal(code, 'budget_exceeded', 'so there is no room for another one');
+      assert.deepEqual(await sidecar.terminate(), { code: 0, signal: null });
+
+      await endAbandoned(payer);
+      const all = await recorded();
+      for (const name of names) {
+        const { status, error_code, used, estimated } = all.get(name);
+        assert.deepEqual([status, error_code, used, estimated], ['failed', 'abandoned', held, true]);
+      }
+      assert.ok((await mostOf()) <= amount);
+      assert.equal(await payer.budgetUsed(), room, 'and the budget has them at all that they held');
+      await assertCharged(payer, [...first.calls, ...second.calls], vendor.counted, amount);
     });
   });
 }
 
-async function assertCharged(payer, calls, counted) {
-  const rows = await query(
+/** Their time is over: maintenance ends what nobody else will. */
+async function endAbandoned(payer) {
+  await queryAsAdmin(`update private.llm_open_calls set ends_at = clock_timestamp() where organization = $1`, [payer.orgId]);
+  await until('no call to be open', async () => {
+    await queryAsAdmin('call private.llm_maintain()');
+    return (await query('select 1 from private.llm_open_calls where organization = $1', [payer.orgId])).length === 0;
+  });
+}
+
+const recordsOf = (payer) =>
+  query(
     `select trace_id, status, estimated, error_code, (input_tokens + output_tokens)::int as used, held_tokens::int as held, cost_microusd::int as cost
      from public.llm_calls where org_id = $1`,
     [payer.orgId],
   );
+
+async function assertCharged(payer, calls, counted, amount = AMOUNT) {
+  const rows = await recordsOf(payer);
   const byName = new Map(rows.map((row) => [row.trace_id, row]));
   assert.equal(byName.size, rows.length, 'one record for each call');
   let [exact, between] = [0, 0];
@@ -248,7 +367,7 @@ async function assertCharged(payer, calls, counted) {
   }
   assert.ok(exact > 20 && between > 0, `${exact} settled exactly, ${between} were killed`);
   const sum = (key) => rows.reduce((total, row) => total + row[key], 0);
-  assert.ok(sum('used') <= AMOUNT, `${sum('used')} of ${AMOUNT}`);
+  assert.ok(sum('used') <= amount, `${sum('used')} of ${amount}`);
   assert.equal(await payer.budgetUsed(), sum('used'), 'the budget counts each token once');
   const { llm_tokens, llm_cost_microusd } = await payer.used();
   assert.deepEqual([llm_tokens, llm_cost_microusd], [sum('used'), sum('cost')], 'and so do the meters of the plan');
