@@ -277,6 +277,10 @@ declare
 begin
   -- The most exact price wins. Vendors report dated names ("gpt-4o-2024-08-06") for the requested one, and a well-known name
   -- may be requested without its provider.
+  select m.* into price from public.llm_models as m where m.id = coalesce(reported, requested);
+  if found then
+    return price;
+  end if;
   select m.* into price
   from unnest(array[
     reported, requested, split_part(reported, '/', 1) || '/' || requested,

@@ -11,58 +11,43 @@ return case
 end;
 comment on function private.models_parse_count(jsonb) is 'A count that a worker reports, as a whole number that is bounded and not negative; 0 when it is no number.';
 
--- The functions that price a call are plpgsql: Postgres keeps their plans, and would plan a language sql function at each call.
-create function private.models_rates(price public.llm_models, long boolean, priority boolean)
-returns table (input bigint, output bigint, reasoning bigint, cache_read bigint, cache_write bigint, cache_write_1h bigint)
-language plpgsql immutable rows 1 set search_path = pg_catalog, pg_temp
+-- The functions that price a call are plpgsql, whose expressions need neither a planner nor an executor: every call asks them.
+create function private.models_rates(
+  price public.llm_models, long boolean, priority boolean,
+  out input bigint, out output bigint, out reasoning bigint, out cache_read bigint, out cache_write bigint, out cache_write_1h bigint
+)
+language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
+#variable_conflict use_variable
 begin
-  return query
   -- A missing price is that of the next more general kind. If two surcharges apply, the higher one counts.
-  with plain as (
-    select
-      price.input_microusd_per_mtok as input,
-      price.output_microusd_per_mtok as output,
-      coalesce(price.reasoning_microusd_per_mtok, price.output_microusd_per_mtok) as reasoning,
-      coalesce(price.cache_read_microusd_per_mtok, price.input_microusd_per_mtok) as cache_read,
-      coalesce(price.cache_write_microusd_per_mtok, price.input_microusd_per_mtok) as cache_write,
-      coalesce(price.cache_write_1h_microusd_per_mtok, price.cache_write_microusd_per_mtok, price.input_microusd_per_mtok) as cache_write_1h
-  ),
-  long_rates as (
-    select
-      coalesce(price.long_input_microusd_per_mtok, p.input) as input,
-      coalesce(price.long_output_microusd_per_mtok, p.output) as output,
-      coalesce(price.long_cache_read_microusd_per_mtok, price.cache_read_microusd_per_mtok, price.long_input_microusd_per_mtok, p.input) as cache_read,
-      coalesce(price.long_cache_write_microusd_per_mtok, price.cache_write_microusd_per_mtok, price.long_input_microusd_per_mtok, p.input) as cache_write,
-      coalesce(
-        price.long_cache_write_1h_microusd_per_mtok, price.cache_write_1h_microusd_per_mtok, price.long_cache_write_microusd_per_mtok,
-        price.cache_write_microusd_per_mtok, price.long_input_microusd_per_mtok, p.input
-      ) as cache_write_1h
-    from plain as p
-  ),
-  by_length as (
-    select
-      case when long then l.input else p.input end as input,
-      case when long then l.output else p.output end as output,
-      case when long and price.reasoning_microusd_per_mtok is null then l.output
-        when long then greatest(p.reasoning, l.output) else p.reasoning end as reasoning,
-      case when long then l.cache_read else p.cache_read end as cache_read,
-      case when long then l.cache_write else p.cache_write end as cache_write,
-      case when long then l.cache_write_1h else p.cache_write_1h end as cache_write_1h
-    from plain as p cross join long_rates as l
-  )
+  if long then
+    input := coalesce(price.long_input_microusd_per_mtok, price.input_microusd_per_mtok);
+    output := coalesce(price.long_output_microusd_per_mtok, price.output_microusd_per_mtok);
+    reasoning := case when price.reasoning_microusd_per_mtok is null then output else greatest(price.reasoning_microusd_per_mtok, output) end;
+    cache_read := coalesce(price.long_cache_read_microusd_per_mtok, price.cache_read_microusd_per_mtok, input);
+    cache_write := coalesce(price.long_cache_write_microusd_per_mtok, price.cache_write_microusd_per_mtok, input);
+    cache_write_1h := coalesce(
+      price.long_cache_write_1h_microusd_per_mtok, price.cache_write_1h_microusd_per_mtok, price.long_cache_write_microusd_per_mtok,
+      price.cache_write_microusd_per_mtok, input
+    );
+  else
+    input := price.input_microusd_per_mtok;
+    output := price.output_microusd_per_mtok;
+    reasoning := coalesce(price.reasoning_microusd_per_mtok, output);
+    cache_read := coalesce(price.cache_read_microusd_per_mtok, input);
+    cache_write := coalesce(price.cache_write_microusd_per_mtok, input);
+    cache_write_1h := coalesce(price.cache_write_1h_microusd_per_mtok, cache_write);
+  end if;
   -- greatest() skips nulls: without a price for the tier, it costs as any other call.
-  select
-    case when priority then greatest(b.input, price.priority_input_microusd_per_mtok) else b.input end,
-    case when priority then greatest(b.output, price.priority_output_microusd_per_mtok) else b.output end,
-    case when priority then greatest(b.reasoning, price.priority_output_microusd_per_mtok) else b.reasoning end,
-    case when priority
-      then greatest(b.cache_read, coalesce(price.priority_cache_read_microusd_per_mtok, price.priority_input_microusd_per_mtok))
-      else b.cache_read end,
-    case when priority then greatest(b.cache_write, price.priority_input_microusd_per_mtok) else b.cache_write end,
-    case when priority then greatest(b.cache_write_1h, price.priority_input_microusd_per_mtok) else b.cache_write_1h end
-  from by_length as b;
+  if priority then
+    input := greatest(input, price.priority_input_microusd_per_mtok);
+    output := greatest(output, price.priority_output_microusd_per_mtok);
+    reasoning := greatest(reasoning, price.priority_output_microusd_per_mtok);
+    cache_read := greatest(cache_read, coalesce(price.priority_cache_read_microusd_per_mtok, price.priority_input_microusd_per_mtok));
+    cache_write := greatest(cache_write, price.priority_input_microusd_per_mtok);
+    cache_write_1h := greatest(cache_write_1h, price.priority_input_microusd_per_mtok);
+  end if;
 end
 $$;
 comment on function private.models_rates(public.llm_models, boolean, boolean) is 'Price of a million tokens of each kind: beyond the long-context step (long) or not, at service_tier priority or not.';
@@ -70,52 +55,39 @@ comment on function private.models_rates(public.llm_models, boolean, boolean) is
 create function private.models_cost(requested text, reported text, usage jsonb) returns bigint
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-begin
-  return (
-  with price as (
-    select p.* from private.models_price(requested, reported) as p where p.id is not null
-  ),
+declare
+  price constant public.llm_models := private.models_price(requested, reported);
   -- A vendor's counts may not add up: parts are cut to the whole.
-  whole as (
-    select private.models_parse_count(usage -> 'input_tokens') as input, private.models_parse_count(usage -> 'output_tokens') as output,
-      coalesce(usage -> 'batch' = 'true', false) as batch, coalesce(usage ->> 'service_tier' = 'priority', false) as priority
-  ),
-  reads as (
-    select w.*, least(private.models_parse_count(usage -> 'reasoning_tokens'), w.output) as reasoning,
-      least(private.models_parse_count(usage -> 'cache_read_tokens'), w.input) as cache_read
-    from whole as w
-  ),
-  writes as (
-    select r.*, least(private.models_parse_count(usage -> 'cache_write_tokens'), r.input - r.cache_read) as cache_write from reads as r
-  ),
-  tokens as (
-    select w.*, least(private.models_parse_count(usage -> 'cache_write_1h_tokens'), w.cache_write) as cache_write_1h from writes as w
-  ),
+  input constant bigint := private.models_parse_count(usage -> 'input_tokens');
+  output constant bigint := private.models_parse_count(usage -> 'output_tokens');
+  reasoning constant bigint := least(private.models_parse_count(usage -> 'reasoning_tokens'), output);
+  cache_read constant bigint := least(private.models_parse_count(usage -> 'cache_read_tokens'), input);
+  cache_write constant bigint := least(private.models_parse_count(usage -> 'cache_write_tokens'), input - cache_read);
+  cache_write_1h constant bigint := least(private.models_parse_count(usage -> 'cache_write_1h_tokens'), cache_write);
+  rates record;
   -- A batch's discount is a fraction of the plain price; a price of 0 has none.
-  discount as (
-    select
-      case when t.batch and p.input_microusd_per_mtok > 0 then coalesce(p.batch_input_microusd_per_mtok, p.input_microusd_per_mtok) else 1 end::numeric as input_part,
-      case when t.batch and p.input_microusd_per_mtok > 0 then p.input_microusd_per_mtok else 1 end::numeric as input_whole,
-      case when t.batch and p.output_microusd_per_mtok > 0 then coalesce(p.batch_output_microusd_per_mtok, p.output_microusd_per_mtok) else 1 end::numeric as output_part,
-      case when t.batch and p.output_microusd_per_mtok > 0 then p.output_microusd_per_mtok else 1 end::numeric as output_whole
-    from price as p cross join tokens as t
-  )
+  batch_input constant boolean := usage -> 'batch' = 'true' and price.input_microusd_per_mtok > 0;
+  batch_output constant boolean := usage -> 'batch' = 'true' and price.output_microusd_per_mtok > 0;
+  input_part constant numeric := case when batch_input then coalesce(price.batch_input_microusd_per_mtok, price.input_microusd_per_mtok) else 1 end;
+  input_whole constant numeric := case when batch_input then price.input_microusd_per_mtok else 1 end;
+  output_part constant numeric := case when batch_output then coalesce(price.batch_output_microusd_per_mtok, price.output_microusd_per_mtok) else 1 end;
+  output_whole constant numeric := case when batch_output then price.output_microusd_per_mtok else 1 end;
+begin
+  if price.id is null then
+    return null;
+  end if;
+  -- If the input is beyond the step, the whole call costs the long prices.
+  rates := private.models_rates(price, coalesce(input > price.long_context_tokens, false), coalesce(usage ->> 'service_tier' = 'priority', false));
   -- Rounded once, at the end. The division comes last, so every step before it is exact.
-  select ceil(
+  return ceil(
     (
       (
-        (t.input - t.cache_read - t.cache_write)::numeric * r.input + t.cache_read::numeric * r.cache_read
-        + (t.cache_write - t.cache_write_1h)::numeric * r.cache_write + t.cache_write_1h::numeric * r.cache_write_1h
-      ) * d.input_part * d.output_whole
-      + ((t.output - t.reasoning)::numeric * r.output + t.reasoning::numeric * r.reasoning) * d.output_part * d.input_whole
-    ) / (d.input_whole * d.output_whole * 1000000)
-  )::bigint
-  from price as p
-  cross join tokens as t
-  cross join discount as d
-  -- If the input is beyond the step, the whole call costs the long prices.
-  cross join lateral private.models_rates(p::public.llm_models, coalesce(t.input > p.long_context_tokens, false), t.priority) as r
-  );
+        (input - cache_read - cache_write)::numeric * rates.input + cache_read::numeric * rates.cache_read
+        + (cache_write - cache_write_1h)::numeric * rates.cache_write + cache_write_1h::numeric * rates.cache_write_1h
+      ) * input_part * output_whole
+      + ((output - reasoning)::numeric * rates.output + reasoning::numeric * rates.reasoning) * output_part * input_whole
+    ) / (input_whole * output_whole * 1000000)
+  )::bigint;
 end
 $$;
 comment on function private.models_cost(text, text, jsonb) is 'Cost of a call in millionths of a US dollar, rounded up once; null when no price is known. Usage: input_tokens (cached ones among them), output_tokens (reasoning_tokens among them), cache_read_tokens, cache_write_tokens, cache_write_1h_tokens (among the writes), batch, service_tier.';
