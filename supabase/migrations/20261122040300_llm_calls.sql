@@ -16,18 +16,18 @@ create table public.llm_calls (
   own_key boolean not null,
   status text not null default 'reserved' check (status in ('reserved', 'sent', 'succeeded', 'failed', 'cancelled')),
   estimated boolean not null default false,
-  input_tokens bigint not null default 0 check (input_tokens >= 0),
-  output_tokens bigint not null default 0 check (output_tokens >= 0),
-  cache_read_tokens bigint not null default 0 check (cache_read_tokens >= 0),
-  cache_write_tokens bigint not null default 0 check (cache_write_tokens >= 0),
-  reasoning_tokens bigint not null default 0 check (reasoning_tokens >= 0),
-  images integer not null default 0 check (images >= 0),
-  cost_microusd bigint not null default 0 check (cost_microusd >= 0),
-  held_tokens bigint not null check (held_tokens >= 0),
-  held_microusd bigint not null check (held_microusd >= 0),
-  attempts integer not null default 0 check (attempts >= 0),
-  first_token_ms integer check (first_token_ms >= 0),
-  total_ms integer check (total_ms >= 0),
+  input_tokens bigint not null default 0,
+  output_tokens bigint not null default 0,
+  cache_read_tokens bigint not null default 0,
+  cache_write_tokens bigint not null default 0,
+  reasoning_tokens bigint not null default 0,
+  images integer not null default 0,
+  cost_microusd bigint not null default 0,
+  held_tokens bigint not null,
+  held_microusd bigint not null,
+  attempts integer not null default 0,
+  first_token_ms integer,
+  total_ms integer,
   http_status integer check (http_status between 100 and 599),
   finish_reason text check (char_length(finish_reason) <= 100),
   error_code text check (char_length(error_code) <= 100),
@@ -45,7 +45,14 @@ create table public.llm_calls (
   created_at timestamptz not null default kijko.now(),
   finished_at timestamptz,
   primary key (org_id, created_at, id),
-  check ((status in ('reserved', 'sent')) = (finished_at is null))
+  check ((status in ('reserved', 'sent')) = (finished_at is null)),
+  -- One for all: Postgres reads each check anew for each statement that writes.
+  check (
+    least(
+      input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, images, cost_microusd, held_tokens, held_microusd, attempts,
+      first_token_ms, total_ms
+    ) >= 0
+  )
 ) partition by range (created_at);
 create index llm_calls_prompt_id_idx on public.llm_calls (org_id, prompt_id, created_at desc) where prompt_id is not null;
 create index llm_calls_trace_id_idx on public.llm_calls (org_id, trace_id) where trace_id is not null;
