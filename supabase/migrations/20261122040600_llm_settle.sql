@@ -170,11 +170,15 @@ create function private.llm_open_locked(opened private.llm_open_calls, with_keys
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
+  target jsonb;
   targets jsonb;
 begin
-  select jsonb_agg(o.target order by t.place) filter (where o.target is not null) into targets
-  from jsonb_array_elements(opened.call -> 'targets') with ordinality as t (value, place)
-  cross join lateral private.llm_open_target(opened.organization, opened.call, t.value, t.place::integer - 1, with_keys) as o (target);
+  for place in 0 .. jsonb_array_length(opened.call -> 'targets') - 1 loop
+    target := private.llm_open_target(opened.organization, opened.call, opened.call -> 'targets' -> place, place, with_keys);
+    if target is not null then
+      targets := coalesce(targets, '[]') || target;
+    end if;
+  end loop;
   if opened.status = 'reserved' then
     if (targets -> 0 -> 'index' = '0') is not true then
       -- The provider was removed or switched off in between.
@@ -281,18 +285,14 @@ $$;
 comment on function private.llm_raise(uuid, integer, jsonb) is 'Before a further attempt, and before the first one if it is not at the first target: adds what the last one used (spent: null for nothing, {"sent": false} if nobody was called yet, {"estimated": true} for all that it held, else its counts), and holds what the next one can use beyond. Answers {ok}; {refused, message} when it does not fit; null when the call has ended. Nullable: result. Definer: the sidecar holds no table rights.';
 grant execute on function private.llm_raise(uuid, integer, jsonb) to kijko_sidecar;
 
-create function private.llm_settle(call_id uuid, usage jsonb) returns jsonb
+create function private.llm_settle_locked(opened private.llm_open_calls, usage jsonb) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  opened private.llm_open_calls := private.llm_lock_call(llm_settle.call_id);
   used jsonb;
   total jsonb;
   is_recorded boolean;
 begin
-  if opened.call_id is null then
-    return null;
-  end if;
   if (usage ->> 'status' in ('succeeded', 'failed', 'cancelled')) is not true then
     perform kijko.fail('invalid_input', 'status: succeeded, failed or cancelled');
   end if;
@@ -321,7 +321,18 @@ begin
   );
 end
 $$;
-comment on function private.llm_settle(uuid, jsonb) is 'Ends a call: settles its holds with what it used, even above the limits, and records the result. Answers what it cost; null when it was settled or released before. Nullable: result.';
+comment on function private.llm_settle_locked(private.llm_open_calls, jsonb) is 'Ends a locked call: settles its holds with what it used, even above the limits, and records the result. Answers what it cost.';
+
+create function private.llm_settle(call_id uuid, usage jsonb) returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  opened constant private.llm_open_calls := private.llm_lock_call(llm_settle.call_id);
+begin
+  return case when opened.call_id is not null then private.llm_settle_locked(opened, llm_settle.usage) end;
+end
+$$;
+comment on function private.llm_settle(uuid, jsonb) is 'As private.llm_settle_locked(), of a call that it locks; null when that was settled or released before. Nullable: result.';
 
 create function private.llm_settle_many(call_ids uuid[], usages jsonb) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -329,25 +340,32 @@ language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 set lock_timeout = '500ms'
 as $$
 declare
-  due record;
-  free uuid[];
+  free private.llm_open_calls[];
+  opened private.llm_open_calls;
   settled jsonb := '{}'::jsonb;
 begin
   -- What another session holds is left out, and delays nobody: an organization that is being changed, a call that maintenance is at.
-  select array_agg(l.call_id) into free
+  select array_agg(l.opened) into free
   from (
-    select c.call_id from private.llm_open_calls as c join public.organizations as o on o.id = c.organization
+    select c as opened from private.llm_open_calls as c join public.organizations as o on o.id = c.organization
     where c.call_id = any (llm_settle_many.call_ids) order by c.call_id
     for key share of o skip locked for update of c skip locked
   ) as l;
-  -- A statement of its own: it sees which of the others have ended.
-  for due in
-    select c.call_id, usages -> (c.place::integer - 1) as usage from unnest(llm_settle_many.call_ids) with ordinality as c (call_id, place)
-    where c.call_id = any (free) or not exists (select 1 from private.llm_open_calls as o where o.call_id = c.call_id)
-    order by c.call_id
-  loop
-    settled := settled || jsonb_build_object(due.call_id::text, private.llm_settle(due.call_id, due.usage));
+  foreach opened in array coalesce(free, '{}') loop
+    settled := settled || jsonb_build_object(
+      opened.call_id::text, private.llm_settle_locked(opened, usages -> (array_position(llm_settle_many.call_ids, opened.call_id) - 1))
+    );
   end loop;
+  if cardinality(free) is distinct from cardinality(llm_settle_many.call_ids) then
+    -- A statement of its own: it sees which of the others have ended.
+    settled := settled || coalesce(
+      (
+        select jsonb_object_agg(i.id::text, null::jsonb) from unnest(llm_settle_many.call_ids) as i (id)
+        where not settled ? i.id::text and not exists (select 1 from private.llm_open_calls as o where o.call_id = i.id)
+      ),
+      '{}'
+    );
+  end if;
   return settled;
 end
 $$;
