@@ -141,38 +141,48 @@ create function private.llm_hold(holds jsonb, wants jsonb, attempt jsonb, ttl in
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
-  entries jsonb := '[]'::jsonb;
+  entries jsonb := wants;
   entry jsonb;
-  want jsonb;
   missing bigint;
+  made jsonb := '[]'::jsonb;
 begin
-  for entry in select e.value from jsonb_array_elements(holds) as e loop
-    entries := entries || jsonb_build_array(entry || jsonb_build_object('counts', exists (
-      select 1 from jsonb_array_elements(wants) as w
-      where w.value ->> 'subject' = entry ->> 'subject' and w.value ->> 'meter' = entry ->> 'meter'
-    )));
-  end loop;
-  for want in
-    select w.value from jsonb_array_elements(wants) as w
-    where not exists (
-      select 1 from jsonb_array_elements(entries) as e
-      where e.value ->> 'subject' = w.value ->> 'subject' and e.value ->> 'meter' = w.value ->> 'meter'
+  -- No query for the first attempt: loops and assignments of plpgsql need no executor.
+  if holds <> '[]' then
+    select jsonb_agg(
+      h.value || jsonb_build_object('counts', exists (
+        select 1 from jsonb_array_elements(wants) as w
+        where w.value ->> 'subject' = h.value ->> 'subject' and w.value ->> 'meter' = h.value ->> 'meter'
+      ))
+      order by h.place
     )
-  loop
-    entries := entries || jsonb_build_array(want || '{"holds": [], "held": 0, "sunk": 0, "counts": true}');
-  end loop;
+    into entries
+    from jsonb_array_elements(holds) with ordinality as h (value, place);
+    entries := entries || coalesce(
+      (
+        select jsonb_agg(w.value order by w.place) from jsonb_array_elements(wants) with ordinality as w (value, place)
+        where not exists (
+          select 1 from jsonb_array_elements(holds) as h
+          where h.value ->> 'subject' = w.value ->> 'subject' and h.value ->> 'meter' = w.value ->> 'meter'
+        )
+      ),
+      '[]'
+    );
+  end if;
 
   for place in 0 .. jsonb_array_length(entries) - 1 loop
-    entry := entries -> place;
-    continue when not (entry ->> 'counts')::boolean;
-    missing := (entry ->> 'sunk')::bigint + private.llm_amount(entry ->> 'meter', attempt) - (entry ->> 'held')::bigint;
-    continue when missing <= 0;
-    entries := jsonb_set(entries, array[place::text], entry || jsonb_build_object(
-      'holds', (entry -> 'holds') || to_jsonb(kijko.reserve((entry ->> 'subject')::uuid, entry ->> 'meter', missing, ttl)),
-      'held', (entry ->> 'held')::bigint + missing
-    ));
+    entry := '{"holds": [], "held": 0, "sunk": 0, "counts": true}'::jsonb || (entries -> place);
+    if (entry ->> 'counts')::boolean then
+      missing := (entry ->> 'sunk')::bigint + private.llm_amount(entry ->> 'meter', attempt) - (entry ->> 'held')::bigint;
+      if missing > 0 then
+        entry := entry || jsonb_build_object(
+          'holds', (entry -> 'holds') || to_jsonb(kijko.reserve((entry ->> 'subject')::uuid, entry ->> 'meter', missing, ttl)),
+          'held', (entry ->> 'held')::bigint + missing
+        );
+      end if;
+    end if;
+    made := made || entry;
   end loop;
-  return entries;
+  return made;
 exception when sqlstate 'KJ429' or sqlstate 'PGRST' then
   -- Inside PostgREST the code is in the message.
   if entry ->> 'budget' is null or (sqlstate = 'PGRST' and sqlerrm::jsonb ->> 'code' <> 'quota_exceeded') then
@@ -186,23 +196,33 @@ comment on function private.llm_hold(jsonb, jsonb, jsonb, interval) is 'The hold
 
 create function private.llm_end_holds(holds jsonb, used jsonb, attributes jsonb) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
+-- Restored when the function ends: the attributes are those of this use only.
+set kijko.usage_attributes = '{}'
 as $$
 declare
+  own text := attributes::text;
   entry jsonb;
   amount bigint;
-  ids uuid[];
+  ids jsonb;
+  settled integer;
 begin
-  for entry in select e.value from jsonb_array_elements(holds) as e loop
+  -- Expressions and not queries, for each of which plpgsql would start an executor: every call comes here.
+  for place in 0 .. jsonb_array_length(holds) - 1 loop
+    entry := holds -> place;
+    ids := entry -> 'holds';
+    settled := 0;
     amount := (entry ->> 'sunk')::bigint + case when (entry ->> 'counts')::boolean then private.llm_amount(entry ->> 'meter', used) else 0 end;
-    ids := array(select h.value::uuid from jsonb_array_elements_text(entry -> 'holds') with ordinality as h (value, place) order by h.place);
     if amount > 0 then
-      -- Recorded also without a hold, and after it has expired.
-      perform private.executions_settle_hold(
-        coalesce(ids[1], gen_random_uuid()), amount, (entry ->> 'subject')::uuid, entry ->> 'meter', attributes
-      );
-      ids := ids[2:];
+      own := set_config('kijko.usage_attributes', own, true);
+      -- Recorded also without a hold, and after it has expired. False when it was settled before.
+      if kijko.settle(coalesce((ids ->> 0)::uuid, gen_random_uuid()), amount, (entry ->> 'subject')::uuid, entry ->> 'meter') is not null then
+        settled := 1;
+      end if;
     end if;
-    perform kijko.release(i.id) from unnest(ids) as i (id);
+    if jsonb_array_length(ids) > settled then
+      perform set_config('kijko.usage_attributes', '{}', true);
+      perform kijko.release(h.value::uuid) from jsonb_array_elements_text(ids) with ordinality as h (value, place) where h.place > settled;
+    end if;
   end loop;
 end
 $$;

@@ -48,15 +48,13 @@ language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   found_targets jsonb := '[]'::jsonb;
+  model text;
   tried record;
   code text;
   problem text;
 begin
-  for tried in
-    select t.* from unnest(route.targets) with ordinality as m (model, place)
-    cross join lateral private.llm_target(org, m.model, call, route, fields) as t
-    order by m.place
-  loop
+  foreach model in array route.targets loop
+    tried := private.llm_target(org, model, call, route, fields);
     if tried.target is not null then
       found_targets := found_targets || tried.target;
     elsif code is null then
