@@ -161,6 +161,25 @@ select is(tests.refusal($$select tests.authorize('echo/a', 1, 1)$$) ->> 'hint', 
 select tests.act_as_superuser();
 delete from public.llm_budgets where org_id in (tests.org('ada'), tests.org('bob'));
 
+-- ---- calls of executions: of their own execution and job, by the model's full name
+insert into public.llm_budgets (org_id, name, scope, period, unit, amount) values (tests.org('ada'), 'runs', 'organization', 'total', 'tokens', 1000);
+select tests.act_as('ada', tests.org('ada'));
+select id as run, job_id as job from public.execute_skill(tests.id('skill open')) \gset
+select id as next, job_id as next_job from public.execute_skill(tests.id('skill none')) \gset
+select tests.act_as_superuser();
+update public.jobs as j set timeout_seconds = case j.id when :'job' then 100 else 1000 end where j.id in (:'job', :'next_job');
+insert into private.execution_calls (id, org_id, execution_id, worker, attempt, tokens_hold_id, model, max_use)
+select tests.id('run ' || m), tests.org('ada'), e, 'w', 1, gen_random_uuid(), m, '{"input_tokens": 3, "output_tokens": 2, "cost_microusd": 1}' from (values (:'run'::uuid, 'acme/gpt-x'), (:'next', 'gpt-x')) as v (e, m);
+select is((select concat_ws(' ', c.provider, c.model, c.execution_id = e, c.skill_id = tests.id('skill ' || s)) from public.llm_calls as c where c.id = tests.id('run ' || m)), wanted, m)
+from (values (:'run'::uuid, 'open', 'acme/gpt-x', 'acme acme/gpt-x t t'), (:'next', 'none', 'gpt-x', 'openai openai/gpt-x t t')) as v (e, s, m, wanted);
+select is(
+  (select round(extract(epoch from max(h.expires_at) - clock_timestamp()) / 100) from private.llm_open_calls as c cross join lateral jsonb_array_elements(c.holds) as e cross join lateral jsonb_array_elements_text(e -> 'holds') as i
+    join kijko.holds as h on h.id = i::uuid where c.call_id = tests.id('run ' || m)),
+  wanted, 'holds of ' || m
+) from (values ('acme/gpt-x', 7::numeric), ('gpt-x', 16)) as v (m, wanted);
+select tests.end_all() as ended \gset
+delete from public.llm_budgets where org_id = tests.org('ada');
+
 -- ---- what is over: counters of hours and weeks after seven days, contents at their time, months of calls never before one has passed
 insert into public.llm_budgets (org_id, name, scope, period, unit, amount) values (tests.org('ada'), 'hours', 'organization', 'hour', 'tokens', 1000);
 insert into private.llm_budget_subjects (subject, organization, budget_id, value, starts_at, ends_at, amount, on_exceeded)

@@ -175,6 +175,12 @@ from (values
   ('[{"status": "valid", "ago": "2 days"}, {"status": "invalid", "ago": "1 second"}]', '2 invalid'), ('[{"status": "valid", "ago": "1 second"}, {"sent": true}]', '2 valid')
 ) as v (rows, wanted);
 
+select count(tests.asks('[]')) as asked from generate_series(1, 7) \gset
+select tests.refuses($$select tests.asks('[]')$$, 'rate_limited', 'the eleventh new question in an hour');
+select tests.act('authenticated', tests.token('authenticated'), tests.org('ada'));
+select tests.refuses('select public.check_vat_number()', 'not_identified', 'a session that has ended');
+select tests.act_as_superuser();
+
 -- ---- what the details show: the answer of their number and organization, and while there is none, the former one
 create function tests.shows(former jsonb, status text, number text default 'DE136695976') returns text language plpgsql as $$
 begin
