@@ -21,7 +21,9 @@ test_encryption() {
 }
 
 # The documentation, built from this checkout and this stack. Lints check its pages and links without a build.
+# The packages first: a test has ten minutes, which they alone may need.
 test_site() {
+  install_site_packages
   run_node_tests 2 tests/site/*.test.mjs
 }
 
