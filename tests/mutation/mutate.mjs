@@ -103,7 +103,7 @@ const tests = readdirSync(`${ROOT}${PGTAP}`)
   .filter((name) => name.endsWith('.test.sql'))
   .map((name) => ({ name, path: `${PGTAP}/${name}`, text: readFileSync(`${ROOT}${PGTAP}/${name}`, 'utf8'), ms: 0 }));
 const lints = new Map(
-  ['schema_functions', 'schema_policies', 'schema_tables'].map((name) => [
+  ['schema_functions', 'schema_callers', 'schema_policies', 'schema_tables'].map((name) => [
     name,
     { name, path: `${LINTS}/${name}.test.sql`, text: '', ms: 0 },
   ]),

@@ -153,7 +153,7 @@ async function grants(query, made) {
     object: `${schema}.${name}`,
     names: [name],
     domain: (made.get(`${schema}.${name}`) ?? { domain: schema }).domain,
-    lints: ['schema_functions', 'schema_policies', 'schema_tables'],
+    lints: ['schema_functions', 'schema_callers', 'schema_policies', 'schema_tables'],
     what: `${privilege} to ${role}`,
     apply: `grant ${privilege} on ${on} to ${role}`,
     undo: `revoke ${privilege} on ${on} from ${role}`,
