@@ -137,6 +137,12 @@ const EQUIVALENT = [
   },
   {
     area: 'billing',
+    object: 'private.billing_report_use',
+    what: 'logic in line 23: and → or',
+    reason: 'it looks at more organizations, which have no live metered price.',
+  },
+  {
+    area: 'billing',
     object: 'private.billing_checkout',
     what: 'refusal in line 15',
     reason: 'without a plan there is no price, which is refused by the same code.',
