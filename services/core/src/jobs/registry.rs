@@ -30,6 +30,10 @@ pub trait JobKind: DeserializeOwned + Send + Sync {
     /// How long such jobs take.
     const CLASS: JobClass = JobClass::Long;
 
+    /// Whether such jobs take at most half of the slots of their class, if the worker has other kinds: they wait for servers that
+    /// somebody else runs, and when these are slow, jobs of other kinds must go on.
+    const HALF_OF_SLOTS: bool = false;
+
     /// Whether [`Handler::record_success`] may take longer than a lease. Then it must be one statement that locks the job first and
     /// ends it: no heartbeat extends a lease meanwhile, but no other worker gets the job either.
     const RECORDS_FOR_LONG: bool = false;
@@ -172,11 +176,13 @@ fn invalid_payload(error: &serde_json::Error) -> Failure {
 #[derive(Default)]
 pub struct Registry(BTreeMap<String, Registered>);
 
-/// A handler and the class of its kind.
+/// A handler and what its kind says of itself.
 #[derive(Clone)]
 pub struct Registered {
     /// How long its jobs take.
     pub class: JobClass,
+    /// [`JobKind::HALF_OF_SLOTS`].
+    pub half_of_slots: bool,
     /// What does the work.
     pub handler: Arc<dyn AnyHandler>,
 }
@@ -231,6 +237,12 @@ impl Registry {
         of_class.map(|(kind, _)| kind.clone()).collect()
     }
 
+    /// Those of [`JobKind::HALF_OF_SLOTS`], with their class.
+    pub fn halved_kinds(&self) -> Vec<(String, JobClass)> {
+        let halved = self.0.iter().filter(|(_, it)| it.half_of_slots);
+        halved.map(|(kind, it)| (kind.clone(), it.class)).collect()
+    }
+
     /// The handler of a kind.
     pub fn find(&self, kind: &str) -> Option<Registered> {
         self.0.get(kind).cloned()
@@ -241,6 +253,7 @@ impl Registered {
     fn of<H: Handler>(handler: Arc<H>) -> Self {
         Self {
             class: H::Payload::CLASS,
+            half_of_slots: H::Payload::HALF_OF_SLOTS,
             handler,
         }
     }

@@ -3,6 +3,15 @@
 //! which are claimed first, take at most half of all slots while there are kinds of long ones: checks that many tenants queue
 //! without end do not hold up executions.
 
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
 use super::{
     WorkerConfig,
     registry::{JobClass, Registry},
@@ -78,6 +87,15 @@ impl Slots {
         self.any + self.short
     }
 
+    /// Half of what jobs of a class may take, at least one.
+    pub fn half(self, class: JobClass) -> usize {
+        let slots = match class {
+            JobClass::Short => self.short + self.shared,
+            JobClass::Long => self.any,
+        };
+        (slots / 2).max(1)
+    }
+
     /// Short jobs take their own slots first. Any job may be claimed for a slot that takes any, as long as short ones may take so
     /// many: a short one among them then moves on to a slot of its own, so that this slot is free again.
     pub fn free(self, running: Running) -> Free {
@@ -90,6 +108,67 @@ impl Slots {
             (0, short) => Free::Short(short),
             (any, _) if room == 0 => Free::Long(any),
             (any, _) => Free::Any(any.min(room)),
+        }
+    }
+}
+
+/// How many jobs run of each kind that takes half of the slots of its class at most.
+#[derive(Debug, Default)]
+pub struct Halves(Arc<BTreeMap<String, Half>>);
+
+#[derive(Debug)]
+struct Half {
+    most: usize,
+    running: AtomicUsize,
+}
+
+/// A job of such a kind; it ends when it is dropped.
+#[derive(Debug)]
+pub struct HalfSlot(Arc<BTreeMap<String, Half>>, String);
+
+impl Halves {
+    /// Of a worker with these slots. A kind that is alone takes them all.
+    pub fn new(slots: Slots, registry: &Registry) -> Self {
+        if registry.kinds().len() == 1 {
+            return Self::default();
+        }
+        let halved = registry.halved_kinds().into_iter();
+        let halves = halved.map(|(kind, class)| {
+            let running = AtomicUsize::new(0);
+            let most = slots.half(class);
+            (kind, Half { most, running })
+        });
+        Self(Arc::new(halves.collect()))
+    }
+
+    /// A job of any kind has been claimed.
+    pub fn enter(&self, kind: &str) -> Option<HalfSlot> {
+        self.0.get(kind)?.running.fetch_add(1, Ordering::Relaxed);
+        Some(HalfSlot(self.0.clone(), kind.to_owned()))
+    }
+
+    /// Of what may be claimed, what these kinds leave: how many jobs, and of which kinds.
+    pub fn narrow<'a>(&self, limit: usize, kinds: &'a [String]) -> (usize, Cow<'a, [String]>) {
+        let left = |kind: &String| match self.0.get(kind) {
+            Some(half) => half
+                .most
+                .saturating_sub(half.running.load(Ordering::Relaxed)),
+            None => usize::MAX,
+        };
+        let room = kinds.iter().map(left).filter(|left| *left > 0).min();
+        let limit = limit.min(room.unwrap_or(0));
+        if kinds.iter().all(|kind| left(kind) > 0) {
+            return (limit, Cow::Borrowed(kinds));
+        }
+        let open = kinds.iter().filter(|kind| left(kind) > 0);
+        (limit, open.cloned().collect())
+    }
+}
+
+impl Drop for HalfSlot {
+    fn drop(&mut self) {
+        if let Some(half) = self.0.get(&self.1) {
+            half.running.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -136,6 +215,32 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_kind_that_waits_for_others_leaves_half_of_the_slots() {
+        let slots = Slots::of(5, 2, true);
+        assert_eq!(
+            (slots.half(JobClass::Short), slots.half(JobClass::Long)),
+            (1, 2)
+        );
+        let half = |most| Half {
+            most,
+            running: AtomicUsize::new(0),
+        };
+        let halves = Halves(Arc::new(BTreeMap::from([("feed".to_owned(), half(2))])));
+        let kinds = ["call", "feed"].map(str::to_owned);
+        assert_eq!(halves.narrow(5, &kinds), (2, Cow::Borrowed(&kinds[..])));
+        assert!(halves.enter("call").is_none());
+        let running = [halves.enter("feed"), halves.enter("feed")];
+        assert_eq!(halves.narrow(3, &kinds), (3, Cow::Borrowed(&kinds[..1])));
+        assert_eq!(
+            halves.narrow(3, &kinds[1..]).0,
+            0,
+            "nothing is left to claim"
+        );
+        drop(running);
+        assert_eq!(halves.narrow(1, &kinds).0, 1);
     }
 
     #[test]

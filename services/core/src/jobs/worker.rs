@@ -14,7 +14,7 @@ use super::{
     queue::Queue,
     registry::Registry,
     runner,
-    slots::{Free, Slots},
+    slots::{Free, Halves, Slots},
 };
 use crate::{
     backoff::{Backoff, shorten},
@@ -31,7 +31,7 @@ fn poll_after(since: Duration) -> Duration {
     (since / 4).max(2 * MIN_POLL)
 }
 
-/// While only slots for jobs of one class are free, claims follow at least so far apart: notifications of others wake the worker, too.
+/// While only jobs of some kinds may be claimed, claims follow at least so far apart: notifications of others wake the worker, too.
 const MIN_CLASS_POLL: Duration = Duration::from_millis(20);
 
 /// How long handing jobs back at shutdown may take after they were stopped.
@@ -45,6 +45,7 @@ pub struct Worker {
     short_kinds: Vec<String>,
     long_kinds: Vec<String>,
     slots: Slots,
+    halves: Halves,
     config: WorkerConfig,
     leases: Arc<Leases>,
     wakeups: Arc<Wakeups>,
@@ -65,9 +66,11 @@ impl Worker {
         let kinds = registry.kinds();
         let (short_kinds, long_kinds) = (registry.short_kinds(), registry.long_kinds());
         wakeups.only_for(kinds.clone());
+        let slots = Slots::new(&config, &registry);
         Self {
             queue,
-            slots: Slots::new(&config, &registry),
+            slots,
+            halves: Halves::new(slots, &registry),
             registry,
             kinds,
             short_kinds,
@@ -119,11 +122,13 @@ impl Worker {
                 Free::Long(limit) => (limit, &self.long_kinds),
                 Free::None => (0, &self.kinds),
             };
+            let (limit, open) = self.halves.narrow(limit, kinds);
+            let is_narrowed = open.len() < kinds.len();
             if limit == 0 {
                 next_poll = MIN_POLL;
                 active_at = Instant::now();
             } else {
-                match self.claim(limit, kinds).await {
+                match self.claim(limit, &open).await {
                     Ok(claimed) => {
                         backoff.reset();
                         if claimed > 0 {
@@ -146,9 +151,9 @@ impl Worker {
                     }
                 }
             }
-            let full = !matches!(free, Free::Any(_));
-            let is_one_class = matches!(free, Free::Short(_) | Free::Long(_));
-            if is_one_class && self.slot_freed_within(MIN_CLASS_POLL, stop).await {
+            let full = is_narrowed || !matches!(free, Free::Any(_));
+            let is_part = is_narrowed || matches!(free, Free::Short(_) | Free::Long(_));
+            if is_part && self.slot_freed_within(MIN_CLASS_POLL, stop).await {
                 continue;
             }
             if self.wait_for_wakeup(pause, full || more, stop).await {
@@ -201,11 +206,13 @@ impl Worker {
         let (lease, earlier) = self.leases.enter(job.id, registered.class, until);
         let (queue, leases, series) =
             (self.queue.clone(), self.leases.clone(), self.series.clone());
+        let half = self.halves.enter(&job.kind);
         self.jobs.spawn(async move {
             if let Some(earlier) = earlier {
                 earlier.ended().await;
             }
             runner::run(&queue, registered.handler, job, &lease, &series).await;
+            drop(half);
             leases.leave(&lease);
         });
     }

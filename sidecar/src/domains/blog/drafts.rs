@@ -21,6 +21,7 @@ pub struct DraftJob {
 
 impl JobKind for DraftJob {
     const KIND: &'static str = "blog_draft";
+    const HALF_OF_SLOTS: bool = true;
 }
 
 /// Has models write. The gateway has tried again and elsewhere before it says no, so a refusal ends the draft. After a lost worker

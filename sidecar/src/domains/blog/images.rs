@@ -40,6 +40,7 @@ pub struct ImageJob {
 
 impl JobKind for ImageJob {
     const KIND: &'static str = "blog_image";
+    const HALF_OF_SLOTS: bool = true;
 }
 
 /// Has models make images. As for drafts, the gateway has tried again before it says no, so a refusal ends the image. After a lost

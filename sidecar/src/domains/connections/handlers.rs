@@ -30,6 +30,7 @@ pub(super) struct RefreshJob {
 impl JobKind for RefreshJob {
     const KIND: &'static str = "connection_refresh";
     const CLASS: JobClass = JobClass::Short;
+    const HALF_OF_SLOTS: bool = true;
 }
 
 /// Refreshes connections.

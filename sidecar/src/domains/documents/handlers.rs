@@ -21,6 +21,7 @@ pub(super) struct IngestionJob {
 
 impl JobKind for IngestionJob {
     const KIND: &'static str = "document_ingestion";
+    const HALF_OF_SLOTS: bool = true;
 }
 
 /// Reads files.

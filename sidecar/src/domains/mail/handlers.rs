@@ -29,6 +29,7 @@ pub struct MailJob {
 impl JobKind for MailJob {
     const KIND: &'static str = "mail";
     const CLASS: JobClass = JobClass::Short;
+    const HALF_OF_SLOTS: bool = true;
 }
 
 /// Sends mails. Neither addresses nor texts reach a log.

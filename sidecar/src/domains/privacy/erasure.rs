@@ -21,6 +21,7 @@ pub struct ErasureJob {
 impl JobKind for ErasureJob {
     const KIND: &'static str = "privacy_erasure";
     const CLASS: JobClass = JobClass::Short;
+    const HALF_OF_SLOTS: bool = true;
 }
 
 /// Writes the journal.

@@ -31,6 +31,7 @@ pub struct ExportJob {
 
 impl JobKind for ExportJob {
     const KIND: &'static str = "privacy_export";
+    const HALF_OF_SLOTS: bool = true;
 }
 
 /// Makes archives.

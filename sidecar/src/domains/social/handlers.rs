@@ -38,6 +38,7 @@ pub(super) struct PublishJob {
 impl JobKind for PublishJob {
     const KIND: &'static str = "social_publish";
     const CLASS: JobClass = JobClass::Long;
+    const HALF_OF_SLOTS: bool = true;
 }
 
 /// Publishes posts.

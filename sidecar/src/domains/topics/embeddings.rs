@@ -21,6 +21,7 @@ pub(super) struct EmbeddingJob {
 
 impl JobKind for EmbeddingJob {
     const KIND: &'static str = "topic_embedding";
+    const HALF_OF_SLOTS: bool = true;
 }
 
 /// Embeds. The gateway has tried again before it says no, so a refusal ends the job. After a lost worker the job runs again, with a

@@ -23,6 +23,7 @@ pub(super) struct DiscoveryJob {
 
 impl JobKind for DiscoveryJob {
     const KIND: &'static str = "topic_discovery";
+    const HALF_OF_SLOTS: bool = true;
 }
 
 /// Collects.
