@@ -368,7 +368,18 @@ async fn fake_api(asked: Arc<Mutex<Vec<Value>>>, answers: Arc<Mutex<Vec<(u16, Va
             if answer.get("opened").is_some() {
                 answer["opened"]["call_id"] = json!(id);
             }
-            return (StatusCode::from_u16(status).unwrap(), Json(answer)).into_response();
+            // Beside its body, a refusal names its limit in a header.
+            let resource = answer.get("x-ratelimit-resource").and_then(Value::as_str);
+            let resource = resource.map(str::to_owned);
+            let status = StatusCode::from_u16(status).unwrap();
+            let mut response = (status, Json(answer)).into_response();
+            if let Some(resource) = resource {
+                let resource = resource.parse().unwrap();
+                response
+                    .headers_mut()
+                    .insert("x-ratelimit-resource", resource);
+            }
+            return response;
         }
         match body["model"].as_str().unwrap() {
             "poor" => refuse(429, "budget_exceeded"),

@@ -106,12 +106,15 @@ impl Calls for Nothing {
     }
 
     fn settle(&self, _: Uuid, _: Value) -> BoxFuture<'_, Result<Option<Settled>, DbError>> {
-        *self.looks.lock().unwrap() += 1;
-        Box::pin(async { Ok(None) })
+        unreachable!("only what has content, and what failed with others")
     }
 
-    fn settle_many(&self, _: Vec<(Uuid, Value)>) -> BoxFuture<'_, Result<SettledCalls, DbError>> {
-        unreachable!("one call alone")
+    fn settle_many(
+        &self,
+        calls: Vec<(Uuid, Value)>,
+    ) -> BoxFuture<'_, Result<SettledCalls, DbError>> {
+        *self.looks.lock().unwrap() += calls.len();
+        Box::pin(async move { Ok(calls.into_iter().map(|(call, _)| (call, None)).collect()) })
     }
 }
 
@@ -188,13 +191,15 @@ async fn a_call_keeps_its_place_until_it_is_settled_or_two_seconds_have_passed()
 async fn a_refusal_is_asked_for_again_while_another_process_may_settle() {
     let (vendor, stack) = answering().await;
     let body = question(json!({}));
-    let tokens = json!({"code": "quota_exceeded", "message": "The limit is reached.", "details": "used 9 of 9 llm_tokens, asked for 1"});
-    let requests = json!({"code": "quota_exceeded", "message": "The limit is reached.", "details": "all 9 api_requests of this period are used"});
+    let quota = |resource: &str| {
+        let body = json!({"code": "quota_exceeded", "message": "llm_tokens", "x-ratelimit-resource": resource});
+        (429, body)
+    };
     for (calling, refusal, asked) in [
         (false, refused("budget_exceeded"), 1),
         (true, refused("budget_exceeded"), 2),
-        (true, (429, tokens), 2),
-        (true, (429, requests), 1),
+        (true, quota("llm_tokens"), 2),
+        (true, quota("api_requests"), 1),
     ] {
         *stack.store.is_calling.lock().unwrap() = calling;
         *stack.answers.lock().unwrap() = vec![opened(&vendor.url, 7), refusal];
