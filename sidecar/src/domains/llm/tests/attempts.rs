@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    fakes::{Vendor, ok, sse, status},
+    vendor::{Vendor, ok, sse, status},
     *,
 };
 use crate::domains::llm::store::Spent;

@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use futures_util::stream;
 
 use super::{
-    fakes::{Vendor, ok, sse},
+    vendor::{Vendor, ok, sse},
     *,
 };
 use crate::domains::llm::gateway::MAX_BODIES_KIB;

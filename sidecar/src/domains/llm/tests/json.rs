@@ -1,7 +1,7 @@
 //! Embeddings, images and the list of models.
 
 use super::{
-    fakes::{Vendor, whole},
+    vendor::{Vendor, whole},
     *,
 };
 

@@ -15,8 +15,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    fakes::{Vendor, whole},
     opening::{completion, opened, refused},
+    vendor::{Vendor, whole},
     *,
 };
 use crate::domains::llm::{

@@ -8,6 +8,7 @@ mod leaving;
 mod opening;
 mod spans;
 mod streams;
+mod vendor;
 mod whole;
 
 use axum::{
@@ -18,7 +19,8 @@ use axum::{
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use fakes::{Stack, Step};
+use fakes::Stack;
+use vendor::Step;
 
 pub(super) const OPENAI: &str = concat!(
     "data: {\"id\":\"chatcmpl-9\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"gpt-4o-2024-08-06\",\"system_fingerprint\":\"fp_1\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\",\"refusal\":null},\"logprobs\":null,\"finish_reason\":null}],\"usage\":null}\n\n",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    fakes::{Vendor, whole},
+    vendor::{Vendor, whole},
     *,
 };
 

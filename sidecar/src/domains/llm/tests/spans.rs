@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 
 use super::{
     ANTHROPIC, OPENAI, VENDORS, call, chat,
-    fakes::{Stack, Vendor, broken, sse, status, whole},
+    fakes::Stack,
     question, send, streamed,
+    vendor::{Vendor, broken, sse, status, whole},
 };
 use crate::service::SERVICE;
 

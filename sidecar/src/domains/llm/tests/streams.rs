@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 
 use super::{
-    fakes::{Vendor, broken, ok, sse},
+    vendor::{Vendor, broken, ok, sse},
     *,
 };
 

@@ -3,7 +3,7 @@
 use kijko_core::telemetry::capture::Capture;
 
 use super::{
-    fakes::{Vendor, sse, status, whole},
+    vendor::{Vendor, sse, status, whole},
     *,
 };
 
