@@ -193,6 +193,7 @@ create table private.social_publications (
   checks integer not null default 0,
   check_after timestamptz,
   hold_id uuid,
+  reads_hold_id uuid,
   cost_microusd bigint not null default 0,
   alt_texts_microusd bigint not null default 0,
   own_application boolean not null default false,
@@ -211,12 +212,13 @@ comment on column private.social_publications.outcome_unknown is 'Whether its wo
 comment on column private.social_publications.checks is 'How often the platform was asked whether the post is there.';
 comment on column private.social_publications.check_after is 'When it is asked next.';
 comment on column private.social_publications.hold_id is 'Hold of what the platform charges.';
-comment on column private.social_publications.cost_microusd is 'The amount of the hold.';
+comment on column private.social_publications.reads_hold_id is 'Hold of what a look at the platform may cost; null while nobody looks.';
+comment on column private.social_publications.cost_microusd is 'The amount of the hold of the create call.';
 comment on column private.social_publications.alt_texts_microusd is 'What the platform charges for its alternative texts. Charged when publishing begins: they are sent before the create call.';
 comment on column private.social_publications.own_application is 'Whether the token of this attempt is of an application of the organization: the platform then charges the organization itself.';
 comment on column private.social_publications.deferred_until is 'Until when the platform has asked to wait: the post is late from then on. Null if it has not.';
 select private.describe_data('private.social_publications', '{
-  "post_id, organization, prepared, create_id, create_started_at, create_deadline, outcome_unknown, checks, check_after, hold_id, cost_microusd, alt_texts_microusd, own_application, deferred_until": {"purpose": "keeps a post from being created twice", "export": "none"}
+  "post_id, organization, prepared, create_id, create_started_at, create_deadline, outcome_unknown, checks, check_after, hold_id, reads_hold_id, cost_microusd, alt_texts_microusd, own_application, deferred_until": {"purpose": "keeps a post from being created twice", "export": "none"}
 }');
 alter table private.social_publications enable row level security;
 

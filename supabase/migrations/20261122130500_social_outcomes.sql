@@ -197,28 +197,68 @@ $$;
 comment on function private.social_not_found(uuid, boolean, text) is 'The platform does not show the post; or it did not answer (failure), or shows it to nobody (not can_tell). After five looks, in some quarter of an hour, or at once if it shows it to nobody, the post is unconfirmed, and members decide. Definer: the sidecar holds no table rights.';
 grant execute on function private.social_not_found(uuid, boolean, text) to kijko_sidecar;
 
+create function private.social_read_price(post public.social_posts) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp
+return case when not exists (select from private.social_publications as b where b.post_id = post.id and b.own_application) then coalesce((
+  select p.cost_microusd from private.social_prices as p where p.platform = post.platform and p.item = 'read'
+), 0) else 0 end;
+comment on function private.social_read_price(public.social_posts) is 'What the platform charges the operator for one post that it shows in a look for this one, in millionths of a US dollar; 0 on the organization''s own application.';
+
+-- A worker that dies while it looks leaves a hold, which the next look ends.
+create function private.social_reserve_reads(create_id uuid, most integer) returns boolean
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  post constant public.social_posts := private.social_lock_create(create_id);
+  price constant bigint := private.social_read_price(post);
+  held uuid;
+begin
+  if post.id is null or price = 0 then
+    return post.id is not null;
+  end if;
+  select b.reads_hold_id into held from private.social_publications as b where b.post_id = post.id;
+  if held is not null then
+    perform kijko.release(held);
+  end if;
+  begin
+    held := kijko.reserve(post.org_id, 'publish_cost_microusd', greatest(most, 1) * price, interval '1 hour');
+  exception when sqlstate 'KJ429' then
+    held := null;
+  end;
+  update private.social_publications as b set reads_hold_id = held where b.post_id = post.id;
+  return held is not null;
+end
+$$;
+comment on function private.social_reserve_reads(uuid, integer) is 'Reserves what a platform charges for at most so many posts that it shows in a look for this one; false, and the platform must not be asked, if the plan holds no more, or nobody needs to look any more. Definer: the sidecar holds no table rights.';
+grant execute on function private.social_reserve_reads(uuid, integer) to kijko_sidecar;
+
 create function private.social_charge_reads(create_id uuid, look uuid, reads integer) returns boolean
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   post constant public.social_posts := private.social_lock_create(create_id);
-  cost constant bigint := greatest(reads, 0) * coalesce((
-    select p.cost_microusd from private.social_prices as p where p.platform = post.platform and p.item = 'read'
-  ), 0);
+  cost constant bigint := greatest(reads, 0) * private.social_read_price(post);
+  held uuid;
 begin
-  if cost = 0 or (select b.own_application from private.social_publications as b where b.post_id = post.id)
-    or exists (select from public.content_costs as c where c.org_id = post.org_id and c.source = 'social_post' and c.source_id = look)
-  then
+  if post.id is null or exists (select from public.content_costs as c where c.org_id = post.org_id and c.source = 'social_post' and c.source_id = look) then
     return false;
   end if;
-  -- Of no hold: it is charged already, whatever the plan holds.
-  perform kijko.settle(look, cost, post.org_id, 'publish_cost_microusd');
+  select b.reads_hold_id into held from private.social_publications as b where b.post_id = post.id;
+  update private.social_publications as b set reads_hold_id = null where b.post_id = post.id and b.reads_hold_id is not null;
+  if cost = 0 then
+    if held is not null then
+      perform kijko.release(held);
+    end if;
+    return false;
+  end if;
+  -- Without a hold, which has ended or which another look has: it is charged already, whatever the plan holds.
+  perform kijko.settle(coalesce(held, look), cost, post.org_id, 'publish_cost_microusd');
   perform private.social_add_cost(post, look, cost, post.platform || ', posts that were read');
   update public.social_posts as p set cost_microusd = private.social_spent(post) where p.id = post.id;
   return true;
 end
 $$;
-comment on function private.social_charge_reads(uuid, uuid, integer) is 'Records what a platform charges for the posts that it has shown in a look for this one, once for each look. Definer: the sidecar holds no table rights.';
+comment on function private.social_charge_reads(uuid, uuid, integer) is 'Records what a platform charges for the posts that it has shown in a look for this one, once for each look, and ends the hold of social_reserve_reads(). Definer: the sidecar holds no table rights.';
 grant execute on function private.social_charge_reads(uuid, uuid, integer) to kijko_sidecar;
 
 create function private.social_end_job(worker text, job_id uuid, attempt integer) returns boolean

@@ -276,7 +276,7 @@ select results_eq(
     'private.skills_start_check(uuid)', 'private.social_begin(text,uuid,integer)', 'private.social_charge_reads(uuid,uuid,integer)', 'private.social_end_job(text,uuid,integer)',
     'private.social_failed(text,uuid,integer,text,text,text,integer,double precision)', 'private.social_lost(uuid,text,text,integer)',
     'private.social_not_found(uuid,boolean,text)', 'private.social_prepared(text,uuid,integer,jsonb)', 'private.social_published(uuid,text,text,integer)', 'private.social_record_measurement(text,uuid,integer,jsonb)',
-    'private.social_refused(uuid,text,text,text,integer,double precision)', 'private.social_start_create(text,uuid,integer,uuid,double precision)',
+    'private.social_refused(uuid,text,text,text,integer,double precision)', 'private.social_reserve_reads(uuid,integer)', 'private.social_start_create(text,uuid,integer,uuid,double precision)',
     'private.stripe_backlog()',
     'private.stripe_ingest_event(jsonb)', 'private.stripe_ingest_events(jsonb[])',
     'private.topics_finish_embedding(text,uuid,integer,jsonb)', 'private.topics_finish_run(text,uuid,integer,jsonb)', 'private.topics_score_embedded(uuid)',

@@ -1,7 +1,7 @@
 -- Social posts whose outcome is looked up: after the restore of a backup, whose lost database may have published them, and at a price.
 begin;
 \ir 000_helpers.sql
-select plan(13);
+select plan(25);
 
 select tests.sign_up('ada');
 insert into public.social_posts (org_id, platform, text, status, scheduled_at)
@@ -32,12 +32,26 @@ select is(private.social_tick() >= 0 and not exists (
 -- ---- X charges for the posts that it shows
 select tests.act_as_anon();
 select throws_ok(format('select private.social_charge_reads(%L, %L, 1)', tests.id('call'), tests.id('look')), '42501', null, 'nobody but the worker charges');
+select throws_ok(format('select private.social_reserve_reads(%L, 1)', tests.id('call')), '42501', null, 'or reserves');
 select tests.act_as_sidecar();
+select is(private.social_reserve_reads(tests.id('call'), 100), true, 'what a look may cost is held');
+select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 100000::bigint, 'by the price of a post');
+select is(private.social_reserve_reads(tests.id('call'), 100), true, 'a worker died while it looked, and another looks');
+select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 100000::bigint, 'which is one hold');
+select is(private.social_reserve_reads(gen_random_uuid(), 1), false, 'nobody looks for a post that is known');
 select is(private.social_charge_reads(tests.id('call'), tests.id('look'), 3), true, 'a look is charged');
 select is(private.social_charge_reads(tests.id('call'), tests.id('look'), 3), false, 'once');
 select is(private.social_charge_reads(gen_random_uuid(), gen_random_uuid(), 3), false, 'of a call that is known');
-select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 3000::bigint, 'by the price of a post');
+select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 3000::bigint, 'by what it has read, of what was held');
+select is(private.social_reserve_reads(tests.id('call'), 498), false, 'the platform is not asked beyond the plan');
+select is(private.social_reserve_reads(tests.id('call'), 497), true, 'up to it, it is');
+select is(private.social_charge_reads(tests.id('call'), gen_random_uuid(), 0), false, 'a look that has shown nothing');
+select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 3000::bigint, 'costs nothing');
 select tests.act_as_superuser();
+update private.social_publications set own_application = true where create_id = tests.id('call');
+select is(private.social_reserve_reads(tests.id('call'), 100), true, 'on its own application an organization pays the platform itself');
+select is(tests.used(tests.org('ada'), 'publish_cost_microusd'), 3000::bigint, 'so nothing is held');
+update private.social_publications set own_application = false where create_id = tests.id('call');
 select is((select p.cost_microusd from public.social_posts as p where p.text = 'Restored 4'), 3000::bigint, 'which is a cost of the post');
 
 -- ---- a token that is refused again and again

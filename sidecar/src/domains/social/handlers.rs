@@ -19,7 +19,7 @@ use super::{
     failure::{Class, Failure, Refusal},
     metrics::SocialSeries,
     platform::Platforms,
-    post::{Action, Post, Prepared, now_seconds},
+    post::{Action, Created, Post, Prepared, now_seconds},
     store::{Store, Work},
 };
 
@@ -231,29 +231,52 @@ impl PublishHandler {
         let failure = match &post.access_token {
             _ if !can_tell => None,
             None => Some("the account has no valid token".to_owned()),
-            Some(token) => match self.platforms.find(post, token, prepared).await {
-                Ok(look) => {
-                    let looked = Uuid::new_v4();
-                    let charged = || self.store.charge_reads(create, looked, look.reads);
-                    retry_transient(limit, charged).await?;
-                    if let Some(created) = look.created {
-                        let published = || self.store.published(create, &created);
-                        if retry_transient(limit, published).await? {
-                            return Ok("found");
-                        }
-                        // It is another post of the organization, with the same text.
+            Some(token) => match self.look(post, token, create, prepared, limit).await? {
+                Ok(Some(created)) => {
+                    let published = || self.store.published(create, &created);
+                    if retry_transient(limit, published).await? {
+                        return Ok("found");
                     }
+                    // It is another post of the organization, with the same text.
                     None
                 }
-                Err(refusal) => {
-                    reject(&self.store, post, &refusal, limit).await?;
-                    let Refusal { code, message, .. } = redacted(refusal, token);
-                    Some(format!("{code}: {message}"))
-                }
+                Ok(None) => None,
+                Err(failure) => Some(failure),
             },
         };
         let not_found = || self.store.not_found(create, can_tell, failure.as_deref());
         retry_transient(limit, not_found).await?;
         Ok("not_found")
+    }
+
+    /// What the platform shows, or why it was not asked or gave no answer. What it charges is reserved first.
+    async fn look(
+        &self,
+        post: &Post,
+        token: &Secret,
+        create: Uuid,
+        prepared: &Prepared,
+        limit: Duration,
+    ) -> Result<Result<Option<Created>, String>, HandlerError> {
+        let most = Platforms::max_reads(&post.platform);
+        let reserved = || self.store.reserve_reads(create, most);
+        if most > 0 && !retry_transient(limit, reserved).await? {
+            let reason = "quota_exceeded: the plan holds no more costs of publishing this month";
+            return Ok(Err(reason.to_owned()));
+        }
+        let found = self.platforms.find(post, token, prepared).await;
+        if most > 0 {
+            let (look, reads) = (Uuid::new_v4(), found.as_ref().map_or(0, |look| look.reads));
+            let charged = || self.store.charge_reads(create, look, reads);
+            retry_transient(limit, charged).await?;
+        }
+        match found {
+            Ok(look) => Ok(Ok(look.created)),
+            Err(refusal) => {
+                reject(&self.store, post, &refusal, limit).await?;
+                let Refusal { code, message, .. } = redacted(refusal, token);
+                Ok(Err(format!("{code}: {message}")))
+            }
+        }
     }
 }

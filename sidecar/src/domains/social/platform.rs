@@ -11,7 +11,7 @@ use super::{
     linkedin::LinkedIn,
     media::{Bucket, Unread},
     post::{Created, Image, Look, Media, Post, Prepared},
-    twitter::Twitter,
+    twitter::{self, Twitter},
 };
 
 /// The platforms.
@@ -77,6 +77,14 @@ impl Platforms {
     /// Whether a platform shows its posts to the account that wrote them.
     pub(super) fn can_find(platform: &str) -> bool {
         platform != "linkedin"
+    }
+
+    /// How many posts a look reads at most, where the platform charges for each.
+    pub(super) fn max_reads(platform: &str) -> i32 {
+        match platform {
+            "twitter" => twitter::MAX_READS,
+            _ => 0,
+        }
     }
 
     /// Looks whether the post is there.

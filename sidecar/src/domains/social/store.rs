@@ -151,6 +151,12 @@ impl Store {
             .await
     }
 
+    /// Holds what a platform charges for so many posts that a look may read. False: it must not be asked.
+    pub(super) async fn reserve_reads(&self, create: Uuid, most: i32) -> Result<bool, DbError> {
+        let sql = "select private.social_reserve_reads($1, $2)";
+        self.db.scalar(sql, &[&create, &most]).await
+    }
+
     /// What a platform charges for the posts that a look has read, once for each look.
     pub(super) async fn charge_reads(
         &self,
@@ -158,9 +164,6 @@ impl Store {
         look: Uuid,
         reads: i32,
     ) -> Result<bool, DbError> {
-        if reads == 0 {
-            return Ok(false);
-        }
         let sql = "select private.social_charge_reads($1, $2, $3)";
         self.db.scalar(sql, &[&create, &look, &reads]).await
     }

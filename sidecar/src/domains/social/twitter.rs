@@ -13,6 +13,8 @@ use super::{
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// The most that X shows at once. X charges for each.
+pub(super) const MAX_READS: i32 = 100;
 
 pub(super) struct Twitter {
     http: Http,
@@ -120,9 +122,9 @@ impl Twitter {
     /// X replaces links by its own, and tells what they stand for.
     pub(super) async fn find(&self, post: &Post, token: &Secret) -> Result<Look, Refusal> {
         let path = format!("/2/users/{}/tweets", post.account_id);
-        let since = post.not_before();
+        let (since, most) = (post.not_before(), MAX_READS.to_string());
         let fields = [
-            ("max_results", "100"),
+            ("max_results", most.as_str()),
             ("start_time", since.as_str()),
             ("tweet.fields", "created_at,entities"),
         ];
