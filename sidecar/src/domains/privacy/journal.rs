@@ -23,7 +23,6 @@ impl Journal {
 
     /// Appends an entry. When this returns, it is on the disk. A repetition makes a second line, which a replay takes as one.
     pub(super) fn append(&self, entry: &Value) -> io::Result<String> {
-        let is_new = !self.path.exists();
         let mut file = OpenOptions::new()
             .read(true)
             .append(true)
@@ -40,7 +39,8 @@ impl Journal {
         line.push('\n');
         file.write_all(line.as_bytes())?;
         file.sync_all()?;
-        if is_new && let Some(folder) = self.path.parent() {
+        // A sidecar that made the file may have died before its name was on the disk.
+        if let Some(folder) = self.path.parent() {
             File::open(folder)?.sync_all()?;
         }
         Ok(line)
