@@ -318,16 +318,21 @@ finish_recovery() {
     printf "select format('alter role %%I password %%L', rolname, '%s') from pg_roles where rolname = '%s' \\gexec\n" "${!password}" "${name#*:}"
   done | recovery_psql supabase_admin "$former"
   recovery_psql postgres "$former" -c "delete from private.job_queue_pause; select private.jobs_pause_queue('restored from backup $BACKUP${TARGET:+ to $TARGET}')" > /dev/null
+  move_schedules "$former"
   [ "$former" = "$DATABASE_NAME" ] || rename_database "$former"
   recovery_psql supabase_admin "$DATABASE_NAME" -c checkpoint
 }
 
-# pg_cron runs a job in the database that its row names. Its trigger on that table needs the library, which is not loaded here.
-rename_database() {
-  recovery_psql supabase_admin "$1" -v former="$1" -v name="$DATABASE_NAME" <<'SQL'
+# pg_cron runs a job at the address and in the database that its row names. Its trigger on that table needs the library, which is
+# not loaded here.
+move_schedules() {
+  recovery_psql supabase_admin "$1" -v former="$1" -v name="$DATABASE_NAME" -v host="$(schedule_socket)" -v port="$DB_PORT" <<'SQL'
 set session_replication_role = replica;
-update cron.job set database = :'name' where database = :'former';
+update cron.job set nodename = :'host', nodeport = :port, database = case database when :'former' then :'name' else database end;
 SQL
+}
+
+rename_database() {
   recovery_psql supabase_admin template1 -v former="$1" -v name="$DATABASE_NAME" <<'SQL'
 select pg_terminate_backend(pid) from pg_stat_activity where datname = :'former' and pid <> pg_backend_pid() \g /dev/null
 alter database :"former" rename to :"name";

@@ -192,8 +192,12 @@ describe('backups', () => {
       body: JSON.stringify({ email: user.email, password: user.password }),
     });
     assert.equal(login.status, 200);
-    const jobs = await session(there.ADMIN_DB_URL, async (c) => (await c.query('select distinct database from cron.job')).rows);
-    assert.deepEqual(jobs, [{ database: 'other' }], 'the schedules are of the new database');
+    const jobs = await session(
+      there.ADMIN_DB_URL,
+      async (c) => (await c.query('select distinct database, nodename, nodeport from cron.job')).rows,
+    );
+    const port = Number(new URL(there.DB_URL).port);
+    assert.deepEqual(jobs, [{ database: 'other', nodename: `@kijko-${port}`, nodeport: port }], 'the schedules are of the new database');
     await switchWal();
     const wal = await settled();
     await session(there.ADMIN_DB_URL, (c) => c.query('select pg_switch_wal()'));
