@@ -79,8 +79,8 @@ export function socialTests() {
           }
         }
       }
-      // Calls last until all posts have got there.
-      const first = await start(cases.length, { leaseSeconds: 5, seconds: 20 });
+      // Calls last until all posts have got there. They take half of the slots at most.
+      const first = await start(2 * cases.length, { leaseSeconds: 5, seconds: 20 });
       await until('every post to be at its request', () => fake.held === cases.length);
       await first.kill();
       fake.release();

@@ -88,7 +88,10 @@ select is(private.privacy_had_address(tests.id('hal'), 'post@example.test', kijk
 rollback to erased;
 
 -- ---- addresses are looked up by an index
--- With few users a plan reads them all, unless it may not.
+-- With few users a plan reads them all, or all of the instance, unless it cannot.
+select tests.act_as_superuser();
+update pg_index set indisvalid = false where indexrelid = 'auth.users_instance_id_idx'::regclass;
+set local role postgres;
 set local enable_seqscan = off;
 select is((select count(*) from tests.plan_of_is_others() as p (line) where p.line ~ 'Index Cond: .*email'), 2::bigint, 'by those of GoTrue, however many users there are');
 reset enable_seqscan;

@@ -1,7 +1,7 @@
 -- Reading needs a permission: without "resource:read" a member sees none of it, in tables and through functions.
 begin;
 \ir 000_helpers.sql
-select plan(174);
+select plan(176);
 
 select tests.sign_up('ada'), tests.sign_up('mem');
 select tests.join_org('mem', tests.org('ada'), 'member');
