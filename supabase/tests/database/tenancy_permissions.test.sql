@@ -23,10 +23,10 @@ insert into public.project_files (org_id, project_id, path, version, last_versio
 select p.org_id, p.id, 'a.txt', 1, 1, 'a', 0 from public.projects as p where p.org_id = tests.org('ada') and p.name = 'one';
 insert into public.project_file_versions (org_id, project_id, file_id, version, object_name, bytes)
 select f.org_id, f.project_id, f.id, 1, 'a', 0 from public.project_files as f where f.org_id = tests.org('ada');
-insert into public.webhook_deliveries (org_id, repository_id, event) select r.org_id, r.id, 'push' from public.repositories as r;
-insert into public.documents (org_id, path) select r.org_id, 'x' from public.repositories as r;
-insert into public.repository_branches (org_id, repository_id, name, commit_sha, indexing_seq) select r.org_id, r.id, 'main', repeat('1', 40), 0 from public.repositories as r;
-insert into public.indexing_jobs (org_id, repository_id, branch, trigger) select r.org_id, r.id, 'main', 'manual' from public.repositories as r;
+insert into public.webhook_deliveries (org_id, repository_id, event) select r.org_id, r.id, 'push' from public.repositories as r where r.org_id = tests.org('ada');
+insert into public.documents (org_id, path) select r.org_id, 'x' from public.repositories as r where r.org_id = tests.org('ada');
+insert into public.repository_branches (org_id, repository_id, name, commit_sha, indexing_seq) select r.org_id, r.id, 'main', repeat('1', 40), 0 from public.repositories as r where r.org_id = tests.org('ada');
+insert into public.indexing_jobs (org_id, repository_id, branch, trigger) select r.org_id, r.id, 'main', 'manual' from public.repositories as r where r.org_id = tests.org('ada');
 select tests.act_as('ada');
 select public.set_secret('token', 'value');
 select tests.act_as_superuser();
