@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
 import { newTeam, ok, until } from './domain.mjs';
-import { read, storage, tenantBucket } from './storage_support.mjs';
+import { createPolicies, read, storage, tenantBucket } from './storage_support.mjs';
 import { adminSql, api, client, sql } from './support.mjs';
 
 let team, other, bucket;
@@ -101,7 +101,7 @@ describe('an upload with upsert that began for a free name', () => {
     const id = `i-${randomUUID()}`;
     await sql('insert into storage.buckets (id, name) values ($1, $1)', [id]);
     const own = `bucket_id = '${id}'`;
-    await sql(`create policy "${id} select" on storage.objects for select to authenticated using (${own});
+    await createPolicies(`create policy "${id} select" on storage.objects for select to authenticated using (${own});
       create policy "${id} insert" on storage.objects for insert to authenticated with check (${own})`);
     const late = async (name) => {
       let sender;
@@ -121,7 +121,7 @@ describe('an upload with upsert that began for a free name', () => {
       return [error?.code, await read(files(team.owner, id), name)];
     };
     assert.deepEqual(await late('kept'), ['AccessDenied', 'meanwhile']);
-    await sql(`create policy "${id} update" on storage.objects for update to authenticated using (${own})`);
+    await createPolicies(`create policy "${id} update" on storage.objects for update to authenticated using (${own})`);
     assert.deepEqual(await late('replaced'), [undefined, 'late']);
   });
 });
@@ -131,12 +131,12 @@ describe('signed URLs for uploads', () => {
     const id = `i-${randomUUID()}`;
     await sql('insert into storage.buckets (id, name) values ($1, $1)', [id]);
     const own = `bucket_id = '${id}'`;
-    await sql(`create policy "${id} select" on storage.objects for select to authenticated using (${own});
+    await createPolicies(`create policy "${id} select" on storage.objects for select to authenticated using (${own});
       create policy "${id} insert" on storage.objects for insert to authenticated with check (${own})`);
     const of = files(team.member, id);
     assert.equal((await of.createSignedUploadUrl('new', { upsert: true })).error?.code, 'AccessDenied');
     assert.equal((await of.createSignedUploadUrl('new')).error, null);
-    await sql(`create policy "${id} update" on storage.objects for update to authenticated using (${own})`);
+    await createPolicies(`create policy "${id} update" on storage.objects for update to authenticated using (${own})`);
     assert.equal((await of.createSignedUploadUrl('new', { upsert: true })).error, null);
   });
 

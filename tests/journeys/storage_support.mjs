@@ -1,6 +1,18 @@
 // Buckets of a test's own, with the policies that most products write: members read and write below the id of their organization.
 import { randomUUID } from 'node:crypto';
+import { until } from '../until.mjs';
 import { env, sql } from './support.mjs';
+
+/** Policies lock the table of all objects. Who waits for that lock keeps all others waiting, so this waits briefly, and again. */
+export const createPolicies = (policies) =>
+  until('the table of objects to be free for policies', () =>
+    sql(`set local lock_timeout = '200ms'; ${policies}`).then(
+      () => true,
+      (error) => {
+        if (error.code !== '55P03') throw error;
+      },
+    ),
+  );
 
 /** A metered bucket in which an organization's members read by content:read and write by content:write. */
 export async function tenantBucket(options = {}) {
@@ -14,7 +26,7 @@ export async function tenantBucket(options = {}) {
   ]);
   const may = (permission) =>
     `bucket_id = '${id}' and private.storage_org_id(name) = any (array(select private.org_ids_with('${permission}')))`;
-  await sql(`
+  await createPolicies(`
     create policy "${id} select" on storage.objects for select to authenticated using (${may('content:read')});
     create policy "${id} insert" on storage.objects for insert to authenticated with check (${may('content:write')});
     create policy "${id} update" on storage.objects for update to authenticated using (${may('content:write')}) with check (${may('content:write')});
