@@ -7,7 +7,7 @@ const TIES = `
   from private.data_subject_columns as s join pg_attribute as a on a.attrelid = s.relation and a.attname = s.column_name
   where s.relation is not null order by s.table_name, s.column_name`;
 
-/** Rows about a person that no other part makes, in an organization. Triggers and foreign keys are left out: only that they are there counts. */
+/** Rows about a person that no other part makes, in an organization. No trigger looks at them; a dump can be restored, so they keep foreign keys. */
 const rowsOf = ({ id, email, org, project, topic }) => [
   sql`insert into auth.mfa_factors (id, user_id, factor_type, status, created_at, updated_at) values (gen_random_uuid(), ${id}, 'totp', 'unverified', now(), now())`,
   sql`insert into auth.one_time_tokens (id, user_id, token_type, token_hash, relates_to, created_at, updated_at)
@@ -26,7 +26,7 @@ const rowsOf = ({ id, email, org, project, topic }) => [
   sql`insert into private.plans_organizations_created (user_id, month, created) values (${id}, '2026-11-01', 1) on conflict do nothing`,
   sql`insert into private.document_ingestions (organization, project_id, started_by) values (${org}, ${project}, ${id})`,
   sql`insert into private.execution_calls (id, org_id, execution_id, worker, attempt, tokens_hold_id, model, max_use, created_by)
-    values (gen_random_uuid(), ${org}, gen_random_uuid(), 'w', 1, gen_random_uuid(), 'm', '{}', ${id})`,
+    select gen_random_uuid(), e.org_id, e.id, 'w', 1, gen_random_uuid(), 'm', '{}', ${id} from public.executions as e where e.org_id = ${org} limit 1`,
   sql`insert into private.job_limits (org_id, concurrency_key, max_running, created_by) values (${org}, 'privacy', 1, ${id})`,
   sql`insert into private.topic_embedding_calls (call_id, organization, topic_id, member) values (gen_random_uuid(), ${org}, ${topic}, ${id})`,
   sql`insert into public.invitations (org_id, email, role, status, accepted_by) values (${org}, 'joined@example.com', 'member', 'accepted', ${id})`,
