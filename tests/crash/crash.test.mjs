@@ -1,5 +1,6 @@
 // What survives a kill -9. One file, because its tests share one stack whose processes they kill.
 import { after, before } from 'node:test';
+import { analyticsTests } from './analytics.mjs';
 import { chaosTests } from './chaos.mjs';
 import { codeTests } from './code.mjs';
 import { contentTests } from './content.mjs';
@@ -48,5 +49,6 @@ codeTests();
 llmTests();
 socialTests();
 contentTests();
+analyticsTests();
 slowTests();
 chaosTests(vendor);
