@@ -20,6 +20,9 @@ const DERIVED = [
   'kijko.usage_totals',
   'private.audit_heads',
   'private.audit_seals',
+  // Of billing details, subscriptions and rates: whose are to be sent to Stripe.
+  'private.billing_changes',
+  'private.billing_syncs',
   'private.execution_deltas',
   'private.execution_rollups',
   'private.job_lanes',
