@@ -202,15 +202,13 @@ check_stripe() {
 
 # ---- the machine
 
-# Of all folders that grow: the objects and the backups may be on disks of their own. The fullest is named.
+# The fullest of the folders that grow is named.
 check_disk() {
-  local folder free least='' fullest='' archive folders=("$DATA" "$LOGS")
-  if ! objects_in_s3; then folders+=("$OBJECTS"); fi
-  if archive=$(archive_folder); then folders+=("$archive"); fi
-  for folder in "${folders[@]}"; do
+  local folder free least='' fullest=''
+  while IFS='=' read -r _ folder; do
     free=$(df -P "$folder" 2> /dev/null | awk 'NR == 2 && $2 > 0 { print int(100 * $4 / $2) }')
     if [ -n "$free" ] && { [ -z "$least" ] || [ "$free" -lt "$least" ]; }; then least=$free fullest=$folder; fi
-  done
+  done < <(disk_folders)
   if [ -n "$least" ] && [ "$least" -lt "$DISK_WARN" ]; then
     found "$([ "$least" -lt $(((DISK_WARN + 2) / 3)) ] && echo critical || echo warning)" disk "$least % free in $fullest"
   else

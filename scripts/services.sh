@@ -168,12 +168,12 @@ public_certificate() {
   if [[ $PUBLIC_URL =~ ^https://([^/:]+)(:([0-9]+))? ]]; then echo "${BASH_REMATCH[1]}:${BASH_REMATCH[3]:-443}"; fi
 }
 
-# disk_folders: what grows. The objects and the backups may be on disks of their own.
+# Folders that grow, as lines NAME=PATH. The objects and the backups may be on disks of their own.
 disk_folders() {
   local archive
-  printf 'data=%s logs=%s' "$DATA" "$LOGS"
-  if ! objects_in_s3; then printf ' objects=%s' "$OBJECTS"; fi
-  if archive=$(archive_folder); then printf ' backups=%s' "$archive"; fi
+  printf 'data=%s\nlogs=%s\n' "$DATA" "$LOGS"
+  if ! objects_in_s3; then printf 'objects=%s\n' "$OBJECTS"; fi
+  if archive=$(archive_folder); then printf 'backups=%s\n' "$archive"; fi
 }
 
 start_sidecar() {
@@ -188,7 +188,7 @@ start_sidecar() {
     KIJKO_REST_URL=http://127.0.0.1:$REST_PORT \
     KIJKO_STORAGE_URL=http://127.0.0.1:$STORAGE_PORT \
     KIJKO_ACCESS_LOG="$REQUEST_LOGS/access.log" \
-    KIJKO_DISK_FOLDERS="${KIJKO_DISK_FOLDERS:-$(disk_folders)}" \
+    KIJKO_DISK_FOLDERS="${KIJKO_DISK_FOLDERS:-$(disk_folders | paste -sd ' ')}" \
     KIJKO_CERTIFICATE_ADDRESS="${KIJKO_CERTIFICATE_ADDRESS:-$(public_certificate)}" \
     KIJKO_ERASURE_JOURNAL=$(erasure_journal) \
     KIJKO_LLM_ECHO=${KIJKO_LLM_ECHO:-1} \
