@@ -40,7 +40,11 @@ unsafe extern "C-unwind" fn before_log(error: *mut pg_sys::ErrorData) {
         let is_trusted = trust::is_known_request();
         if error.elevel == PgLogLevel::ERROR as i32
             && is_trusted
-            && !is_worth_a_line(decode(error.sqlerrcode), is_in_function(error))
+            && !is_worth_a_line(
+                decode(error.sqlerrcode),
+                is_in_function(error),
+                counters::may_log_error,
+            )
         {
             error.output_to_server = false;
             counters::add(|stats| &stats.unlogged_errors);
@@ -62,11 +66,15 @@ unsafe fn is_in_function(error: &pg_sys::ErrorData) -> bool {
     lines.any(|line| line.starts_with(b"PL/pgSQL function ") || line.starts_with(b"SQL function "))
 }
 
-fn is_worth_a_line(sqlstate: [u8; 5], is_in_function: bool) -> bool {
+fn is_worth_a_line(
+    sqlstate: [u8; 5],
+    is_in_function: bool,
+    may_log: impl FnOnce() -> bool,
+) -> bool {
     match &sqlstate {
         b"PGRST" => false,
         code if !is_clients(code) => true,
-        _ => is_in_function && counters::may_log_error(),
+        _ => is_in_function && may_log(),
     }
 }
 
@@ -109,14 +117,16 @@ mod unit {
             b"PT503",
         ] {
             assert!(!is_clients(code));
-            assert!(is_worth_a_line(*code, false));
+            assert!(is_worth_a_line(*code, false, || false));
         }
         for code in [
             b"22P02", b"23505", b"42501", b"42703", b"25006", b"P0001", b"PT429",
         ] {
             assert!(is_clients(code));
-            assert!(!is_worth_a_line(*code, false));
+            assert!(!is_worth_a_line(*code, false, || true));
+            assert!(is_worth_a_line(*code, true, || true));
+            assert!(!is_worth_a_line(*code, true, || false));
         }
-        assert!(!is_worth_a_line(*b"PGRST", true));
+        assert!(!is_worth_a_line(*b"PGRST", true, || true));
     }
 }
