@@ -37,12 +37,16 @@ print_failed_names() {
   for area in "$@"; do
     [ -f "$TEST_LOGS/$area.log" ] || continue
     awk -v area="$area" '
-      /^ *not ok / { name = $0; sub(/^ */, "", name); next }
+      function failed(error) { print "failed in " area ": " name " (" place "): " error; name = ""; more = 0 }
+      /^ *not ok / { name = $0; sub(/^ */, "", name); more = 0; next }
       /^ *location: / { place = $2 }
-      /^ *failureType: / { if (!/subtestsFailed/ && name != "") print "failed in " area ": " name " (" place ")"; name = "" }
-      /^# +Failed test / || /\(Wstat: .* Failed: [1-9]/ || /^test .* FAILED$/ || /^ +Failed tests?:/ ||
+      /^ *failureType: / && /subtestsFailed/ { name = "" }
+      # Of an error of several lines the first that says something.
+      more && NF > 0 { sub(/^ */, ""); failed($0) }
+      /^ *error: / && name != "" { if ($2 ~ /^[|>]-?$/) more = 1; else { sub(/^ *error: /, ""); failed($0) } }
+      /^# +Failed test / || /\(Wstat: .* Failed: [1-9]/ || /^test .* FAILED$/ || /^ +Failed tests?:/ || /^error(\[|:)/ ||
         /, [1-9][0-9]* (faults|with what none may have)$/ { print "failed in " area ": " $0 }' "$TEST_LOGS/$area.log"
-  done | cut -c 1-200 | head -n 60
+  done | cut -c 1-300 | head -n 60
 }
 
 # A skipped, ignored or cancelled test is a failure of the run: no test is left out silently.
