@@ -45,6 +45,9 @@ start_test_stack() {
   # All tests share one client address, and ask no tax authority: nothing listens on this port.
   test_kijko psql -q -c 'update auth_api.settings set hashes_per_minute = 100000, sends_per_hour = 100000, stranger_sends_per_hour = 100000'
   test_kijko psql -q -c 'update private.mail_settings set network_per_hour = 100000' -c "update private.vat_settings set vies_url = 'http://localhost:9/rest-api'"
+  # What tests kill are processes, and the system keeps what they wrote. Waiting for a disk that other rows are busy with would only make
+  # statements late. Who waits for a lock for over a second is in the log.
+  test_kijko psql --admin -q -c 'alter system set fsync = off' -c 'alter system set log_lock_waits = on'
   # Receivers of webhooks run on this machine.
   test_kijko psql --admin -q -c "alter system set kijko.http_allowed_hosts = 'localhost'" -c 'select pg_reload_conf()' > /dev/null
   eval "$(test_kijko status -o env | sed 's/^/export /')"
