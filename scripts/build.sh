@@ -40,17 +40,14 @@ build_extension() {
   printf '%s\n' "$wanted" > "$BUILD_PREFIX/.extension"
 }
 
-# build_library [FEATURE…]: target/release/libkijko.so, and the program that reads it. The sidecar is built by another call of
+# build_library: target/release/libkijko.so, and the program that reads it. The sidecar is built by another call of
 # cargo: in one call the features of shared crates would be united, and the extension would read JSON in another way.
-# LIBRARY_TARGETS: further targets of the two packages, for cargo.
-LIBRARY_TARGETS=()
 build_library() {
-  local features="kijko_ext/pg$PG_MAJOR" feature built=$RELEASE/.kijko-library
-  for feature in "$@"; do features+=",kijko_ext/$feature"; done
+  local features="kijko_ext/pg$PG_MAJOR" built=$RELEASE/.kijko-library
   pgrx_environment
-  # The library has the same name with all features. Cargo does not see that it was built with others in between.
+  # The library has the same name for all versions of Postgres. Cargo does not see that it was built for others in between.
   if [ -f "$built" ] && [ "$(cat "$built")" != "$features" ]; then rm -f "$RELEASE"/{,deps/}libkijko.so; fi
-  (cd "$ROOT" && cargo build --release --package kijko_ext --package kijko-schema --features "$features" "${LIBRARY_TARGETS[@]}")
+  (cd "$ROOT" && cargo build --release --package kijko_ext --package kijko-schema --features "$features")
   printf '%s\n' "$features" > "$built"
 }
 

@@ -38,37 +38,3 @@ pub fn network_of(forwarded: &str) -> Option<Network> {
 fn address_of(forwarded: &str) -> Option<std::net::IpAddr> {
     guc::with_trusted_proxies(|proxies| proxies.client(forwarded))
 }
-
-#[cfg(any(test, feature = "pg_test"))]
-#[pg_schema]
-mod tests {
-    use pgrx::prelude::*;
-
-    #[pg_test]
-    fn the_client_is_what_the_proxy_saw() {
-        let ask = |forwarded: &str| {
-            let headers = serde_json::json!({ "x-forwarded-for": forwarded }).to_string();
-            Spi::run_with_args(
-                "select set_config('request.headers', $1, true)",
-                &[headers.into()],
-            )
-            .unwrap();
-            Spi::get_two::<String, String>(
-                "select kijko.client_address()::text, kijko.client_network()::text",
-            )
-            .unwrap()
-        };
-        let both = |address: &str, network: &str| (Some(address.into()), Some(network.into()));
-        assert_eq!(ask("6.6.6.6, 10.0.0.1"), both("10.0.0.1/32", "10.0.0.1/32"));
-        assert_eq!(
-            ask("2001:db8:1:2:3:4:5:6"),
-            both("2001:db8:1:2:3:4:5:6/128", "2001:db8:1:2::/64")
-        );
-        assert_eq!(ask("unknown"), (None, None));
-        Spi::run("select set_config('request.headers', '', true)").unwrap();
-        assert_eq!(
-            Spi::get_one::<bool>("select kijko.client_address() is null"),
-            Ok(Some(true))
-        );
-    }
-}

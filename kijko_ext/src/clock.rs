@@ -98,25 +98,3 @@ mod unit {
         assert_eq!(unix_micros(i64::MAX), i64::MAX);
     }
 }
-
-#[cfg(any(test, feature = "pg_test"))]
-#[pg_schema]
-mod tests {
-    use pgrx::prelude::*;
-
-    #[pg_test]
-    fn now_follows_the_offset() {
-        let moved = |offset: &str| {
-            Spi::run(&format!("set kijko.clock_offset = '{offset}'")).unwrap();
-            Spi::get_one::<bool>(&format!("select kijko.now() = now() + interval '{offset}'"))
-                .unwrap()
-        };
-        assert_eq!(moved("2 days 03:00"), Some(true));
-        assert_eq!(moved("-90"), Some(true));
-    }
-
-    #[pg_test(error = "invalid value for parameter \"kijko.clock_offset\": \"1 month\"")]
-    fn months_are_refused() {
-        Spi::run("set kijko.clock_offset = '1 month'").unwrap();
-    }
-}

@@ -1,7 +1,7 @@
 //! Kijko's Postgres extension: the caller of a request, limits, cron, signed tokens and sealed secrets.
 //!
 //! One module per concern. Each keeps its arithmetic free of Postgres (plain `#[test]`), its SQL functions thin
-//! (`#[pg_extern]`, `#[pg_test]`), and its tables, plpgsql and comments in an SQL file beside it. Their order is declared here.
+//! (`#[pg_extern]`), and its tables, plpgsql and comments in an SQL file beside it. Their order is declared here.
 //! pg/ has what talks to Postgres' C. Modules import each other in one direction only.
 
 use pgrx::prelude::*;
@@ -332,21 +332,4 @@ pub extern "C-unwind" fn _PG_init() {
     request::read_only_key::init();
     request::brief::init();
     request::error_log::init();
-}
-
-/// Needed by `cargo pgrx test`, at the root of the crate.
-#[cfg(test)]
-pub mod pg_test {
-    pub fn setup(_options: Vec<&str>) {}
-
-    #[must_use]
-    pub fn postgresql_conf_options() -> Vec<&'static str> {
-        vec![
-            "shared_preload_libraries = 'kijko'",
-            // The tests play PostgREST: they set claims in the superuser's own session.
-            "kijko.trusted_session_users = 'authenticator, postgres'",
-            // Small, so that a test can fill it.
-            "kijko.rate_limit_slots = 1024",
-        ]
-    }
 }

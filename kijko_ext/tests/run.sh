@@ -10,13 +10,13 @@
 #   upgrade    this library under a predecessor's SQL, the upgrade, and that it equals a fresh installation; dump and restore
 #   cron       agreement with npm cron-parser over generated expressions (tests/cron_agreement.mjs)
 #   model      every interleaving of the quota counters' steps, by loom (kijko_ext/model)
-#   pg         #[test] and #[pg_test]
+#   unit       #[test]
 # `regress --accept` takes the answers over as the expected ones: read the diff. As root, Postgres runs as the user postgres.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
 TESTS=$ROOT/kijko_ext/tests
-# Not in the checkout: the user postgres must be able to reach it. Not in target/pgsql: pg_test builds contain tests.
+# Not in the checkout: the user postgres must be able to reach it. Not in target/pgsql: layers put other files there.
 HOME_DIR=${KIJKO_EXT_TEST_HOME:-/var/tmp/kijko_ext-$(id -u)-$(printf '%s' "$ROOT" | sha256sum | cut -c1-12)}
 DATA=$HOME_DIR/data
 RUN=$HOME_DIR/run
@@ -44,11 +44,11 @@ source "$TESTS/outbox/layer.sh"
 source "$TESTS/pg_upgrade/layer.sh"
 
 main() {
-  local layers=(regress isolation crash workers replication outbox pg_upgrade upgrade cron model pg) layer started accept=no
+  local layers=(regress isolation crash workers replication outbox pg_upgrade upgrade cron model unit) layer started accept=no
   if [ "${2:-}" = --accept ]; then accept=yes && set -- "$1"; fi
   [ "$#" = 0 ] || layers=("$@")
   prepare
-  trap 'stop_server; stop_pg_build' EXIT
+  trap stop_server EXIT
   for layer in "${layers[@]}"; do
     started=$SECONDS
     printf '\n== extension: %s\n' "$layer"
@@ -56,14 +56,12 @@ main() {
       regress | isolation | crash | workers | replication | outbox | pg_upgrade | upgrade | cron)
         # Plain commands: in a list of && a failure inside the function would not end it.
         install_tested_extension
-        # The first two measure short times. The others wait more than they compute.
-        [[ " ${layers[*]} " != *' pg '* || $layer = regress || $layer = isolation ]] || start_pg_build
         start_server
         "layer_$layer" "$accept"
         stop_server
         ;;
       model) layer_model ;;
-      pg) layer_pg ;;
+      unit) layer_unit ;;
       *) sed -n '2,13p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
     esac
     printf '== extension: %s passed in %s s\n' "$layer" "$((SECONDS - started))"
@@ -78,7 +76,7 @@ prepare() {
   copy_postgres "$PREFIX"
 }
 
-# Copied while nothing has changed. The upgrade and the pg layer put other files there, and remove the stamp.
+# Copied while nothing has changed. The upgrade layer puts other files there, and removes the stamp.
 install_tested_extension() {
   if ! extension_is_current; then
     (build_extension) > "$HOME_DIR/install.log" 2>&1 & # bash ignores `set -e` on the left of ||
@@ -139,7 +137,7 @@ run_psql() { "$BIN/psql" -X -q -v ON_ERROR_STOP=1 -h "$RUN" -p 5432 -U postgres 
 # ---- layers
 
 layer_crash() {
-  local claims revoked used written in_flight="select value from kijko.stats() where metric = 'request.in_flight'"
+  local call claims revoked used written in_flight="select value from kijko.stats() where metric = 'request.in_flight'"
   local waiting="select value from kijko.stats() where metric = 'quota.waiting'"
   revoked="select kijko.session_id() is null from (select set_config('request.jwt.claims',
     '{\"session_id\": \"22222222-2222-4222-8222-222222222222\"}', false) offset 0) as s"
@@ -159,6 +157,8 @@ begin
   perform kijko.authenticate_api_key();
   return kijko.now();
 end \$\$;
+create function refusal(call text) returns text language plpgsql as \$\$
+begin execute call; return null; exception when others then return sqlstate; end \$\$;
 select kijko.put_api_key('$SUBJECT', '$SUBJECT', 'service', null, '{}', null, null, null, null, null, null, null);
 begin;
 select kijko.generate_api_key('$SUBJECT'), kijko.store_api_key_secret('$SUBJECT');
@@ -195,7 +195,13 @@ SQL
   wait_for "$written" 'select last_used_at from kijko.api_key_uses'
   used=$(run_psql -d postgres -At -c 'select use_key()')
   expect "$written" 'select last_used_at from kijko.api_key_uses'
+  # Without a file of keys every call is unavailable.
+  as_postgres sed -i '/^kijko.seal_key_file/d' "$DATA/postgresql.auto.conf"
   server -m fast restart
+  for call in "seal('x', 'x')" "unseal('x', 'x')" "reseal('x', 'x')" "can_unseal('x', 'x')" 'seal_key_ids()'; do
+    expect KJ503 "select refusal(\$\$select kijko.$call\$\$)"
+  done
+  expect '' "select refusal(\$\$select kijko.seal_key_id('x')\$\$)"
   expect "$used" 'select last_used_at from kijko.api_key_uses'
   expect t "$revoked"
   expect t "select allowed from kijko.rate_limit('x', 1, '1 hour')"
@@ -343,58 +349,10 @@ layer_model() {
   (cd "$ROOT" && cargo test --release --package kijko-model)
 }
 
-# The library with its tests, and the program that runs them, in one call of cargo. It begins beside other layers and takes what
-# these leave of the processors, since each needs a process that is nobody else's.
-PG_BUILD=''
-build_pg_tests() {
-  LIBRARY_TARGETS=(--lib --bins --tests)
-  build_library pg_test
-}
-
-start_pg_build() {
-  [ -z "$PG_BUILD" ] || return 0
-  set -m # a process group of its own, to be ended whole
-  (renice -n 19 "$BASHPID" > /dev/null && build_pg_tests) > "$HOME_DIR/pg_build.log" 2>&1 < /dev/null &
-  PG_BUILD=$!
-  set +m
-}
-
-stop_pg_build() { [ -z "$PG_BUILD" ] || kill -- "-$PG_BUILD" 2> /dev/null || true; }
-
-await_pg_build() {
-  local status=0
-  [ -n "$PG_BUILD" ] || start_pg_build
-  renice -n 0 -g "$PG_BUILD" > /dev/null 2>&1 || true # only root may
-  wait "$PG_BUILD" || status=$?
-  PG_BUILD=''
-  cat "$HOME_DIR/pg_build.log"
-  return "$status"
-}
-
-layer_pg() {
-  local bin=$HOME_DIR/bin target
-  await_pg_build
-  rm -f "$PREFIX/.extension"
-  put_extension "$PREFIX"
-  # pgrx-tests has cargo-pgrx install the extension, which is done.
-  mkdir -p "$bin"
-  printf '#!/bin/sh\n' > "$bin/cargo-pgrx"
-  chmod +x "$bin/cargo-pgrx"
-  PGRX_HOME=$HOME_DIR/pgrx write_pgrx_config "$BIN/pg_config"
-  if [ "$(id -u)" = 0 ]; then
-    # pgrx-tests changes the user by sudo, which a bare machine does not have.
-    printf '%s\n' '#!/bin/sh' 'user=root; [ "$1" = -u ] && { user=$2; shift 2; }' '[ "$user" = root ] && exec env "$@"' \
-      'exec setpriv --reuid="$user" --regid="$user" --init-groups env "$@"' > "$bin/sudo"
-    chmod +x "$bin/sudo"
-    PATH=$bin:$PATH
-    install -d -o postgres -g postgres "$HOME_DIR/pg_test"
-    export CARGO_PGRX_TEST_RUNAS=postgres CARGO_PGRX_TEST_PGDATA=$HOME_DIR/pg_test
-  fi
-  # The tests start the Postgres of this folder. For what is compiled another PGRX_HOME would be a reason to compile it again.
+# They run without a server: the linker drops what calls one, as no test reaches it.
+layer_unit() {
   pgrx_environment
-  target=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-  (cd "$ROOT" && env "CARGO_TARGET_${target}_RUNNER=env PGRX_HOME=$HOME_DIR/pgrx" CARGO_PGRX="$bin/cargo-pgrx" PGRX_BUILD_PROFILE=release \
-    cargo test --release --package kijko_ext --package kijko-schema --features "kijko_ext/pg$PG_MAJOR,kijko_ext/pg_test")
+  (cd "$ROOT" && cargo test --release --package kijko_ext --package kijko-schema --features "kijko_ext/pg$PG_MAJOR")
 }
 
 main "$@"

@@ -75,7 +75,6 @@ describe('there is no cycle when the dependency back is', () => {
     ['a comment', '// use crate::a::A;\n/* crate::a::ONE /* nested */ crate::a::ONE */'],
     ['a string', 'const S: &str = "crate::a::ONE"; const R: &str = r#"a " crate::a::ONE"#;'],
     ['a test', '#[cfg(test)]\nmod tests {\n    use crate::a::A;\n    fn f() { if true { crate::a::ONE; } }\n}'],
-    ['a test of the extension', '#[cfg(any(test, feature = "pg_test"))]\n#[pg_schema]\nmod tests { use crate::a::A; }'],
     ['a re-export that it does not use', 'pub use crate::a::A;'],
     ['another crate of the same name', 'use other::a::A;\nfn f() -> u8 { other::a::ONE }'],
   ]) {

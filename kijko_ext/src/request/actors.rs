@@ -269,33 +269,3 @@ mod unit {
         assert_eq!(noted.into_inner(), 150_000);
     }
 }
-
-#[cfg(any(test, feature = "pg_test"))]
-#[pg_schema]
-mod tests {
-    use pgrx::prelude::*;
-
-    const ID: &str = "11111111-1111-4111-8111-111111111111";
-
-    fn noted(headers: &str) -> Option<String> {
-        Spi::run_with_args(
-            "select set_config('request.headers', $1, true)",
-            &[headers.into()],
-        )
-        .unwrap();
-        Spi::run("select set_config('request.method', 'GET', true), kijko.admit_request(null, null, null)").unwrap();
-        Spi::get_one("select string_agg(kind, ',') from kijko.request_actors(array['11111111-1111-4111-8111-111111111111', null]::uuid[])").unwrap()
-    }
-
-    #[pg_test]
-    fn a_request_is_noted_under_the_id_of_the_proxy() {
-        Spi::run(r#"select set_config('request.jwt.claims', '{"role":"anon"}', true)"#).unwrap();
-        assert_eq!(
-            noted(r#"{"x-request-id":"11111111-1111-4111-8111-111111111111"}"#),
-            None
-        );
-        assert_eq!(noted(r#"{"x-kijko-request":"no uuid"}"#), None);
-        let headers = format!(r#"{{"x-kijko-request":"{ID}"}}"#);
-        assert_eq!(noted(&headers).as_deref(), Some("anonymous"));
-    }
-}

@@ -147,34 +147,3 @@ fn keys() -> Result<Rc<Keys>, Refusal> {
             )
         })
 }
-
-#[cfg(any(test, feature = "pg_test"))]
-#[pg_schema]
-mod tests {
-    use pgrx::prelude::*;
-
-    // The server of these tests has no file of keys.
-    fn refusal_of(call: &str) -> Option<String> {
-        Spi::run(
-            "create or replace function pg_temp.refusal(call text) returns text language plpgsql as $$
-             begin execute call; return null; exception when others then return sqlstate; end $$",
-        )
-        .unwrap();
-        let query = format!("select pg_temp.refusal($call${call}$call$)");
-        Spi::get_one(&query).unwrap()
-    }
-
-    #[pg_test]
-    fn without_a_file_of_keys_every_call_is_unavailable() {
-        for call in [
-            "select kijko.seal('x', 'x')",
-            "select kijko.unseal('x', 'x')",
-            "select kijko.reseal('x', 'x')",
-            "select kijko.can_unseal('x', 'x')",
-            "select kijko.seal_key_ids()",
-        ] {
-            assert_eq!(refusal_of(call).as_deref(), Some("KJ503"), "{call}");
-        }
-        assert_eq!(refusal_of("select kijko.seal_key_id('x')"), None);
-    }
-}

@@ -29,6 +29,11 @@ select kijko.revoke_session('22222222-2222-4222-8222-222222222222');
 select role, (caller_of(format('{"sub": "11111111-1111-4111-8111-111111111111", "role": %s, "session_id": "22222222-2222-4222-8222-222222222222"}', to_json(role)))).*
 from unnest(array['authenticated', 'service_role', 'anon']) as role;
 select kijko.restore_session('22222222-2222-4222-8222-222222222222');
+-- No other malformed claims name one, nor a session.
+select claims, caller_of(claims) is not distinct from caller_of('') as as_without, kijko.user_id(), kijko.session_id()
+from unnest(array['null', '{"sub": 7, "role": "authenticated"}', '{"sub": null, "role": "authenticated"}', '{"sub": "\u0000", "role": "authenticated"}',
+    '[{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated"}]',
+    '{"sub": "11111111-1111-4111-8111-111111111111", "role": ["authenticated"]}']) as claims;
 -- It agrees with the functions that return one column.
 select set_config('request.jwt.claims', '{"sub": "11111111-1111-4111-8111-111111111111", "role": "authenticated"}', false) is not null as set;
 select (kijko.actor()).user_id = kijko.user_id() as same, pg_typeof(kijko.actor());

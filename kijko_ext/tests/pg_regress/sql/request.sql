@@ -61,6 +61,17 @@ set request.path = '/projects';
 set request.headers = '{"x-forwarded-for": "6.6.6.6, 10.0.0.1"}';
 -- Without policies nothing is limited.
 select answer(:'org');
+-- The caller is noted under the id that the proxy gave the request, and under no other.
+create function noted(headers text) returns text language sql as $$
+    select set_config('request.headers', headers, true), kijko.admit_request(null, null, null);
+    select string_agg(kind, ',') from kijko.request_actors(array['11111111-1111-4111-8111-111111111111', null]::uuid[])
+$$;
+set request.jwt.claims = '{"role": "anon"}';
+select noted('{"x-request-id": "11111111-1111-4111-8111-111111111111"}');
+select noted('{"x-kijko-request": "no uuid"}');
+select noted('{"x-kijko-request": "11111111-1111-4111-8111-111111111111"}');
+drop function noted;
+reset request.jwt.claims;
 select kijko.set_rate_limit_policy('requests', 'organization', 2, '1 hour');
 select kijko.set_rate_limit_policy('requests', 'organization', 3, '1 hour', 'PRO');
 select kijko.set_rate_limit_policy('requests', 'user', 1, '1 hour', 'user');
@@ -95,6 +106,8 @@ select answer(null) like '%rate_limited%' as refused;
 set request.headers = '{"x-forwarded-for": "::ffff:10.0.0.1"}';
 select kijko.client_address(), kijko.client_network();
 select answer(null) like '%rate_limited%' as refused;
+set request.headers = '{"x-forwarded-for": "unknown"}';
+select kijko.client_address(), kijko.client_network();
 set request.headers = '';
 select kijko.client_address(), kijko.client_network();
 -- A user has one allowance, of their own tier, in all organizations.
