@@ -18,6 +18,7 @@ const PAGE = '<!doctype html><title>Kijko</title>';
 
 const part = http.createServer((request, response) => {
   response.setHeader('Server', 'a-part/1.2.3');
+  if (request.url.includes('lasting')) response.setHeader('Cache-Control', 'max-age=60');
   if (request.url.includes('page')) response.setHeader('Content-Security-Policy', "default-src 'self'");
   // After the body: else it answers before the proxy knows how long that is.
   request.resume().on('end', () => response.end(`part ${request.url}`));
@@ -148,7 +149,10 @@ describe('production, for some origins, with a page', () => {
       assert.equal(headers['referrer-policy'], 'no-referrer', where);
       assert.ok(headers['content-security-policy'], where);
       assert.equal(headers.server, undefined, where);
+      // A page says so itself.
+      assert.equal(headers['cache-control'], where === '/' ? 'no-cache' : 'private, no-cache', where);
     }
+    assert.equal((await edge.ask('/functions/v1/lasting')).headers['cache-control'], 'max-age=60', 'what a part says of caches stays');
     // An error of the proxy itself.
     const large = await edge.ask('/auth/v1/signup', { method: 'POST', body: 'x'.repeat(200_000) });
     assert.equal(large.status, 413);
