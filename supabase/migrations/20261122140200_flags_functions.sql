@@ -134,6 +134,25 @@ as $$
 $$;
 comment on function private.flags_add_variants(jsonb, jsonb) is 'Counts of variants, with those of a report.';
 
+create function private.flags_known_variants(org uuid, toggles jsonb) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(jsonb_object_agg(t.key, case
+    when jsonb_typeof(t.value -> 'variants') = 'object' then t.value || jsonb_build_object('variants', (
+      select coalesce(jsonb_object_agg(v.key, v.value), '{}')
+      from jsonb_each(t.value -> 'variants') as v
+      where v.key = 'disabled' or exists (
+        select 1 from public.flag_variants as n left join public.flag_strategies as s on s.org_id = n.org_id and s.id = n.strategy_id
+        where n.org_id = flags_known_variants.org and n.name = v.key and f.id in (n.flag_id, s.flag_id)
+      )
+    ))
+    else t.value
+  end), '{}')
+  from jsonb_each(flags_known_variants.toggles) as t
+  join public.feature_flags as f on f.org_id = flags_known_variants.org and f.name = t.key
+$$;
+comment on function private.flags_known_variants(uuid, jsonb) is 'A report of evaluations without variants that its flags do not have.';
+
 create function private.flags_count(org uuid, environment text, toggles jsonb) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -181,10 +200,14 @@ begin
     perform kijko.fail('invalid_input', 'application: at most 4 KiB');
   end if;
   perform private.flags_see_application(org, record_flag_evaluations.environment, record_flag_evaluations.application);
-  perform private.flags_count(org, record_flag_evaluations.environment, record_flag_evaluations.toggles);
+  -- Everybody has a publishable key, and could use up the names of an hour, so that those of the flag have no room.
+  perform private.flags_count(org, record_flag_evaluations.environment, case
+    when (kijko.actor()).kind = 'publishable_key' then private.flags_known_variants(org, record_flag_evaluations.toggles)
+    else record_flag_evaluations.toggles
+  end);
 end
 $$;
-comment on function public.record_flag_evaluations(jsonb, text, jsonb) is 'Adds evaluations that a program has counted to those of the current hour: {flag: {yes, no, variants: {name: number}}}. application is the program, if it has registered: {appName, instanceId}. Requires flags:evaluate. Definer: nobody writes the table.';
+comment on function public.record_flag_evaluations(jsonb, text, jsonb) is 'Adds evaluations that a program has counted to those of the current hour: {flag: {yes, no, variants: {name: number}}}. application is the program, if it has registered: {appName, instanceId}. From a publishable key, only variants that the flag has are counted. Requires flags:evaluate. Definer: nobody writes the table.';
 grant execute on function public.record_flag_evaluations(jsonb, text, jsonb) to authenticated;
 
 create function private.flags_collect(max_rows integer default 10000) returns integer

@@ -148,6 +148,22 @@ select lives_ok($$select public.record_flag_evaluations('{"checkout": {"yes": 2,
 select lives_ok($$select public.record_flag_evaluations('{"checkout": {"yes": 1, "variants": {"red": 1, "blue": 1}}}')$$, 'and another');
 select results_eq($$select f.name, e.yes, e.no, e.variants from public.flag_evaluations as e join public.feature_flags as f on f.id = e.flag_id order by 1$$,
   $$values ('base', 0::bigint, 0::bigint, '{}'::jsonb), ('checkout', 3::bigint, 1::bigint, '{"blue": 3, "red": 1}'::jsonb)$$, 'add up in the hour');
+-- Everybody has the key of a page.
+savepoint page;
+insert into public.flag_strategies (flag_id, name) select f.id, 'default' from public.feature_flags as f where f.name = 'base' returning id as plain \gset
+insert into public.flag_variants (strategy_id, name, weight) values (:'plain', 'own', 1);
+select tests.act_as('ada');
+insert into public.api_keys (org_id, name, permissions, kind, origins, daily_quota)
+values (tests.org('ada'), 'page', '["flags:evaluate"]', 'publishable', '{https://a.example}', 1000) returning id as page \gset
+select tests.act_as_key(:'page', tests.org('ada'));
+select public.record_flag_evaluations(jsonb_build_object('base', jsonb_build_object('yes', 1, 'variants', (select jsonb_object_agg('a' || n, 1) from generate_series(1, 60) as n))));
+select public.record_flag_evaluations('{"base": {"yes": 1, "variants": {"own": 1, "disabled": 1, "blue": 1}}, "checkout": {"no": 1, "variants": {"blue": 1, "own": 1}}, "other": {"variants": []}, "unknown": {"yes": 1}}');
+select tests.act_as('mem', tests.org('ada'));
+select public.record_flag_evaluations('{"base": {"no": 1, "variants": {"former": 1}}}');
+select results_eq($$select f.name, e.yes, e.no, e.variants from public.flag_evaluations as e join public.feature_flags as f on f.id = e.flag_id where f.name <> 'other' order by 1$$,
+  $$values ('base', 2::bigint, 1::bigint, '{"own": 1, "disabled": 1, "former": 1}'::jsonb), ('checkout', 3::bigint, 2::bigint, '{"blue": 4, "red": 1}'::jsonb)$$,
+  'the key of a page counts variants of the flag, and cannot fill the hour with others');
+rollback to savepoint page;
 select tests.refuses($$select public.record_flag_evaluations('[]')$$, 'invalid_input', 'no report');
 select is_empty($$select * from public.stale_flags()$$, 'new flags are not stale');
 select tests.act_as_superuser();
