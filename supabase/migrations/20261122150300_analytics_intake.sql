@@ -195,6 +195,16 @@ end
 $$;
 comment on function private.analytics_store(uuid, private.analytics_message[], timestamptz, boolean) is 'Stores messages as events of their persons.';
 
+create function private.analytics_lock_erasure(org uuid, is_shared boolean) returns void
+language sql volatile set search_path = pg_catalog, pg_temp
+as $$
+  select case
+    when is_shared then pg_advisory_xact_lock_shared(hashtextextended('analytics_erasure:' || org::text, 0))
+    else pg_advisory_xact_lock(hashtextextended('analytics_erasure:' || org::text, 0))
+  end
+$$;
+comment on function private.analytics_lock_erasure(uuid, boolean) is 'Of an organization many transactions take messages in at once, or one erases a person: an event would name a person who is gone.';
+
 create function private.analytics_track(org uuid, sent jsonb, may_join boolean) returns jsonb
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -211,6 +221,7 @@ begin
   if jsonb_typeof(sent) is distinct from 'array' or jsonb_array_length(sent) > 2500 or pg_column_size(sent) > 8388608 then
     perform kijko.fail('invalid_input', 'events: an array of at most 2,500 messages, 8 MiB in all');
   end if;
+  perform private.analytics_lock_erasure(org, is_shared => true);
   select coalesce(array_agg(m order by m.place), '{}') into messages from private.analytics_read(sent, received) as m;
   total := cardinality(messages);
   faulty := (select count(*) from unnest(messages) as m where m.code is not null);

@@ -35,17 +35,19 @@ $$;
 comment on function private.analytics_purge(integer) is 'Deletes message ids after a day, quarantined messages after seven, and cached answers after one; returns how many. Definer: callable by the operator without table rights.';
 grant execute on function private.analytics_purge(integer) to service_role;
 
-create function private.analytics_purge_old(max_rows integer default 5000) returns integer
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- One of the organization's visitors may come back in this moment.
+create function private.analytics_purge_persons(org uuid, max_rows integer) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   deleted integer;
-  purged integer := 0;
 begin
+  perform private.analytics_lock_erasure(org, is_shared => false);
   with gone as (
     delete from public.persons as p
     where p.id = any (array(
-      select o.id from public.persons as o where o.last_seen_at < kijko.now() - private.retention_of('public.persons') limit max_rows for update skip locked
+      select o.id from public.persons as o
+      where o.org_id = org and o.last_seen_at < kijko.now() - private.retention_of('public.persons') limit max_rows for update skip locked
     ))
     returning p.org_id, p.id
   ), forgotten as (
@@ -54,6 +56,21 @@ begin
     delete from private.analytics_merges as m using gone as g where m.organization = g.org_id and m.into_person_id = g.id
   )
   select count(*) into deleted from gone;
+  return deleted;
+end
+$$;
+comment on function private.analytics_purge_persons(uuid, integer) is 'Deletes persons of an organization without events, after 402 days; returns how many.';
+
+create function private.analytics_purge_old(max_rows integer default 5000) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+  deleted integer;
+  purged integer := 0;
+begin
+  deleted := private.analytics_purge_persons((
+    select o.org_id from public.persons as o where o.last_seen_at < kijko.now() - private.retention_of('public.persons') limit 1
+  ), max_rows);
   purged := purged + deleted;
   delete from private.analytics_rollups as r
   where (r.organization, r.name, r.property, r.hour, r.value) in (
@@ -70,7 +87,7 @@ begin
   return purged + deleted;
 end
 $$;
-comment on function private.analytics_purge_old(integer) is 'Deletes persons without events, after 402 days, and rollups and counts after 25 months; returns how many. Definer: callable by the operator without table rights.';
+comment on function private.analytics_purge_old(integer) is 'Deletes persons without events, after 402 days and of one organization at a time, and rollups and counts after 25 months; returns how many. Definer: callable by the operator without table rights.';
 
 -- Procedures, so that each batch commits. They can then have no "set" clause and no definer rights, so every name is qualified.
 create procedure private.analytics_maintain()
