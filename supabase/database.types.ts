@@ -7464,6 +7464,10 @@ export type Database = {
       };
       decline_invitation: { Args: { token: string }; Returns: undefined };
       delete_account: { Args: Record<PropertyKey, never>; Returns: undefined };
+      delete_analytics_person: {
+        Args: { anonymous_id?: string | null; person_id?: string | null; user_id?: string | null };
+        Returns: Json;
+      };
       delete_image: { Args: { image_id: string }; Returns: undefined };
       delete_post: { Args: { post_id: string }; Returns: undefined };
       delete_project_file: {

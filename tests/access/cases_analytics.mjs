@@ -32,5 +32,7 @@ export const ANALYTICS_FUNCTIONS = {
   'analytics_series(query)': { call: () => ({ query: series() }) },
   'analytics_funnel(query)': { call: () => ({ query: { steps: [{ event: `Ordered ${randomUUID()}` }], from: FROM, until: UNTIL } }) },
   'analytics_retention(query)': { call: () => ({ query: { start: { event: `Ordered ${randomUUID()}` }, from: FROM, until: UNTIL } }) },
+  // One who is not in the rows, which others read.
+  'delete_analytics_person(user_id,anonymous_id,person_id)': { call: () => ({ user_id: randomUUID() }) },
   'run_analytics_query(query_id)': { call: (w) => ({ query_id: w.query }) },
 };

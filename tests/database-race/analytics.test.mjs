@@ -102,3 +102,34 @@ test('merges at once lose no person and no event, whatever their order', async (
   );
   assert.deepEqual(rolled, { events: 8 + 2 * calls.length - 6, persons: 2 });
 });
+
+test('no person goes while events are taken in, and none are taken in while a person goes', async () => {
+  const { user, org } = await newUser();
+  await asUser(user, TRACK, [JSON.stringify([message('Seen', 'old'), message('Seen', 'gone')])]);
+  await one(`update public.persons set last_seen_at = now() - interval '403 days' where org_id = $1 and user_id = 'old'`, [org]);
+  const ERASE = `select public.delete_analytics_person('gone') as gone`;
+  const tried = async (person, sql, values) => {
+    const session = await begin(person);
+    await session.run(`set local lock_timeout = '200ms'`);
+    const answer = await session.run(sql, values);
+    await session.commit();
+    return answer;
+  };
+  // Whoever sends has looked the person up, and names them in an event.
+  const sender = await begin(user);
+  await sender.run(TRACK, [JSON.stringify([message('Seen', 'other')])]);
+  assert.equal((await tried(user, ERASE)).refused, '55P03');
+  assert.equal((await tried(null, 'select private.analytics_purge_persons($1, 10) as n', [org])).refused, '55P03');
+  await sender.commit();
+
+  const eraser = await begin(user);
+  assert.deepEqual((await eraser.run(ERASE)).gone, { persons: 1, events: 1, quarantined: 0, complete: true });
+  assert.equal((await tried(user, TRACK, [JSON.stringify([message('Seen', 'gone')])])).refused, '55P03');
+  await eraser.commit();
+  assert.equal((await one('select private.analytics_purge_persons($1, 10) as n', [org])).n, 1);
+  const left = await rows('select user_id from public.persons where org_id = $1 order by user_id', [org]);
+  assert.deepEqual(
+    left.map(({ user_id }) => user_id),
+    ['other'],
+  );
+});

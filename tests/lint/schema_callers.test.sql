@@ -45,7 +45,7 @@ select results_eq(
     'create_organization(text)',
     'create_post(text,jsonb,uuid,text,uuid)',
     'decline_invitation(text)',
-    'delete_account()',
+    'delete_account()', 'delete_analytics_person(text,text,uuid)',
     'delete_image(uuid)', 'delete_post(uuid)', 'delete_project_file(uuid)',
     'delete_prompt(text)',
     'delete_secret(text)',
