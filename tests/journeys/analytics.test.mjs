@@ -10,8 +10,20 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { Analytics } from '@segment/analytics-node';
 import { createKey } from './api_keys_support.mjs';
-import { assertAnonymousSeesNothing, newPerson, newTeam, ok, refused, setPlan } from './domain.mjs';
-import { env, sql } from './support.mjs';
+import {
+  anonymous,
+  assertAnonymousSeesNothing,
+  inTurn,
+  join,
+  newPerson,
+  newTeam,
+  ok,
+  refused,
+  setPlan,
+  until,
+  withinRate,
+} from './domain.mjs';
+import { env, http as request, sql } from './support.mjs';
 
 const INGEST = `${env.API_URL}/api/v1/ingest`;
 const PYTHON = fileURLToPath(new URL('../../target/tools/python-tests/bin/python', import.meta.url));
@@ -240,5 +252,124 @@ describe('analytics', () => {
     await refused(team.nonMember.client.rpc('run_analytics_query', { query_id: saved.id }), 404, 'not_found');
     await refused(team.viewer.client.from('dashboards').insert({ org_id: orgId, name: 'x' }), 403, '42501');
     await refused(client.rpc('analytics_series', { query: { event: 'Visited' } }), 422, 'invalid_input');
+  });
+
+  test('who loses analytics:read is answered from no cache', async () => {
+    const reader = await newPerson();
+    await join(reader, team.orgId, 'viewer', team.owner);
+    await ok(reader.client.rpc('set_active_organization', { org_id: team.orgId }));
+    const role = await ok(
+      team.owner.client
+        .from('custom_roles')
+        .insert({ org_id: team.orgId, name: 'Reports', permissions: ['analytics:read', 'flags:read', 'flags:evaluate'] })
+        .select()
+        .single(),
+    );
+    const assign = (fields) =>
+      ok(team.owner.client.from('memberships').update(fields).eq('org_id', team.orgId).eq('user_id', reader.user.id).select());
+    await assign({ custom_role_id: role.id });
+    const query = { event: 'Reported', from: '2026-01-01T00:00:00Z', until: '2026-01-02T00:00:00Z' };
+    const saved = await ok(
+      team.member.client
+        .from('analytics_queries')
+        .insert({ org_id: team.orgId, name: 'Reported', kind: 'series', query: { ...query, measure: 'persons' } })
+        .select('id')
+        .single(),
+    );
+    const headers = { 'x-org-id': team.orgId, 'Content-Type': 'application/json' };
+    const reports = [
+      ['POST', '/rest/v1/rpc/analytics_series', { query }],
+      ['POST', '/rest/v1/rpc/run_analytics_query', { query_id: saved.id }],
+      ['GET', `/rest/v1/rpc/run_analytics_query?query_id=${saved.id}`],
+    ];
+    const flags = [
+      ['GET', '/api/v1/flags/client/features'],
+      ['GET', '/api/v1/flags/frontend'],
+      ['POST', '/api/v1/flags/ofrep/v1/evaluate/flags', { context: {} }],
+    ];
+    const ask = ([method, path, body], tag) =>
+      request(method, path, { token: reader.token, headers: { ...headers, ...(tag && { 'If-None-Match': tag }) }, body });
+    // Hours of other tests may be summed up in between.
+    const cached = () => until('the report in the cache', async () => (await ask(reports[0])).body.cached);
+    // All of them are open, and known to every cache.
+    const tags = new Map();
+    for (const report of [...reports, ...flags, ...reports, ...flags]) {
+      const answer = await ask(report);
+      assert.equal(answer.status, 200, `${report[1]}: ${answer.text}`);
+      assert.equal(answer.headers.get('cache-control'), 'private, no-cache', report[1]);
+      tags.set(report[1], answer.headers.get('etag'));
+    }
+    await cached();
+    assert.equal((await ask(flags[0], tags.get(flags[0][1]))).status, 304);
+    const refusedNow = async (refusedReports, code) => {
+      for (const report of refusedReports) {
+        const answer = await withinRate(() => ask(report, tags.get(report[1]) ?? '"x"'));
+        assert.deepEqual([answer.status, answer.body?.code], [403, code], `${report[1]}: ${answer.text}`);
+      }
+    };
+    // The role loses the permission while somebody looks at the report again and again.
+    const looking = (async () => {
+      let answer;
+      do answer = await ask(reports[0]);
+      while (answer.status === 200);
+      return answer.status;
+    })();
+    await ok(team.owner.client.from('custom_roles').update({ permissions: [] }).eq('id', role.id).select());
+    assert.equal(await looking, 403);
+    await refusedNow([...reports, ...flags], 'permission_denied');
+    for (const table of ['events', 'persons', 'dashboards', 'analytics_queries']) {
+      assert.deepEqual(await ok(reader.client.from(table).select('id').eq('org_id', team.orgId)), [], table);
+    }
+    // Another role has them again; who leaves has them no more.
+    await assign({ role: 'viewer' });
+    await cached();
+    await refusedNow(flags, 'permission_denied');
+    await ok(team.owner.client.from('memberships').delete().eq('org_id', team.orgId).eq('user_id', reader.user.id).select());
+    await refusedNow([...reports, ...flags], 'not_a_member');
+  });
+
+  test('an organization erases one of its users, also while events of theirs arrive', async () => {
+    const { client, orgId } = team.member;
+    const erase = (by, fields) => by.client.rpc('delete_analytics_person', fields).setHeader('x-org-id', orgId);
+    await ok(
+      client.rpc('track', { events: [{ type: 'track', event: 'Erased', userId: 'gone', properties: { mail: 'gone@example.test' } }] }),
+    );
+    const stranger = await anonymous('POST', '/rest/v1/rpc/delete_analytics_person', { body: { user_id: 'gone' } });
+    assert.equal(stranger.status, 401, stranger.text);
+    await refused(erase(team.nonMember, { user_id: 'gone' }), 403, 'not_a_member');
+    await refused(erase(team.viewer, { user_id: 'gone' }), 403, 'permission_denied');
+    await refused(erase(team.member, { user_id: 'gone', anonymous_id: 'x' }), 422, 'invalid_input');
+    assert.equal(await count('Erased'), 1);
+    assert.deepEqual(await ok(erase(team.member, { user_id: 'gone' })), { persons: 1, events: 1, quarantined: 0, complete: true });
+    assert.deepEqual(await ok(erase(team.member, { user_id: 'gone' })), { persons: 0, events: 0, quarantined: 0, complete: true });
+    assert.equal(await count('Erased'), 0);
+
+    // Each batch makes the person again, or adds to them; none names a person who is gone.
+    const batch = (n) =>
+      Array.from({ length: 20 }, (_, m) => ({ type: 'track', event: 'Arriving', userId: 'gone', messageId: `${n}-${m}` }));
+    const work = Array.from({ length: 24 }, (_, n) =>
+      n % 3 === 2
+        ? inTurn(() => erase(team.owner, { user_id: 'gone' }))
+        : inTurn(async () => {
+            const answer = await send('batch', { batch: batch(n) });
+            const body = await answer.json();
+            return { error: answer.status === 200 ? null : body };
+          }),
+    );
+    for (const answer of await Promise.all(work)) assert.equal(answer.error, null, JSON.stringify(answer));
+    const [orphans] = await sql(
+      `select count(*)::int as events from public.events as e
+       where e.org_id = $1 and not exists (select from public.persons as p where p.org_id = e.org_id and p.id = e.person_id)
+         and not exists (select from private.analytics_merges as m where m.organization = e.org_id and m.person_id = e.person_id)`,
+      [orgId],
+    );
+    assert.equal(orphans.events, 0);
+    assert.equal((await ok(erase(team.owner, { user_id: 'gone' }))).complete, true);
+    assert.equal(await count('Arriving'), 0);
+    const entries = await ok(
+      team.owner.client.from('audit_log').select('after').eq('org_id', orgId).eq('action', 'analytics.person_deleted').order('created_at'),
+    );
+    assert.deepEqual(entries[0].after, { persons: 1, events: 1, quarantined: 0 });
+    assert.ok(!JSON.stringify(entries).includes('gone'));
   });
 });
