@@ -21,13 +21,14 @@ prepare_database() {
     upgrade_platform
   fi
   set_login_settings
+  point_schedules
   make_api_keys
   what_is_prepared > "$KIJKO_HOME/prepared"
 }
 
 # The environment that the database was last given, and what this image applies.
 what_is_prepared() {
-  printf '%s\n' "$PUBLIC_URL" "$SITE_URL" "$REDIRECT_URLS" "$MAIL_CONFIRM" "$BCRYPT_COST"
+  printf '%s\n' "$PUBLIC_URL" "$SITE_URL" "$REDIRECT_URLS" "$MAIL_CONFIRM" "$BCRYPT_COST" "$(schedule_socket)"
   platform_state "$PG_PREFIX"
 }
 

@@ -52,6 +52,7 @@ main() {
     say "sql/platform is up to date"
   fi
   write_applied
+  point_schedules
   set_login_settings
 }
 

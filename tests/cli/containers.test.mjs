@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { parse } from 'yaml';
+import { until } from '../until.mjs';
 import { giveToServer, Image, root } from './image.mjs';
 
 const folder = path.join(process.env.TEST_HOME, 'containers');
@@ -106,6 +107,21 @@ describe('the containers', () => {
       'https://app.example.com https://*.example.com/** myapp://** f',
     );
     assert.equal(await query('select count(*) > 0 from public.plans'), 't');
+  });
+
+  it('its schedules run, also those that were made under another address', async () => {
+    await query(`update cron.job set nodename = 'localhost', nodeport = 1`);
+    await stop();
+    // As an image that keeps them elsewhere has left it.
+    const prepared = path.join(folder, 'home/prepared');
+    fs.writeFileSync(prepared, fs.readFileSync(prepared, 'utf8').replace(/^@kijko-.*$/m, 'localhost'));
+    await start();
+    const port = image.environment.KIJKO_DB_PORT;
+    assert.equal(await query(`select distinct nodename || ' ' || nodeport from cron.job`), `@kijko-${port} ${port}`);
+    const before = await query('select coalesce(max(runid), 0) from cron.job_run_details');
+    const runs = `select count(*) > 0 from cron.job_run_details where runid > ${before} and status = 'succeeded'`;
+    // They begin at full minutes.
+    await until('a schedule to succeed', async () => (await query(runs)) === 't', { timeoutMs: 300_000, everyMs: 1000 });
   });
 
   it('a second server on the same volume does not start', async () => {

@@ -170,6 +170,14 @@ for (const name of ['staging', 'production']) {
       }
     });
 
+    it("has pg_cron connect over the operator's socket, as the owner of the schedules", () => {
+      const { bootstrap, postgresql } = named('Cluster', 'kijko-db').spec;
+      assert.equal(postgresql.parameters['cron.use_background_workers'], 'off');
+      assert.equal(postgresql.parameters['cron.host'], '/controller/run');
+      assert.equal(postgresql.parameters['cron.database_name'], bootstrap.initdb.database);
+      assert.deepEqual(postgresql.pg_ident, [`local postgres ${bootstrap.initdb.owner}`]);
+    });
+
     it('leads every part to the primary by a verified certificate', () => {
       const uris = fs.readdirSync(secretsFolder).filter((file) => file.endsWith('_db_uri'));
       assert.equal(uris.length, 6);

@@ -3,11 +3,13 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { parseAllDocuments } from 'yaml';
 import { giveToServer, Image, root } from '../cli/image.mjs';
 import { binary } from '../service.mjs';
+import { until } from '../until.mjs';
 
 const folder = path.join(process.env.TEST_HOME, 'kubernetes');
 const image = new Image(folder);
@@ -37,7 +39,9 @@ function configuration(port) {
     shared_preload_libraries: spec.postgresql.shared_preload_libraries.join(','),
     port,
     listen_addresses: 'localhost',
+    // The operator's own, in the Cluster, is always the same.
     unix_socket_directories: folder,
+    'cron.host': folder,
     ssl: 'on',
     ssl_cert_file: path.join(folder, 'server.crt'),
     ssl_key_file: path.join(folder, 'server.key'),
@@ -99,13 +103,17 @@ describe('a cluster as CloudNativePG makes it', () => {
     fs.writeFileSync(
       path.join(data, 'pg_hba.conf'),
       [
-        'local all all peer',
+        'local all all peer map=local',
         ...spec.postgresql.pg_hba,
         'hostssl kijko kijko_storage all scram-sha-256 clientcert=verify-full',
         'host all all all scram-sha-256',
         '',
       ].join('\n'),
     );
+    // The images' user is called postgres.
+    const own = process.getuid() === 0 ? 'postgres' : os.userInfo().username;
+    const maps = spec.postgresql.pg_ident.map((line) => line.replace(/^local postgres /, `local ${own} `));
+    fs.writeFileSync(path.join(data, 'pg_ident.conf'), [`local ${own} postgres`, ...maps, ''].join('\n'));
     await succeeds(image.program('pg_ctl', ['-D', data, '-w', '-s', '-l', path.join(folder, 'server.log'), 'start']));
     const { initdb } = spec.bootstrap;
     await operator(`create role ${initdb.owner} login password '${secret('postgres_password')}'`, 'postgres');
@@ -195,7 +203,10 @@ describe('a cluster as CloudNativePG makes it', () => {
   });
 
   it('runs the worker of the extension and pg_cron in the database of the domain', async () => {
-    assert.match(await operator(`select count(*) from cron.job where database = 'kijko'`), /^[1-9]/);
+    assert.match(await operator(`select count(*) from cron.job where database = 'kijko' and username = 'kijko_owner'`), /^[1-9]/);
+    // They begin at full minutes.
+    const runs = `select count(*) > 0 from cron.job_run_details where status = 'succeeded'`;
+    await until('a schedule to succeed', async () => (await operator(runs)) === 't', { timeoutMs: 300_000, everyMs: 1000 });
     // The meter of requests and the outbox.
     const workers = `select count(*) from pg_stat_activity where datname = 'kijko' and backend_type like 'kijko%'`;
     assert.equal(await operator(workers), '2');
