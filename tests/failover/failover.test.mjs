@@ -139,6 +139,9 @@ describe('a failover by Patroni', { timeout: 1_200_000 }, () => {
     const down = await kijko(['down']);
     assert.equal(down.code, 0, down.stderr);
     await pair.start();
+    const admin = await session(pair.a, 'supabase_admin', passwords().KIJKO_ADMIN_PASSWORD);
+    await admin.query(`update cron.job set nodename = current_setting('cron.host'), nodeport = current_setting('port')::integer`);
+    await admin.end();
     postgrest = startRest();
     const url = `postgres://kijko_sidecar:${passwords().KIJKO_SIDECAR_PASSWORD}@${hosts}/postgres?sslmode=disable&target_session_attrs=read-write`;
     await Service.start('sidecar', {
@@ -270,6 +273,12 @@ describe('a failover by Patroni', { timeout: 1_200_000 }, () => {
     );
     assert.equal(Number(used), Number(count));
     Object.assign(figures, { executions: Number(count), refusals: calls.refusals });
+  });
+
+  it('the schedules run on the new primary', async () => {
+    const runs = `select max(start_time) > pg_postmaster_start_time() as run from cron.job_run_details where status = 'succeeded'`;
+    // They begin at full minutes.
+    await until('a schedule to succeed', async () => (await query(pair, runs))[0].run, { timeoutMs: LIMIT_MS });
   });
 
   it('each minute of the habit has one execution', async () => {

@@ -15,7 +15,7 @@ const BRIDGE = 'kijko-drill';
 const ETCD = `${NETWORK}.1:2379`;
 export const PORT = 5432;
 // Patroni gives a lost primary up after this time; loop_wait + 2 * retry_timeout may be no longer.
-// A primary that steps down ends within primary_stop_timeout: background workers that wait for a lost standby do not end by themselves.
+// A primary that steps down ends within primary_stop_timeout, also while something waits for the lost standby.
 const SETTINGS = {
   ttl: 20,
   loop_wait: 5,
@@ -36,6 +36,9 @@ const quietly = (body) => {
     // It is not there.
   }
 };
+
+// pg_hba replaces what ./kijko has written. docs/operations/failover.md has this line.
+const SCHEDULES = 'local all postgres peer map=kijko_schedules';
 
 export class Node {
   constructor(name, number, folder, data) {
@@ -136,7 +139,11 @@ export class Pair {
           replication: { username: 'kijko_replicator', password: admin },
         },
         parameters: { max_connections: 120, max_worker_processes: 24, wal_log_hints: 'on' },
-        pg_hba: [`host all all ${NETWORK}.0/24 scram-sha-256`, `host replication kijko_replicator ${NETWORK}.0/24 scram-sha-256`],
+        pg_hba: [
+          SCHEDULES,
+          `host all all ${NETWORK}.0/24 scram-sha-256`,
+          `host replication kijko_replicator ${NETWORK}.0/24 scram-sha-256`,
+        ],
       },
     };
   }
