@@ -194,3 +194,21 @@ as $$
   )
 $$;
 comment on function private.schedule(text, text, text[]) is 'Has pg_cron run commands of PL/pgSQL, in the place of the entry of the same name. Each waits for a lock at most 5 s, then it fails. Several run one after the other, each in a transaction of its own. One alone may be the call of a procedure that commits.';
+
+-- A row of an organization may be locked for minutes, by hand for example. Who does something for many organizations in a loop waits for
+-- a lock only briefly, and for each organization once: 200 rows of one that each wait for a moment would hold up all others.
+create function private.passed_over() returns uuid[]
+language sql stable set search_path = pg_catalog, pg_temp
+return coalesce(string_to_array(nullif(current_setting('private.passed_over', true), ''), ',')::uuid[], '{}');
+comment on function private.passed_over() is 'The organizations for which a loop of this transaction has waited for a lock in vain.';
+
+create function private.pass_over(org uuid, code text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if pass_over.code in ('55P03', '40P01') then
+    perform set_config('private.passed_over', array_to_string(private.passed_over() || pass_over.org, ','), true);
+  end if;
+end
+$$;
+comment on function private.pass_over(uuid, text) is 'Has the loops of this transaction leave out the rest of an organization, if what failed with this SQLSTATE has waited for a lock.';

@@ -163,25 +163,27 @@ create trigger plan_limits_reapply after insert or update or delete on public.pl
   for each row execute function private.plans_reapply_overrides();
 
 create function private.plans_end_overrides(max_rows integer default 500) returns integer
-language plpgsql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
-  due uuid;
+  due record;
   ended integer := 0;
 begin
   for due in
-    select e.id from public.plan_overrides as e
+    select e.id, e.org_id from public.plan_overrides as e
     where e.ended_at is null and e.ends_at <= kijko.now()
     order by e.org_id, e.id
     limit max_rows
     for no key update skip locked
   loop
+    continue when due.org_id = any (private.passed_over());
     -- One that fails stops no other.
     begin
-      update public.plan_overrides as o set ended_at = kijko.now() where o.id = due;
+      update public.plan_overrides as o set ended_at = kijko.now() where o.id = due.id;
       ended := ended + 1;
     exception when others then
-      raise warning 'override %: %', due, sqlerrm;
+      raise warning 'override %: %', due.id, sqlerrm;
+      perform private.pass_over(due.org_id, sqlstate);
     end;
   end loop;
   return ended;

@@ -229,7 +229,7 @@ $$;
 comment on function private.habits_fail_slot(public.habits, timestamptz, text) is 'Records that a slot could not be handled and moves on, so that one bad habit neither stops the others nor comes back every minute.';
 
 create function private.habits_run_due(max_slots integer default 5000) returns integer
-language plpgsql security definer set search_path = ''
+language plpgsql security definer set search_path = '' set lock_timeout = '500ms'
 as $$
 declare
   until timestamptz := kijko.now();
@@ -241,19 +241,21 @@ begin
   perform pg_advisory_xact_lock(hashtextextended('kijko habits_run_due', 20261121));
   for habit in
     select h.* from public.habits as h
-    where h.enabled and h.next_run_at <= until
+    where h.enabled and h.next_run_at <= until and h.org_id <> all (private.passed_over())
     order by h.next_run_at, h.id
     limit greatest(max_slots, 0)
     -- A habit that a user is changing is due again in the next tick. Not "for update", which would skip a habit whose
     -- execution is being written: its foreign key locks the habit.
     for no key update skip locked
   loop
+    continue when habit.org_id = any (private.passed_over());
     begin
       perform private.habits_handle(habit, until);
     exception
       -- The next tick tries again. A worker that ends several executions may hold a meter that this batch waits for, and wait
       -- for a job that it has cancelled.
-      when lock_not_available or deadlock_detected then null;
+      when lock_not_available or deadlock_detected then
+        perform private.pass_over(habit.org_id, sqlstate);
       when others then
         perform private.habits_fail_slot(habit, until, sqlerrm);
     end;
@@ -273,11 +275,14 @@ as $$
 declare
   batch integer := 200;
   handled integer;
+  waiting text;
   started timestamptz := clock_timestamp();
 begin
   loop
     handled := private.habits_run_due(batch);
+    waiting := current_setting('private.passed_over', true);
     commit;
+    perform set_config('private.passed_over', waiting, true);
     -- After a long pause the next tick continues.
     exit when handled < batch or clock_timestamp() > started + interval '50 seconds';
   end loop;

@@ -194,7 +194,7 @@ select private.describe_data('private.reflex_cursors', '{
 alter table private.reflex_cursors enable row level security;
 
 create function private.reflexes_emit_thresholds() returns integer
-language plpgsql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
   reflex public.reflexes;
@@ -206,6 +206,7 @@ begin
     select r.* from public.reflexes as r where r.source = 'event' and r.enabled and r.event = 'usage.threshold' order by r.id
     for no key update skip locked
   loop
+    continue when reflex.org_id = any (private.passed_over());
     begin
       if not private.reflexes_may_listen(reflex) then
         perform private.reflexes_pause(reflex);
@@ -230,6 +231,7 @@ begin
       where c.crossed_at <> excluded.crossed_at;
     exception when others then
       raise warning 'reflex %: %', reflex.id, sqlerrm;
+      perform private.pass_over(reflex.org_id, sqlstate);
     end;
   end loop;
   return emitted;

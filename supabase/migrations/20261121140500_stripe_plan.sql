@@ -263,12 +263,14 @@ create trigger subscriptions_override_end after update of plan_override on publi
   execute function private.stripe_end_plan_override();
 
 create function private.stripe_expire_grace() returns integer
-language plpgsql set search_path = ''
+language plpgsql set search_path = '' set lock_timeout = '500ms'
 as $$
 declare
   org uuid;
   n integer := 0;
 begin
+  -- A locked profile of a member must fail here, and not at the end of all.
+  set constraints private.plans_tier_changes_apply immediate;
   for org in
     select s.org_id
     from public.subscriptions as s
@@ -281,11 +283,13 @@ begin
     -- A locked one is skipped until the next run, so that it does not delay the others.
     for update of s skip locked
   loop
+    continue when org = any (private.passed_over());
     begin
       perform private.stripe_refresh_plan(org);
       n := n + 1;
     exception when others then
       raise warning 'grace period of organization %: %', org, sqlerrm;
+      perform private.pass_over(org, sqlstate);
     end;
   end loop;
   return n;

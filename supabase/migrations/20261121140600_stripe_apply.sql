@@ -306,6 +306,8 @@ declare
 begin
   -- An event that waits longer for a lock fails again, so that it does not hold locks that other events need.
   perform set_config('lock_timeout', '2s', true);
+  -- A locked profile of a member must fail here, and not at the end of all.
+  set constraints private.plans_tier_changes_apply immediate;
   for due in
     select e.id, e.livemode from private.stripe_events as e
     where e.status = 'failed' and e.next_attempt_at <= now()

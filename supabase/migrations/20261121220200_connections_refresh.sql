@@ -108,7 +108,7 @@ $$;
 comment on function private.connections_enqueue(public.connections) is 'Queues the refresh of a connection; null if one is queued. Called by definer functions only.';
 
 create function private.connections_enqueue_due(max_connections integer default 500) returns integer
-language plpgsql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
   due public.connections;
@@ -124,6 +124,7 @@ begin
     limit max_connections
     for update of t skip locked
   loop
+    continue when due.org_id = any (private.passed_over());
     -- If the job ends without a result (its worker was killed for good), this lets another one be queued.
     update private.connection_tokens as t set check_at = kijko.now() + interval '10 minutes' where t.connection_id = due.id;
     -- One that fails stops no other.
@@ -131,6 +132,7 @@ begin
       queued := queued + (private.connections_enqueue(due) is not null)::integer;
     exception when others then
       raise warning 'connection %: %', due.id, sqlerrm;
+      perform private.pass_over(due.org_id, sqlstate);
     end;
   end loop;
   return queued;

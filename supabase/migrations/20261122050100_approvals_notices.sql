@@ -39,25 +39,27 @@ create trigger approvals_decided after update of status on public.approvals
   for each row when (old.status = 'pending' and new.status <> 'pending') execute function private.approvals_notify();
 
 create function private.approvals_maintain() returns integer
-language plpgsql volatile set search_path = pg_catalog, pg_temp
+language plpgsql volatile set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
-  due uuid;
+  due record;
   changed integer := 0;
 begin
   for due in
-    select a.id from public.approvals as a
+    select a.id, a.org_id from public.approvals as a
     where a.status = 'pending' and a.expires_at <= kijko.now()
     order by a.expires_at limit 1000
     -- One that is being decided is not waited for.
     for update skip locked
   loop
+    continue when due.org_id = any (private.passed_over());
     -- One that fails stops no other.
     begin
-      update public.approvals as a set status = 'expired', decided_at = kijko.now() where a.id = due;
+      update public.approvals as a set status = 'expired', decided_at = kijko.now() where a.id = due.id;
       changed := changed + 1;
     exception when others then
-      raise warning 'approval %: %', due, sqlerrm;
+      raise warning 'approval %: %', due.id, sqlerrm;
+      perform private.pass_over(due.org_id, sqlstate);
     end;
   end loop;
   delete from public.approvals as a

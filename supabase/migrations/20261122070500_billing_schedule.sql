@@ -3,7 +3,7 @@
 -- ============================================================================
 
 create function private.billing_tick() returns void
-language plpgsql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
   step text;

@@ -125,7 +125,7 @@ create trigger vat_checks_status after update of status on public.vat_checks
   execute function private.vat_show_status();
 
 create function private.vat_collect_answers(max_rows integer default 500) returns integer
-language plpgsql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
   sent record;
@@ -139,11 +139,13 @@ begin
     order by h.ended_at nulls first
     limit max_rows
   loop
+    continue when sent.organization = any (private.passed_over());
     -- One that fails stops no other, here and below.
     begin
       taken := taken + (private.vat_take_answer(sent.organization, sent.check_id) is not null)::integer;
     exception when others then
       raise warning 'VAT check %: %', sent.check_id, sqlerrm;
+      perform private.pass_over(sent.organization, sqlstate);
     end;
   end loop;
   return taken;
@@ -152,7 +154,7 @@ $$;
 comment on function private.vat_collect_answers(integer) is 'Takes over answers that have come, at most max_rows, and returns how many.';
 
 create function private.vat_send_due(max_rows integer default 500) returns integer
-language plpgsql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
   due record;
@@ -166,11 +168,13 @@ begin
     limit max_rows
     for update skip locked
   loop
+    continue when due.organization = any (private.passed_over());
     begin
       perform private.vat_send_check(due.organization, due.check_id);
       sent := sent + 1;
     exception when others then
       raise warning 'VAT check %: %', due.check_id, sqlerrm;
+      perform private.pass_over(due.organization, sqlstate);
     end;
   end loop;
   return sent;

@@ -39,7 +39,7 @@ $$;
 comment on function private.topics_queue_run(public.discoveries, text, timestamptz) is 'Queues a run of a locked discovery and returns it, or the one that is under way; none when the slot has had its run. Nullable: result.';
 
 create function private.topics_run_due(max_runs integer default 500) returns integer
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
   discovery public.discoveries;
@@ -53,6 +53,7 @@ begin
     -- One that a member is changing is due again in the next tick.
     for no key update skip locked
   loop
+    continue when discovery.org_id = any (private.passed_over());
     begin
       perform private.topics_queue_run(discovery, 'schedule', discovery.next_run_at);
       -- Slots that were missed are one: a feed has what is new, however long nobody looked.
@@ -61,7 +62,8 @@ begin
       where d.id = discovery.id;
     exception
       -- The next tick tries again.
-      when lock_not_available or deadlock_detected then null;
+      when lock_not_available or deadlock_detected then
+        perform private.pass_over(discovery.org_id, sqlstate);
       when others then
         -- One discovery must not keep the others from running.
         raise warning 'discovery %: %', discovery.id, sqlerrm;

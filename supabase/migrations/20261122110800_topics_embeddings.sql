@@ -197,7 +197,7 @@ grant execute on function public.similar_sources(uuid, integer) to authenticated
 -- ----------------------------------------------------------------------------
 
 create function private.topics_record_embedding_costs(org uuid default null) returns integer
-language plpgsql volatile set search_path = pg_catalog, pg_temp
+language plpgsql volatile set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
   entry record;

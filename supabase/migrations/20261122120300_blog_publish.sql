@@ -227,7 +227,7 @@ $$;
 comment on function private.blog_due(boolean, integer) is 'Scheduled posts whose time has come: those that are rendered, or those that are not and whose rendering is not queued.';
 
 create function private.blog_maintain(max_posts integer default 500) returns integer
-language plpgsql volatile set search_path = pg_catalog, pg_temp
+language plpgsql volatile set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
   post public.blog_posts;
@@ -240,12 +240,14 @@ begin
     -- One that is being changed waits for the next minute.
     for update skip locked
   loop
+    continue when post.org_id = any (private.passed_over());
     -- One that fails keeps nobody else's from being published.
     begin
       post := private.blog_publish_due(post);
       published := published + (post.status = 'published')::integer;
     exception when others then
       raise warning 'post %: %', post.id, sqlerrm;
+      perform private.pass_over(post.org_id, sqlstate);
     end;
   end loop;
   for post in
@@ -253,11 +255,13 @@ begin
     where p.id in (select d from private.blog_due(false, max_posts) as d) and p.status = 'scheduled'
     for update skip locked
   loop
+    continue when post.org_id = any (private.passed_over());
     -- Its rendering has failed.
     begin
       perform private.blog_queue_render(post);
     exception when others then
       raise warning 'post %: %', post.id, sqlerrm;
+      perform private.pass_over(post.org_id, sqlstate);
     end;
   end loop;
   return published;

@@ -305,7 +305,7 @@ comment on function private.blog_finish_draft(text, uuid, integer, jsonb) is 'En
 grant execute on function private.blog_finish_draft(text, uuid, integer, jsonb) to kijko_sidecar;
 
 create function private.blog_maintain_drafts() returns integer
-language plpgsql volatile set search_path = pg_catalog, pg_temp
+language plpgsql volatile set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
   draft public.blog_drafts;
@@ -316,6 +316,7 @@ begin
     where (d.status in ('queued', 'running') or d.costs_pending) and d.updated_at < kijko.now() - interval '1 minute'
     order by d.updated_at limit 500 for update skip locked
   loop
+    continue when draft.org_id = any (private.passed_over());
     -- One that fails stops no other.
     begin
       if draft.status in ('queued', 'running') and not exists (
@@ -331,6 +332,7 @@ begin
       end if;
     exception when others then
       raise warning 'draft %: %', draft.id, sqlerrm;
+      perform private.pass_over(draft.org_id, sqlstate);
     end;
   end loop;
   return ended;

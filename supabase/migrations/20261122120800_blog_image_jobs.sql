@@ -148,7 +148,7 @@ comment on function private.blog_finish_image(text, uuid, integer, jsonb) is 'En
 grant execute on function private.blog_finish_image(text, uuid, integer, jsonb) to kijko_sidecar;
 
 create function private.blog_maintain_images() returns integer
-language plpgsql volatile set search_path = pg_catalog, pg_temp
+language plpgsql volatile set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
   image public.images;
@@ -159,6 +159,7 @@ begin
     where (i.status in ('queued', 'running') or i.costs_pending) and i.updated_at < kijko.now() - interval '1 minute'
     order by i.updated_at limit 500 for update skip locked
   loop
+    continue when image.org_id = any (private.passed_over());
     -- One that fails stops no other.
     begin
       if image.status in ('queued', 'running') and not exists (
@@ -175,6 +176,7 @@ begin
       end if;
     exception when others then
       raise warning 'image %: %', image.id, sqlerrm;
+      perform private.pass_over(image.org_id, sqlstate);
     end;
   end loop;
   return ended;

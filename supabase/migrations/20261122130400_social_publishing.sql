@@ -32,7 +32,7 @@ comment on function private.social_is_queued(public.social_posts) is 'Whether a 
 create index social_posts_publishing_idx on public.social_posts (id) where status = 'publishing';
 
 create function private.social_tick(max_posts integer default 1000) returns integer
-language plpgsql volatile set search_path = pg_catalog, pg_temp
+language plpgsql volatile set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
   post public.social_posts;
@@ -65,11 +65,13 @@ begin
     )
     select p.* from due as d join public.social_posts as p on p.id = d.id order by d.turn, d.due_at limit max_posts
   loop
+    continue when post.org_id = any (private.passed_over());
     -- One that fails stops no other.
     begin
       queued := queued + (private.social_enqueue(post) is not null)::integer;
     exception when others then
       raise warning 'social post %: %', post.id, sqlerrm;
+      perform private.pass_over(post.org_id, sqlstate);
     end;
   end loop;
   -- Also those whose job is gone: its workers died too often.
@@ -79,11 +81,13 @@ begin
     where p.status = 'publishing' and not private.social_is_queued(p) and coalesce(b.check_after, b.create_deadline, '-infinity') <= clock_timestamp()
     order by p.id limit max_posts
   loop
+    continue when post.org_id = any (private.passed_over());
     -- One that fails stops no other.
     begin
       queued := queued + (private.social_enqueue(post) is not null)::integer;
     exception when others then
       raise warning 'social post %: %', post.id, sqlerrm;
+      perform private.pass_over(post.org_id, sqlstate);
     end;
   end loop;
   return queued;

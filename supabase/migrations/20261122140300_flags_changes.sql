@@ -326,24 +326,28 @@ insert into private.approval_kinds (kind, permission, apply_function, descriptio
 values ('flag_change', 'flags:approve', 'flags_apply_approval', 'A flag changes in a protected environment');
 
 create function private.flags_run_due(max_changes integer default 1) returns integer
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
   due_id uuid;
   due_flag uuid;
+  due_org uuid;
   due public.flag_changes;
   flag public.feature_flags;
   fault text;
   handled integer := 0;
 begin
-  for due_id, due_flag in
-    select c.id, c.flag_id from public.flag_changes as c
+  for due_id, due_flag, due_org in
+    select c.id, c.flag_id, c.org_id from public.flag_changes as c
     where c.status = 'scheduled' and c.apply_at <= kijko.now()
-    order by c.apply_at, c.created_at, c.id limit greatest(max_changes, 0)
+    order by c.apply_at, c.created_at, c.id
   loop
-    -- The flag before its change, as who deletes it.
-    select f.* into flag from public.feature_flags as f where f.id = due_flag for no key update;
-    select c.* into due from public.flag_changes as c where c.id = due_id and c.status = 'scheduled' for update;
+    exit when handled >= max_changes;
+    continue when due_org = any (private.passed_over());
+    -- The flag before its change, as who deletes it. One that somebody writes at the moment waits for the next minute.
+    select f.* into flag from public.feature_flags as f where f.id = due_flag for no key update skip locked;
+    continue when flag.id is null;
+    select c.* into due from public.flag_changes as c where c.id = due_id and c.status = 'scheduled' for update skip locked;
     continue when due.id is null;
     fault := null;
     begin
@@ -358,8 +362,9 @@ begin
       end if;
     exception
       when lock_not_available or deadlock_detected or serialization_failure then
-        -- Somebody writes the flags at the moment: the next minute tries again.
-        return handled;
+        -- Somebody writes the flags at the moment: the next minute tries again. Other organizations' need not wait.
+        perform private.pass_over(due_org, sqlstate);
+        continue;
       when others then
         fault := left(sqlerrm, 500);
     end;

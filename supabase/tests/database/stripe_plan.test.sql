@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(62);
+select plan(63);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 select tests.sign_up('cyd'), tests.sign_up('dan'), tests.sign_up('eve');
@@ -19,6 +19,7 @@ select tests.travel(interval '7 days' - interval '1 minute');
 select is(private.stripe_expire_grace(), 0, 'the plan stays until the last minute of the grace');
 select tests.travel(interval '7 days' + interval '1 minute');
 select is(private.stripe_expire_grace(), 1, 'the schedule ends the plan after the grace');
+select is((select count(*) from private.plans_tier_changes as c where c.transaction_id = pg_current_xact_id()), 0::bigint, 'and the tiers of its members, so that a locked one fails for its organization alone');
 select is(tests.plan('ada'), 'FREE past_due', 'the organization is then on FREE');
 select is(tests.executions('ada'), 50::bigint, 'it then has the limits of FREE');
 select is(private.stripe_expire_grace(), 0, 'an ended plan is not ended again');
