@@ -12,10 +12,7 @@ mod mirrors;
 mod pkt_line;
 mod transport;
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
 use kijko_core::secret::Secret;
 use kijko_guard::Guard;
@@ -26,9 +23,6 @@ pub use mirrors::Mirrors;
 use pkt_line::{Line, Lines, write_delimiter, write_flush, write_line};
 use transport::Transport;
 
-/// Bytes of a pack in each second, within each time that a server may be silent: a server that sends a byte now and then would hold
-/// a place of the indexer.
-const MIN_RATE: u64 = 1_024;
 /// Bytes of an answer that is no pack.
 const MAX_ANSWER: u64 = 4 << 20;
 
@@ -104,7 +98,7 @@ impl Fetcher {
     pub async fn connect(&self, source: &Source) -> Result<Remote, FetchError> {
         let mut transport = Transport::new(self, source)?;
         let answer = transport.advertisement().await?;
-        let mut lines = Lines::new(answer, MAX_ANSWER);
+        let mut lines = Lines::new(answer, MAX_ANSWER, self.idle);
         let (mut version, mut filters, mut sha1) = (false, false, true);
         // A server may begin with the service's name and a flush.
         let mut flushes = 0;
@@ -159,7 +153,11 @@ impl Remote {
         write_delimiter(&mut request);
         write_line(&mut request, &format!("ref-prefix {name}\n"))?;
         write_flush(&mut request);
-        let mut lines = Lines::new(self.transport.upload_pack(request).await?, MAX_ANSWER);
+        let mut lines = Lines::new(
+            self.transport.upload_pack(request).await?,
+            MAX_ANSWER,
+            self.idle,
+        );
         let mut found = None;
         while let Line::Data(line) = lines.next().await? {
             let line = String::from_utf8_lossy(&line);
@@ -210,7 +208,7 @@ impl Remote {
         write_line(&mut request, "done\n")?;
         write_flush(&mut request);
         let answer = self.transport.upload_pack(request).await?;
-        let mut lines = Lines::new(answer, self.max_bytes.saturating_add(MAX_ANSWER));
+        let mut lines = Lines::new(answer, self.max_bytes.saturating_add(MAX_ANSWER), self.idle);
         loop {
             match lines.next().await? {
                 Line::Data(line)
@@ -224,16 +222,9 @@ impl Remote {
             }
         }
         let mut file = File::create(file).await?;
-        let (mut written, mut window) = (0, (Instant::now(), 0));
+        let mut written = 0;
         loop {
-            let line = lines.next().await?;
-            if window.0.elapsed() >= self.idle {
-                if written - window.1 < self.idle.as_secs() * MIN_RATE {
-                    return Err(FetchError::TooSlow(MIN_RATE));
-                }
-                window = (Instant::now(), written);
-            }
-            match line {
+            match lines.next().await? {
                 Line::Data(line) => match line.split_first() {
                     Some((1, data)) => {
                         written += data.len() as u64;

@@ -1,5 +1,7 @@
 //! Git's frames: four hexadecimal digits of length, themselves included, then the data.
 
+use std::time::{Duration, Instant};
+
 use bytes::{Buf, Bytes, BytesMut};
 use reqwest::Response;
 
@@ -7,6 +9,9 @@ use super::FetchError;
 
 /// Bytes of one frame's data.
 const MAX_DATA: usize = 65_516;
+/// Bytes of an answer in each second, within each time that a server may be silent: a server that sends a byte now and then would hold
+/// a place of the indexer.
+const MIN_RATE: u64 = 1_024;
 
 /// One frame.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,17 +34,34 @@ pub struct Lines {
     buffer: BytesMut,
     left: u64,
     limit: u64,
+    idle: Duration,
+    /// Since when the bytes that have come are counted, and how many have.
+    window: (Instant, u64),
 }
 
 impl Lines {
-    /// Of an answer that may have so many bytes.
-    pub fn new(response: Response, limit: u64) -> Self {
+    /// Of an answer that may have so many bytes, from a server that may be silent for so long.
+    pub fn new(response: Response, limit: u64, idle: Duration) -> Self {
         Self {
             response,
             buffer: BytesMut::new(),
             left: limit,
             limit,
+            idle,
+            window: (Instant::now(), 0),
         }
+    }
+
+    /// By bytes and not by frames: one frame may take a server hours.
+    fn keep_pace(&mut self, come: u64) -> Result<(), FetchError> {
+        self.window.1 += come;
+        if self.window.0.elapsed() >= self.idle {
+            if self.window.1 < self.idle.as_secs() * MIN_RATE {
+                return Err(FetchError::TooSlow(MIN_RATE));
+            }
+            self.window = (Instant::now(), 0);
+        }
+        Ok(())
     }
 
     /// The next frame.
@@ -52,6 +74,7 @@ impl Lines {
                 Some(chunk) => {
                     let left = self.left.checked_sub(chunk.len() as u64);
                     self.left = left.ok_or(FetchError::TooLarge(self.limit))?;
+                    self.keep_pace(chunk.len() as u64)?;
                     self.buffer.extend_from_slice(&chunk);
                 }
                 None if self.buffer.is_empty() => return Ok(Line::End),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Router,
     body::Body,
-    extract::Request,
+    extract::{Request, State},
     http::{Method, Response},
 };
 use kijko_core::{jobs::Failure, secret::Secret};
@@ -181,8 +181,11 @@ async fn addresses_that_are_not_public_are_refused_also_behind_a_redirect() {
     );
 }
 
-/// A pack of which a byte comes now and then. It would hold a place of the indexer for the whole time of the plan.
-async fn trickle(request: Request) -> Response<Body> {
+/// What comes now and then, after what comes at once.
+type Trickle = (&'static str, &'static str);
+
+/// A pack of which little comes now and then. It would hold a place of the indexer for the whole time of the plan.
+async fn trickle(State((first, then)): State<Trickle>, request: Request) -> Response<Body> {
     let answer = |kind: &str, body| {
         let kind = format!("application/x-git-upload-pack-{kind}");
         let answer = Response::builder().header("content-type", kind);
@@ -191,18 +194,17 @@ async fn trickle(request: Request) -> Response<Body> {
     if request.method() == Method::GET {
         return answer("advertisement", Body::from("000eversion 2\n0000"));
     }
-    let bytes = futures_util::stream::unfold("000dpackfile\n", |packet| async move {
+    let bytes = futures_util::stream::unfold(first, move |part| async move {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        Some((Ok::<_, std::io::Error>(packet), "0006\u{1}x"))
+        Some((Ok::<_, std::io::Error>(part), then))
     });
     answer("result", Body::from_stream(bytes))
 }
 
-#[tokio::test]
-async fn a_server_that_is_hardly_more_than_silent_is_given_up() {
+async fn is_given_up(trickled: Trickle) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/a.git", listener.local_addr().unwrap());
-    let routes = Router::new().fallback(trickle);
+    let routes = Router::new().fallback(trickle).with_state(trickled);
     tokio::spawn(async move { axum::serve(listener, routes).await });
     let guard = Guard::new("127.0.0.1".parse().unwrap());
     let idle = Duration::from_secs(1);
@@ -211,10 +213,21 @@ async fn a_server_that_is_hardly_more_than_silent_is_given_up() {
     let dir = tempfile::tempdir().unwrap();
     let (commit, file) = ("a".repeat(40), dir.path().join("a.pack"));
     let pack = remote.pack(&commit, &[], &file);
-    let error = tokio::time::timeout(idle * 10, pack).await.unwrap();
+    let error = tokio::time::timeout(idle * 60, pack).await.unwrap();
     let failure = Failure::from(error.unwrap_err());
     assert_eq!(
         (&*failure.code, failure.retryable),
         ("fetch_timeout", false)
     );
+}
+
+#[tokio::test]
+async fn a_server_that_is_hardly_more_than_silent_is_given_up() {
+    is_given_up(("000dpackfile\n", "0006\u{1}x")).await;
+}
+
+#[tokio::test]
+async fn one_frame_of_which_a_byte_comes_now_and_then_is_given_up() {
+    is_given_up(("000dpackfile\nfff0\u{1}", "x")).await;
+    is_given_up(("fff0", "x")).await;
 }
