@@ -103,8 +103,13 @@ begin
   update public.vat_checks as c
   set attempts = c.attempts + 1,
     requester_number = case when c.error is distinct from 'INVALID_REQUESTER_INFO' then settings.seller_vat_number end
-  where c.org_id = org and c.id = checked
+  where c.org_id = org and c.id = checked and c.status in ('pending', 'unavailable')
   returning c.* into asked;
+  if not found then
+    -- An operator has written down an answer that came another way.
+    delete from private.vat_check_requests as r where r.organization = org and r.check_id = checked;
+    return;
+  end if;
   requester := asked.requester_number;
   update private.vat_check_requests as r
   set request_id = kijko.http_enqueue(
@@ -120,7 +125,7 @@ begin
   where r.organization = org and r.check_id = checked;
 end
 $$;
-comment on function private.vat_send_check(uuid, uuid) is 'Puts the question of a check into the outbox, for one attempt.';
+comment on function private.vat_send_check(uuid, uuid) is 'Puts the question of a check into the outbox, for one attempt. Of a check that is answered it ends the question.';
 
 create function private.vat_open_check(org uuid, number text) returns public.vat_checks
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -63,6 +63,12 @@ begin
   if not found then
     return null; -- taken over already, or being taken over
   end if;
+  select c.* into asked from public.vat_checks as c where c.org_id = org and c.id = checked;
+  -- An operator has written down an answer that came another way. What VIES says now must not undo it.
+  if asked.status in ('valid', 'invalid') then
+    delete from private.vat_check_requests as r where r.organization = org and r.check_id = checked;
+    return asked.status;
+  end if;
   select h.state, h.status, h.body, (
     select a.error_code from kijko.http_attempts as a where a.request_id = open.request_id order by a.attempt desc limit 1
   ) as error_code into response
@@ -70,7 +76,6 @@ begin
   if response.state in ('waiting', 'pending') then
     return null;
   end if;
-  select c.* into asked from public.vat_checks as c where c.org_id = org and c.id = checked;
   select a.outcome, coalesce(a.error, '') as error, a.answer into read
   from private.vat_read_answer(asked.vat_number, response.status, response.body) as a;
   if read.outcome = 'unavailable' then

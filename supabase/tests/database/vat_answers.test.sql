@@ -103,6 +103,15 @@ select is(private.vat_take_answer(tests.org('ada'), tests.check_id(1)), null, 'n
 from (select tests.takes(200, tests.vies())) as taken;
 select tests.checks('[{"waits": "0"}]');
 select is(private.vat_take_answer(tests.org('ada'), tests.check_id(1)), null, 'none to a question that waits');
+-- An operator writes down an answer by hand. What the open question brings back does not undo it, nor is it asked again.
+create function tests.write_down() returns void language sql as $$
+  update public.vat_checks as c set status = 'valid', consulted_at = kijko.now() where c.id = tests.check_id(1)
+$$;
+select tests.checks('[{"sent": true}, {"vat_number": "DE2", "sent": true}]'), tests.write_down(), tests.answers(1, 503, 'down', 'dead', 'status');
+select is(private.vat_take_answer(tests.org('ada'), tests.check_id(1)), 'valid', 'an answer that was written down stays');
+select is(tests.checks_now(), '1 valid 1, 2 pending 1 sent', 'its question ends');
+select tests.checks('[{"waits": "0"}, {"vat_number": "DE2", "waits": "0"}]'), tests.write_down(), private.vat_send_check(tests.org('ada'), tests.check_id(1));
+select is(tests.checks_now(), '1 valid 0, 2 pending 0 waits', 'and one that waits is not sent');
 -- Two of one moment keep their order, among those of the number and the organization.
 create function tests.taken_at(former jsonb) returns interval language plpgsql as $$
 begin
