@@ -217,7 +217,9 @@ begin
   select st.* into best
   from private.stripe_entitlements as st
   where st.org_id = org
-  order by st.live desc, case when st.live then st.plan_rank end desc, st.created_at desc, st.id collate "C" desc
+  order by st.live desc, case when st.live then st.plan_rank end desc,
+    -- Of those that give no plan, one that is owed. Stripe keeps its invoice open, whatever was begun or has ended after it.
+    ((st.running and st.lost) or (st.status in ('unpaid', 'past_due') and st.paid)) desc, st.created_at desc, st.id collate "C" desc
   limit 1;
 
   if best.live then

@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(63);
+select plan(73);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 select tests.sign_up('cyd'), tests.sign_up('dan'), tests.sign_up('eve');
@@ -122,6 +122,23 @@ select is(tests.after(array[
   tests.event('customer.subscription.created', 1, tests.subscription('sub_3', 'cus_3', 'active', 'pro_yearly')),
   tests.event('invoice.paid', 1, (tests.invoice('in_10', 'cus_3', null, 'paid') - 'parent') || '{"subscription": "sub_3", "billing_reason": "subscription_create"}')
 ], $$select tests.plan('cyd')$$), 'PRO active', 'an invoice may name its subscription itself, as before API version 2025-03-31');
+
+-- ---- what is owed for one subscription shows, whatever was begun or has ended after it
+create function tests.beside(older text, newer text, older_extra jsonb default '{}') returns text language sql as $$
+  select tests.after(array[
+    tests.event('checkout.session.completed', 1, tests.session('cs_3', 'cus_3', 'sub_3', tests.org('cyd')::text, coalesce(older_extra ->> 'session', 'paid'))),
+    tests.event('customer.subscription.created', 1, tests.subscription('sub_3', 'cus_3', 'active', 'pro_yearly')),
+    tests.event('customer.subscription.updated', 2, tests.subscription('sub_3', 'cus_3', older, 'pro_yearly', jsonb_build_object('latest_invoice', 'in_2')), '{"status": "active"}'),
+    tests.event('customer.subscription.created', 3, tests.subscription('sub_4', 'cus_3', newer, 'teams_yearly', jsonb_build_object('created', tests.second(3))))
+  ], $q$select tests.plan('cyd')$q$)
+$$;
+select is(tests.beside(older, newer), wanted, format('%s, then %s', older, newer))
+from (values
+  ('unpaid', 'incomplete', 'FREE unpaid'), ('unpaid', 'incomplete_expired', 'FREE unpaid'), ('unpaid', 'canceled', 'FREE unpaid'), ('unpaid', 'active', 'FREE unpaid'),
+  ('unpaid', 'trialing', 'TEAMS trialing'), ('canceled', 'incomplete', 'FREE active'), ('active', 'incomplete', 'PRO active'), ('past_due', 'incomplete', 'PRO past_due'),
+  ('canceled', 'unpaid', 'FREE active')
+) as v (older, newer, wanted);
+select is(tests.beside('unpaid', 'incomplete', '{"session": "unpaid"}'), 'FREE active', 'nothing is owed for one that was never paid for');
 
 -- ---- an override holds whatever is paid
 select tests.act_as('cyd');
