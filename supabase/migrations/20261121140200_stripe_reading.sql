@@ -12,6 +12,15 @@ language sql immutable parallel safe
 return case jsonb_typeof(reference) when 'string' then reference #>> '{}' when 'object' then reference ->> 'id' end;
 comment on function private.stripe_id(jsonb) is 'Id of a reference, which is the id itself or the expanded object.';
 
+create function private.stripe_customer_of(object jsonb) returns text
+language sql immutable parallel safe
+return case object ->> 'object'
+  when 'customer' then object ->> 'id'
+  when 'price' then null
+  else private.stripe_id(object -> 'customer')
+end;
+comment on function private.stripe_customer_of(jsonb) is 'Id of the customer that an object belongs to, or is; null for a price.';
+
 create function private.stripe_ids(list jsonb) returns text[]
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
 as $$
@@ -26,19 +35,6 @@ language sql immutable parallel safe
 -- Under "parent" since API version 2025-03-31.
 return coalesce(private.stripe_id(invoice #> '{parent,subscription_details,subscription}'), private.stripe_id(invoice -> 'subscription'));
 comment on function private.stripe_invoice_subscription(jsonb) is 'Id of the subscription that an invoice bills; null for any other invoice.';
-
-create function private.stripe_invoice_tax(invoice jsonb) returns bigint
-language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if jsonb_typeof(invoice -> 'total_taxes') = 'array' then
-    return (select coalesce(sum((t.value ->> 'amount')::bigint), 0)::bigint from jsonb_array_elements(invoice -> 'total_taxes') as t);
-  end if;
-  -- Before API version 2025-03-31.
-  return coalesce((invoice ->> 'tax')::bigint, 0);
-end
-$$;
-comment on function private.stripe_invoice_tax(jsonb) is 'VAT in the total of an invoice.';
 
 create function private.stripe_time(seconds jsonb) returns timestamptz
 language sql immutable parallel safe

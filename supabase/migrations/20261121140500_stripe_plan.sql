@@ -206,13 +206,15 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   best private.stripe_entitlements;
+  former public.subscriptions;
   wanted public.subscriptions;
 begin
   -- Locked before anything is read: of two concurrent calls, the second sees what the first wrote.
-  select s.* into wanted from public.subscriptions as s where s.org_id = org for update;
-  if wanted.id is null then
+  select s.* into former from public.subscriptions as s where s.org_id = org for update;
+  if former.id is null then
     return; -- the organization is being deleted
   end if;
+  wanted := former;
 
   select st.* into best
   from private.stripe_entitlements as st
@@ -239,14 +241,16 @@ begin
   end if;
   wanted.plan := coalesce(wanted.plan_override, wanted.plan);
 
-  update public.subscriptions as s
-  set plan = wanted.plan,
-    status = wanted.status,
-    current_period_start = wanted.current_period_start,
-    current_period_end = wanted.current_period_end
-  where s.id = wanted.id
-    and (s.plan, s.status, s.current_period_start, s.current_period_end)
-      is distinct from (wanted.plan, wanted.status, wanted.current_period_start, wanted.current_period_end);
+  if (former.plan, former.status, former.current_period_start, former.current_period_end)
+    is distinct from (wanted.plan, wanted.status, wanted.current_period_start, wanted.current_period_end)
+  then
+    update public.subscriptions as s
+    set plan = wanted.plan,
+      status = wanted.status,
+      current_period_start = wanted.current_period_start,
+      current_period_end = wanted.current_period_end
+    where s.id = wanted.id;
+  end if;
 end
 $$;
 comment on function private.stripe_refresh_plan(uuid) is 'Derives the plan of an organization from its Stripe subscriptions. No other function does. The highest live plan counts, else FREE. plan_override takes precedence. Limits follow by trigger in the same transaction.';

@@ -2,37 +2,6 @@
 -- Stripe: events are stored, applied and retried.
 -- ============================================================================
 
-create function private.stripe_is_linked(event private.stripe_events, customer text) returns boolean
-language plpgsql stable set search_path = pg_catalog, pg_temp
-as $$
-declare
-  named uuid := private.as_uuid(event.payload #>> '{data,object,metadata,org_id}');
-begin
-  return case event.object_type
-    when 'customer' then exists (
-      select from public.stripe_customers as c
-      where c.id = customer and c.livemode = event.livemode and c.metadata_org_id is not distinct from named
-    )
-    when 'subscription' then exists (
-      select from public.stripe_subscriptions as s
-      where s.id = event.object_id and s.livemode = event.livemode
-        and s.customer_id = customer and s.metadata_org_id is not distinct from named
-    )
-    else false
-  end;
-end
-$$;
-comment on function private.stripe_is_linked(private.stripe_events, text) is 'Whether the row of an event''s object exists and already names the same customer and organization. Its organization then stays the same.';
-
-create function private.stripe_customer_of(object jsonb) returns text
-language sql immutable parallel safe
-return case object ->> 'object'
-  when 'customer' then object ->> 'id'
-  when 'price' then null
-  else private.stripe_id(object -> 'customer')
-end;
-comment on function private.stripe_customer_of(jsonb) is 'Id of the customer that an object belongs to, or is; null for a price.';
-
 -- The seed separates the modes.
 create function private.stripe_object_lock(object_id text, livemode boolean) returns bigint
 language sql immutable parallel safe
@@ -43,38 +12,6 @@ create function private.stripe_customer_lock(customer text, livemode boolean) re
 language sql immutable parallel safe
 return hashtextextended('kijko.stripe.customer:' || customer, livemode::integer);
 comment on function private.stripe_customer_lock(text, boolean) is 'Advisory lock of a customer and all their objects.';
-
-create function private.stripe_apply_event(event private.stripe_events) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-  latest private.stripe_events := event;
-  latest_id text;
-  customer text := private.stripe_customer_of(event.payload #> '{data,object}');
-begin
-  -- One event at a time for each object and each customer, locked in this order. Null locks nothing.
-  perform pg_advisory_xact_lock(private.stripe_object_lock(event.object_id, event.livemode)),
-    pg_advisory_xact_lock(private.stripe_customer_lock(customer, event.livemode));
-
-  latest_id := private.stripe_latest_event(event.object_id, event.livemode);
-  if latest_id is distinct from event.id then
-    select e.* into strict latest from private.stripe_events as e where e.id = latest_id and e.livemode = event.livemode;
-  end if;
-  if latest.payload #>> '{data,object,deleted}' = 'true' then
-    latest := private.stripe_complete_stub(latest);
-  end if;
-
-  case
-    when event.object_type = 'price' then perform private.stripe_upsert_price(latest);
-    when event.object_type = 'invoice' then perform private.stripe_apply_invoice(latest);
-    when not private.stripe_is_linked(latest, customer) then perform private.stripe_apply_owner(latest, customer);
-    when event.object_type = 'customer' then perform private.stripe_upsert_customer(latest);
-    -- A session is never linked, so no other type gets here.
-    when event.object_type = 'subscription' then perform private.stripe_apply_subscription(latest);
-  end case;
-end
-$$;
-comment on function private.stripe_apply_event(private.stripe_events) is 'Applies a stored event that is marked applied: writes the row of its object, links it to an organization, derives the plan.';
 
 create function private.stripe_apply_owner(latest private.stripe_events, customer text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -113,18 +50,6 @@ end
 $$;
 comment on function private.stripe_apply_owner(private.stripe_events, text) is 'Writes an object that may change the organization of a customer: a session, or an object that is new or names another customer or organization than its row. Then links all objects of the customer, and derives the plan of each organization that owned or owns one of its subscriptions.';
 
-create function private.stripe_apply_subscription(latest private.stripe_events) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform private.stripe_upsert_subscription(latest);
-  perform private.stripe_refresh_plan(s.org_id)
-  from public.stripe_subscriptions as s
-  where s.id = latest.object_id and s.livemode = latest.livemode and s.org_id is not null;
-end
-$$;
-comment on function private.stripe_apply_subscription(private.stripe_events) is 'Writes a subscription that stays with its organization, then that organization''s plan.';
-
 create function private.stripe_complete_stub(event private.stripe_events) returns private.stripe_events
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -145,36 +70,126 @@ create function private.stripe_apply_invoice(latest private.stripe_events) retur
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-  before public.stripe_invoices;
-  after public.stripe_invoices;
+  o constant jsonb := latest.payload #> '{data,object}';
+  customer constant text := private.stripe_id(o -> 'customer');
+  subscription constant text := private.stripe_invoice_subscription(o);
+  tax bigint;
+  bills record;
+  former record;
+  written record;
 begin
-  select i.* into before from public.stripe_invoices as i where i.id = latest.object_id and i.livemode = latest.livemode;
-  after := private.stripe_upsert_invoice(latest);
-  -- What stripe_paid_for, stripe_nothing_owed and stripe_is_repaid read of an invoice. They read no draft.
-  if (before.subscription_id, before.status, before.billing_reason, before.amount_paid, before.paid_out_of_band, before.amount_remaining, before.paid_at, before.created_at)
-      is not distinct from (after.subscription_id, after.status, after.billing_reason, after.amount_paid, after.paid_out_of_band, after.amount_remaining, after.paid_at, after.created_at)
-    or (coalesce(before.status, 'draft') = 'draft' and after.status = 'draft')
-  then
+  -- What stripe_paid_for, stripe_nothing_owed and stripe_is_repaid read of an invoice.
+  select i.subscription_id, i.status, i.billing_reason, i.amount_paid, i.paid_out_of_band, i.amount_remaining, i.paid_at, i.created_at into former
+  from public.stripe_invoices as i where i.id = latest.object_id and i.livemode = latest.livemode;
+  select s.org_id, s.payment_lost_at into bills
+  from public.stripe_subscriptions as s where s.id = subscription and s.livemode = latest.livemode;
+  if jsonb_typeof(o -> 'total_taxes') is distinct from 'array' then
+    -- Before API version 2025-03-31.
+    tax := (o ->> 'tax')::bigint;
+  elsif o -> 'total_taxes' <> '[]' then
+    tax := (select sum((t.value ->> 'amount')::bigint)::bigint from jsonb_array_elements(o -> 'total_taxes') as t);
+  end if;
+
+  insert into public.stripe_invoices as i (
+    id, org_id, customer_id, subscription_id, number, status, currency, total, tax, amount_due, amount_paid, paid_out_of_band,
+    amount_remaining, attempt_count, billing_reason, hosted_invoice_url, invoice_pdf, period_start, period_end, due_date, paid_at,
+    deleted, livemode, event_id, created_at, as_of
+  )
+  values (
+    latest.object_id,
+    coalesce(bills.org_id, (select c.org_id from public.stripe_customers as c where c.id = customer and c.livemode = latest.livemode)),
+    customer, subscription,
+    o ->> 'number', o ->> 'status', o ->> 'currency',
+    coalesce((o ->> 'total')::bigint, 0), coalesce(tax, 0), coalesce((o ->> 'amount_due')::bigint, 0), coalesce((o ->> 'amount_paid')::bigint, 0),
+    -- An amount since API version 2025-03-31, a flag before.
+    coalesce((o ->> 'amount_paid_off_stripe')::bigint > 0, (o ->> 'paid_out_of_band')::boolean, false),
+    coalesce((o ->> 'amount_remaining')::bigint, 0), coalesce((o ->> 'attempt_count')::integer, 0),
+    o ->> 'billing_reason', o ->> 'hosted_invoice_url', o ->> 'invoice_pdf', private.stripe_time(o -> 'period_start'),
+    private.stripe_time(o -> 'period_end'), private.stripe_time(o -> 'due_date'), private.stripe_time(o #> '{status_transitions,paid_at}'),
+    latest.type = 'invoice.deleted', latest.livemode, latest.id, private.stripe_time(o -> 'created'), latest.created
+  )
+  on conflict (id, livemode) do update set
+    org_id = excluded.org_id, customer_id = excluded.customer_id, subscription_id = excluded.subscription_id, number = excluded.number,
+    status = excluded.status, currency = excluded.currency, total = excluded.total, tax = excluded.tax, amount_due = excluded.amount_due,
+    amount_paid = excluded.amount_paid, paid_out_of_band = excluded.paid_out_of_band,
+    amount_remaining = excluded.amount_remaining, attempt_count = excluded.attempt_count,
+    billing_reason = excluded.billing_reason, hosted_invoice_url = excluded.hosted_invoice_url, invoice_pdf = excluded.invoice_pdf,
+    period_start = excluded.period_start, period_end = excluded.period_end, due_date = excluded.due_date, paid_at = excluded.paid_at,
+    deleted = excluded.deleted, event_id = excluded.event_id,
+    created_at = excluded.created_at, as_of = excluded.as_of
+  returning i.subscription_id, i.status, i.billing_reason, i.amount_paid, i.paid_out_of_band, i.amount_remaining, i.paid_at, i.created_at into written;
+
+  -- No plan depends on a draft.
+  if former is not distinct from written or (coalesce(former.status, 'draft') = 'draft' and written.status = 'draft') then
     return;
   end if;
-  perform private.stripe_refresh_plan(s.org_id)
-  from public.stripe_subscriptions as s
-  where s.id = after.subscription_id and s.livemode = after.livemode and s.org_id is not null
-    -- Once a subscription is paid for, no other invoice changes the plan, unless a dispute took a payment back. Its status does.
-    and (s.payment_lost_at is not null or not private.stripe_paid_for(s.id, s.livemode, after.id));
+  -- Once a subscription is paid for, no other invoice changes the plan, unless a dispute took a payment back. Its status does.
+  if bills.org_id is not null
+    and (bills.payment_lost_at is not null or not private.stripe_paid_for(subscription, latest.livemode, latest.object_id))
+  then
+    perform private.stripe_refresh_plan(bills.org_id);
+  end if;
 end
 $$;
-comment on function private.stripe_apply_invoice(private.stripe_events) is 'Writes an invoice, then derives the plan if it can depend on that invoice.';
+comment on function private.stripe_apply_invoice(private.stripe_events) is 'Writes the row of an invoice from its latest event, then derives the plan if it can depend on that invoice.';
 
 create function private.stripe_try_apply_event(event private.stripe_events) returns text
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
+  latest private.stripe_events := event;
+  latest_id text;
+  customer constant text := private.stripe_customer_of(event.payload #> '{data,object}');
+  named uuid;
+  org uuid;
   code text;
   message text;
 begin
   begin
-    perform private.stripe_apply_event(event);
+    -- One event at a time for each object and each customer, locked in this order. Null locks nothing.
+    perform pg_advisory_xact_lock(private.stripe_object_lock(event.object_id, event.livemode)),
+      pg_advisory_xact_lock(private.stripe_customer_lock(customer, event.livemode));
+
+    -- It is the latest, unless another one of its object is as late.
+    if exists (
+      select from private.stripe_events as e
+      where e.object_id = event.object_id and e.livemode = event.livemode and e.status = 'applied'
+        and (e.rank, e.created) >= (event.rank, event.created) and e.id <> event.id
+    ) then
+      latest_id := private.stripe_latest_event(event.object_id, event.livemode);
+      if latest_id <> event.id then
+        select e.* into strict latest from private.stripe_events as e where e.id = latest_id and e.livemode = event.livemode;
+      end if;
+    end if;
+    if latest.payload #>> '{data,object,deleted}' = 'true' then
+      latest := private.stripe_complete_stub(latest);
+    end if;
+
+    if event.object_type = 'invoice' then
+      perform private.stripe_apply_invoice(latest);
+    elsif event.object_type = 'price' then
+      perform private.stripe_upsert_price(latest);
+    else
+      -- A row that names the same customer and organization stays with its organization. A session is never such a row.
+      named := private.as_uuid(latest.payload #>> '{data,object,metadata,org_id}');
+      if event.object_type = 'subscription' and exists (
+        select from public.stripe_subscriptions as s
+        where s.id = event.object_id and s.livemode = event.livemode
+          and s.customer_id = customer and s.metadata_org_id is not distinct from named
+      ) then
+        org := private.stripe_upsert_subscription(latest);
+        if org is not null then
+          perform private.stripe_refresh_plan(org);
+        end if;
+      elsif event.object_type = 'customer' and exists (
+        select from public.stripe_customers as c
+        where c.id = customer and c.livemode = event.livemode and c.metadata_org_id is not distinct from named
+      ) then
+        perform private.stripe_upsert_customer(latest);
+      else
+        perform private.stripe_apply_owner(latest, customer);
+      end if;
+    end if;
     return null;
   exception when others then
     get stacked diagnostics code = returned_sqlstate, message = message_text;
@@ -187,7 +202,7 @@ begin
   return code;
 end
 $$;
-comment on function private.stripe_try_apply_event(private.stripe_events) is 'Applies a stored event that is marked applied, in a subtransaction. A failure undoes all changes to rows; its reason and the time of the next attempt are stored. Returns the SQLSTATE of the failure, null if there was none.';
+comment on function private.stripe_try_apply_event(private.stripe_events) is 'Applies a stored event that is marked applied, in a subtransaction: writes the row of its object, links it to an organization, derives the plan. A failure undoes all changes to rows; its reason and the time of the next attempt are stored. Returns the SQLSTATE of the failure, null if there was none.';
 
 create function private.stripe_retry_event(event_id text, livemode boolean) returns text
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -222,16 +237,8 @@ return coalesce(
 );
 comment on function private.stripe_is_mirrored_event(jsonb) is 'Whether an event is about an object that is mirrored. Others are ignored, and deleted after 30 days.';
 
-create function private.stripe_ingest_event(payload jsonb)
-returns table (status text, duplicate boolean, error_code text)
-language plpgsql security definer set search_path = pg_catalog, pg_temp
--- A session makes its plans on empty tables and keeps them while the tables grow. So no plan may depend on statistics:
--- each look-up uses an index.
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set jit = off -- else the high cost of a disabled plan would turn it on
+create function private.stripe_take_event(payload jsonb, out status text, out duplicate boolean, out error_code text)
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -273,7 +280,7 @@ begin
     -- "on conflict" has waited for a concurrent delivery of the same event.
     select e.* into strict event
     from private.stripe_events as e
-    where e.id = stripe_ingest_event.payload ->> 'id' and e.livemode = is_live
+    where e.id = stripe_take_event.payload ->> 'id' and e.livemode = is_live
     for update;
     status := event.status;
     -- An operator has sent it again: a failed event is retried.
@@ -287,7 +294,23 @@ begin
   else
     status := 'ignored';
   end if;
-  return next;
+end
+$$;
+comment on function private.stripe_take_event(jsonb, out text, out boolean, out text) is 'Stores a verified event once and applies it. Called with the settings of private.stripe_ingest_event(), which are made once for all events of a batch. Nullable: error_code.';
+
+create function private.stripe_ingest_event(payload jsonb)
+returns table (status text, duplicate boolean, error_code text)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- A session makes its plans on empty tables and keeps them while the tables grow. So no plan may depend on statistics:
+-- each look-up uses an index.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off -- else the high cost of a disabled plan would turn it on
+as $$
+begin
+  return query select e.* from private.stripe_take_event(payload) as e;
 end
 $$;
 comment on function private.stripe_ingest_event(jsonb) is 'Stores a verified event once and applies it. Returns applied, failed (stored, retried by schedule) or ignored. Nullable: error_code. Definer: the sidecar has no rights on the tables.';

@@ -11,9 +11,15 @@ returns table (place integer, status text, duplicate boolean, error_code text)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 -- As private.stripe_ingest_event.
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
 set lock_timeout = '1s'
 as $$
 #variable_conflict use_column
+declare
+  taken record;
 begin
   -- All locks before any row, and in one order, so that no two batches wait for each other.
   perform pg_advisory_xact_lock(l.key)
@@ -31,12 +37,12 @@ begin
     where private.stripe_is_mirrored_event(p.payload) and k.key is not null
     order by k.key
   ) as l;
-  for place, status, duplicate, error_code in
-    select p.n, i.status, i.duplicate, i.error_code
-    from unnest(payloads) with ordinality as p (payload, n)
-    cross join lateral private.stripe_ingest_event(p.payload) as i
-    order by p.n
-  loop
+  for n in 1 .. cardinality(payloads) loop
+    taken := private.stripe_take_event(payloads[n]);
+    place := n;
+    status := taken.status;
+    duplicate := taken.duplicate;
+    error_code := taken.error_code;
     -- Somebody else holds a lock, or waits for one of ours. None of the batch is stored: alone, each of them waits for its own.
     if error_code in ('55P03', '40P01') then
       perform kijko.fail('unavailable', 'an event waits for a lock');

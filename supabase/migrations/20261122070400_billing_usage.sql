@@ -126,7 +126,7 @@ create function private.billing_after_items() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if private.billing_has_overage(new.items) or private.billing_has_overage(old.items) then
+  if private.billing_has_overage(new.items || old.items) then
     perform private.billing_apply_overage(new.org_id);
   end if;
   return null;

@@ -242,6 +242,10 @@ begin
   if erasure.id is null then
     return new;
   end if;
+  if tg_when = 'BEFORE' and new.object_type is distinct from 'customer' then
+    perform set_config('stripe.redacted_event', new.id, true);
+    return new;
+  end if;
   is_sole := erasure.subject = customer;
   -- Of an organization that goes on only what Stripe tells of before: what it writes later is its own.
   if not is_sole and new.created > erasure.ended_at and (new.payload #>> '{request,idempotency_key}' = erasure.request_id::text) is not true then
@@ -259,7 +263,8 @@ begin
 end
 $$;
 comment on function private.privacy_redact_arriving() is 'Trigger: an event about an erased customer of Stripe is kept without the person. That of the erasure itself says what was there before. Definer: who stores events reads no effects.';
-create trigger stripe_events_privacy_customer before insert on private.stripe_events
-  for each row when (new.object_type = 'customer') execute function private.privacy_redact_arriving();
+create trigger stripe_events_privacy before insert on private.stripe_events
+  for each row execute function private.privacy_redact_arriving();
+-- What the first one has found. For every event this one would read the row again from the table, and decompress its payload.
 create trigger stripe_events_privacy_other after insert on private.stripe_events
-  for each row when (new.object_type is distinct from 'customer') execute function private.privacy_redact_arriving();
+  for each row when (new.id = current_setting('stripe.redacted_event', true)) execute function private.privacy_redact_arriving();

@@ -17,12 +17,6 @@ const EQUIVALENT = [
   },
   {
     area: 'money',
-    object: 'private.stripe_apply_invoice',
-    what: 'logic in line 17: and → or',
-    reason: 'it derives the plans of more organizations again, which changes none of them.',
-  },
-  {
-    area: 'money',
     object: 'private.executions_settle_call',
     what: 'comparison in line 17: > → >=',
     reason: 'settling nothing without a hold records nothing.',
@@ -47,9 +41,15 @@ const EQUIVALENT = [
   },
   {
     area: 'money',
-    object: 'private.stripe_apply_subscription',
-    what: 'logic in line 6: and → or',
-    reason: 'it derives the plans of more organizations again, which changes none of them.',
+    object: 'private.stripe_try_apply_event',
+    what: 'logic in line 19: and → or',
+    reason: 'an event that may not be the latest is compared with the others, and found to be it.',
+  },
+  {
+    area: 'money',
+    object: 'private.stripe_try_apply_event',
+    what: 'logic in line 20: and → or',
+    reason: 'an event that may not be the latest is compared with the others, and found to be it.',
   },
   {
     area: 'money',
