@@ -30,8 +30,8 @@ pub trait JobKind: DeserializeOwned + Send + Sync {
     /// How long such jobs take.
     const CLASS: JobClass = JobClass::Long;
 
-    /// Whether such jobs take at most half of the slots of their class, if the worker has other kinds: they wait for servers that
-    /// somebody else runs, and when these are slow, jobs of other kinds must go on.
+    /// Whether such jobs take at most half of the slots of their class, if the worker has other kinds, and all such kinds together leave
+    /// one: they wait for servers that somebody else runs, and when these are slow, jobs of other kinds must go on.
     const HALF_OF_SLOTS: bool = false;
 
     /// Whether [`Handler::record_success`] may take longer than a lease. Then it must be one statement that locks the job first and

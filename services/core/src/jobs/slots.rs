@@ -87,13 +87,17 @@ impl Slots {
         self.any + self.short
     }
 
-    /// Half of what jobs of a class may take, at least one.
-    pub fn half(self, class: JobClass) -> usize {
-        let slots = match class {
+    /// What jobs of a class may take.
+    fn of_class(self, class: JobClass) -> usize {
+        match class {
             JobClass::Short => self.short + self.shared,
             JobClass::Long => self.any,
-        };
-        (slots / 2).max(1)
+        }
+    }
+
+    /// Half of that, at least one.
+    pub fn half(self, class: JobClass) -> usize {
+        (self.of_class(class) / 2).max(1)
     }
 
     /// Short jobs take their own slots first. Any job may be claimed for a slot that takes any, as long as short ones may take so
@@ -112,13 +116,19 @@ impl Slots {
     }
 }
 
-/// How many jobs run of each kind that takes half of the slots of its class at most.
+/// How many jobs run of each kind that waits for servers of others. One takes at most half of the slots of its class, the next one half
+/// of what the first leaves, and so on: they never take the last slot, which is for the kinds that wait for nobody. As jobs end, those
+/// kinds come first that have fewer. So a second and a third service that does not answer hold up their own kinds, too, and no more.
 #[derive(Debug, Default)]
 pub struct Halves(Arc<BTreeMap<String, Half>>);
 
 #[derive(Debug)]
 struct Half {
+    /// How many slots it may take.
     most: usize,
+    class: JobClass,
+    /// How many all such kinds of its class may take.
+    together: usize,
     running: AtomicUsize,
 }
 
@@ -132,13 +142,29 @@ impl Halves {
         if registry.kinds().len() == 1 {
             return Self::default();
         }
-        let halved = registry.halved_kinds().into_iter();
-        let halves = halved.map(|(kind, class)| {
-            let running = AtomicUsize::new(0);
-            let most = slots.half(class);
-            (kind, Half { most, running })
-        });
-        Self(Arc::new(halves.collect()))
+        let halved = registry.halved_kinds();
+        let of_class = |class| match class {
+            JobClass::Short => registry.short_kinds().len(),
+            JobClass::Long => registry.long_kinds().len(),
+        };
+        let has_others =
+            |class| of_class(class) > halved.iter().filter(|(_, its)| *its == class).count();
+        let half = |(kind, class): &(String, JobClass)| {
+            (kind.clone(), Half::of(slots, *class, has_others(*class)))
+        };
+        Self(Arc::new(halved.iter().map(half).collect()))
+    }
+
+    /// How many more jobs of a kind may run.
+    fn left(&self, kind: &str) -> usize {
+        let running = |half: &Half| half.running.load(Ordering::Relaxed);
+        let Some(half) = self.0.get(kind) else {
+            return usize::MAX;
+        };
+        let of_class = self.0.values().filter(|other| other.class == half.class);
+        let taken = of_class.map(running).sum::<usize>() + running(half);
+        let of_rest = half.together.saturating_sub(taken).div_ceil(2);
+        half.most.saturating_sub(running(half)).min(of_rest)
     }
 
     /// A job of any kind has been claimed.
@@ -149,19 +175,30 @@ impl Halves {
 
     /// Of what may be claimed, what these kinds leave: how many jobs, and of which kinds.
     pub fn narrow<'a>(&self, limit: usize, kinds: &'a [String]) -> (usize, Cow<'a, [String]>) {
-        let left = |kind: &String| match self.0.get(kind) {
-            Some(half) => half
-                .most
-                .saturating_sub(half.running.load(Ordering::Relaxed)),
-            None => usize::MAX,
-        };
-        let room = kinds.iter().map(left).filter(|left| *left > 0).min();
+        let left: Vec<usize> = kinds.iter().map(|kind| self.left(kind)).collect();
+        let room = left.iter().copied().filter(|left| *left > 0).min();
         let limit = limit.min(room.unwrap_or(0));
-        if kinds.iter().all(|kind| left(kind) > 0) {
+        if left.iter().all(|left| *left > 0) {
             return (limit, Cow::Borrowed(kinds));
         }
-        let open = kinds.iter().filter(|kind| left(kind) > 0);
-        (limit, open.cloned().collect())
+        let open = kinds.iter().zip(&left).filter(|(_, left)| **left > 0);
+        (limit, open.map(|(kind, _)| kind.clone()).collect())
+    }
+}
+
+impl Half {
+    fn of(slots: Slots, class: JobClass, has_others: bool) -> Self {
+        let all = slots.of_class(class);
+        let together = match has_others {
+            true => all.saturating_sub(1).max(1),
+            false => all,
+        };
+        Self {
+            most: slots.half(class),
+            class,
+            together,
+            running: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -217,6 +254,44 @@ mod tests {
         }
     }
 
+    fn halves(slots: Slots, kinds: &[&str]) -> Halves {
+        let half = |kind: &&str| ((*kind).to_owned(), Half::of(slots, JobClass::Long, true));
+        Halves(Arc::new(kinds.iter().map(half).collect()))
+    }
+
+    /// Whichever of them is claimed first, and however many wait.
+    #[test]
+    fn kinds_that_wait_for_others_never_take_the_last_slot() {
+        let kinds = ["draft", "feed", "image", "file"].map(str::to_owned);
+        for any in 1..=12 {
+            let slots = Slots::of(any, 2, true);
+            let names = kinds.each_ref().map(String::as_str);
+            for first in 0..kinds.len() {
+                let (halves, mut running) = (halves(slots, &names), Vec::new());
+                for n in 0..kinds.len() {
+                    let kind = &kinds[(first + n) % kinds.len()];
+                    loop {
+                        let (limit, open) = halves.narrow(any, &kinds);
+                        if !open.contains(kind) {
+                            break;
+                        }
+                        running.extend((0..limit).map(|_| halves.enter(kind)));
+                    }
+                    if n == 0 {
+                        assert_eq!(running.len(), slots.half(JobClass::Long), "{any}");
+                    }
+                }
+                assert!(running.len() <= any.saturating_sub(1).max(1), "{any}");
+                // One that has ended leaves its slot to kinds that have fewer.
+                if slots.half(JobClass::Long) > 1 {
+                    running.swap_remove(0);
+                    let (_, open) = halves.narrow(any, &kinds);
+                    assert!(!open.contains(&kinds[first]), "{any}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_kind_that_waits_for_others_leaves_half_of_the_slots() {
         let slots = Slots::of(5, 2, true);
@@ -224,11 +299,7 @@ mod tests {
             (slots.half(JobClass::Short), slots.half(JobClass::Long)),
             (1, 2)
         );
-        let half = |most| Half {
-            most,
-            running: AtomicUsize::new(0),
-        };
-        let halves = Halves(Arc::new(BTreeMap::from([("feed".to_owned(), half(2))])));
+        let halves = halves(slots, &["feed"]);
         let kinds = ["call", "feed"].map(str::to_owned);
         assert_eq!(halves.narrow(5, &kinds), (2, Cow::Borrowed(&kinds[..])));
         assert!(halves.enter("call").is_none());
