@@ -2,7 +2,7 @@
 // which answers are none) and on an answer that the document does not describe. Prints what was sent. KIJKO_FUZZ_EXAMPLES: requests
 // for each operation and caller, 5 by default; KIJKO_FUZZ_SEED repeats a run; KIJKO_FUZZ_PATHS is a pattern of the paths
 // that are asked, KIJKO_FUZZ_CALLERS names the callers; KIJKO_FUZZ_WORKERS: requests at a time, 1 by default; KIJKO_FUZZ_PHASES are
-// schemathesis' phases.
+// schemathesis' phases, and KIJKO_FUZZ_MODE its mode: positive sends only what the document allows, which gets further than what it forbids.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -18,6 +18,7 @@ const { API_URL, DB_URL, ANON_KEY, SERVICE_ROLE_KEY, KIJKO_SCHEMATHESIS = 'schem
 const EXAMPLES = process.env.KIJKO_FUZZ_EXAMPLES ?? '5';
 // The phase coverage sends every edge of every schema: some hundred requests for each operation.
 const PHASES = process.env.KIJKO_FUZZ_PHASES ?? 'examples,fuzzing';
+const MODE = process.env.KIJKO_FUZZ_MODE ?? 'all';
 const WORKERS = process.env.KIJKO_FUZZ_WORKERS ?? '1';
 const SEED = process.env.KIJKO_FUZZ_SEED ?? String(Math.floor(Math.random() * 2 ** 31));
 
@@ -50,6 +51,8 @@ async function run(name, headers, ids, document) {
         'no_fault,as_described',
         '--phases',
         PHASES,
+        '--mode',
+        MODE,
         '--max-examples',
         EXAMPLES,
         '--seed',
@@ -111,7 +114,7 @@ try {
     // Before its owner, who may revoke it.
     key: { 'X-API-Key': world.keys.servkey.secret },
     owner: { apikey: ANON_KEY, Authorization: `Bearer ${people.owner.token}`, 'x-org-id': world.org },
-    // Last: it may delete the others' rows.
+    // Last: it may delete the others' rows, and those of plans, without which no other world can be made.
     service: { apikey: SERVICE_ROLE_KEY, Authorization: `Bearer ${SERVICE_ROLE_KEY}` },
   };
   const named = process.env.KIJKO_FUZZ_CALLERS?.split(',') ?? Object.keys(callers);
