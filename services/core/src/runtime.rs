@@ -13,7 +13,11 @@ use crate::{
         check_session,
     },
     domain::{Background, Context, Domain, SetupError},
-    http::{HttpSeries, RouteLimits, Server, operators, public},
+    http::{
+        HttpSeries, RouteLimits, Server,
+        connections::{Connections, UNREAD},
+        operators, public,
+    },
     jobs::{
         Queue, Registry, Worker,
         checks::{ListenerCheck, QueueCheck, WorkerCheck},
@@ -321,7 +325,9 @@ async fn serve(
     grace: Duration,
     stop: CancellationToken,
 ) -> Result<(), StartError> {
-    let server = axum::serve(socket, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let connections = Connections::new(socket, UNREAD);
+    let server =
+        axum::serve(connections, router).with_graceful_shutdown(stop.clone().cancelled_owned());
     let deadline = async {
         stop.cancelled().await;
         tokio::time::sleep(grace).await;

@@ -3,9 +3,11 @@
 //! - `routes`: what every service answers, one file each.
 //! - `middleware`: what every request passes.
 //! - [`extract`]: what handlers read from a request.
+//! - [`connections`]: clients that do not read.
 //! - [`headers`]: what the database gets of its header.
 
 pub mod config;
+pub mod connections;
 pub mod extract;
 pub mod headers;
 pub mod metrics;
