@@ -58,6 +58,8 @@ upgrade_in_root() {
   [ "$from" -lt "$to" ] || fail "pg_upgrade goes from the system's PostgreSQL $from to a newer one"
   step "PostgreSQL $from beside it" "check the network and the log" add_major "$from" "$root"
   step "the extension for PostgreSQL $from" "the compiler's message above says what is wrong" build_for "$from" ''
+  # An upgrade leaves the former cluster beside the new one, where it would be in the way of the next.
+  rm -rf "$root/var/lib/kijko-upgrade"
   in_root "$root" env KIJKO_PG_MAJOR="$from" KIJKO_UPGRADE_TO="$to" KIJKO_PREBUILT=1 KIJKO_YES=1 KIJKO_HOME=/var/lib/kijko-upgrade \
     "$ROOT/kijko" test pg_upgrade
 }

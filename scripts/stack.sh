@@ -56,7 +56,8 @@ bring_up_database() {
   local fresh=no
   # Before anything is stopped or replaced.
   refuse_platform_drift "$BUILD_PREFIX"
-  [ -f "$PG_PREFIX/.extension" ] && cmp -s "$PG_PREFIX/.extension" "$BUILD_PREFIX/.extension" || replace_extension
+  # What an earlier cluster has left may be of another major version, with an extension of the same sources.
+  [ -x "$PG_BIN/postgres" ] && cmp -s "$PG_PREFIX/.extension" "$BUILD_PREFIX/.extension" || replace_extension
   if [ ! -f "$DATA/PG_VERSION" ]; then
     fresh=yes
     step "a new database cluster" "see the log; './kijko reset' starts over" init_cluster

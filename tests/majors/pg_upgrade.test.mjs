@@ -65,3 +65,13 @@ it('refuses what is no newer major version', async () => {
     assert.equal(refused.code, 2, refused.stderr);
   }
 });
+
+it('a new cluster in its place is of the version that is asked for, whatever programs are there', { timeout: 900_000 }, async () => {
+  const from = process.env.KIJKO_PG_MAJOR;
+  const down = await kijko(['down'], { KIJKO_PG_MAJOR: '' });
+  assert.equal(down.code, 0, down.stderr);
+  for (const name of ['data', 'applied']) fs.rmSync(`${home}/${name}`, { recursive: true });
+  const up = await kijko(['up'], { KIJKO_PREBUILT: '1' });
+  assert.equal(up.code, 0, up.stderr);
+  assert.ok((await version()).startsWith(`${from}.`));
+});
