@@ -26,6 +26,7 @@ upgrade_postgres() {
   finish_pg_upgrade
   unset KIJKO_PG_MAJOR
   KIJKO_PREBUILT=1 "$ROOT/kijko" up
+  step "the extensions of PostgreSQL $to" "run 'alter extension … update' as the superuser" update_extensions
   step "statistics for the planner" "run vacuumdb --all --analyze-only as the superuser" analyze_cluster
   say "this is PostgreSQL $to. The former cluster is in $DATA.$from: remove it, and $PG_PREFIX.$from, when you need it no more"
 }
@@ -75,6 +76,13 @@ run_pg_upgrade() {
   "${AS_OS_USER[@]}" env -C "$next/run" PGPASSFILE="$next/pgpass" "$bin/pg_upgrade" -b "$former_bin" -B "$bin" -d "$DATA" -D "$next/data" \
     -U supabase_admin -s "$next/run" -p 50432 -P 50433 ||
     { find "$next/data" -name '*.log' -exec tail -n 20 {} + && return 1; }
+}
+
+# The new system's packages have later versions, and pg_upgrade keeps the former SQL.
+update_extensions() {
+  PG_BIN=$(pg_bin "$PG_PREFIX") admin_psql << 'SQL'
+select format('alter extension %I update', name) from pg_available_extensions where installed_version <> default_version \gexec
+SQL
 }
 
 analyze_cluster() {

@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import { it } from 'node:test';
 import { createClient } from '@supabase/supabase-js';
 import { asSuperuser, home, kijko } from '../cli/stack.mjs';
+import { until } from '../until.mjs';
 
 const TO = process.env.KIJKO_UPGRADE_TO;
 const { API_URL, ANON_KEY } = process.env;
@@ -33,7 +34,7 @@ const state = (org) =>
 
 const version = () => asSuperuser(async (client) => (await client.query('show server_version')).rows[0].server_version);
 
-it('keeps users, tenants, usage, schedules and keys', { timeout: 600_000 }, async () => {
+it('keeps users, tenants, usage, schedules and keys', { timeout: 900_000 }, async () => {
   const client = connect();
   data(await client.auth.signUp({ email, password }));
   const org = data(await client.rpc('org_id'));
@@ -56,6 +57,15 @@ it('keeps users, tenants, usage, schedules and keys', { timeout: 600_000 }, asyn
   });
   assert.deepEqual(await byKey.json(), [{ name: 'Before' }]);
   data(await connect().auth.signInWithPassword({ email, password }));
+
+  const behind = 'select name, installed_version from pg_available_extensions where installed_version <> default_version';
+  assert.deepEqual((await asSuperuser((admin) => admin.query(behind))).rows, [], 'extensions are those of the new system');
+  // They begin at full minutes.
+  const runs = `select count(*)::integer as runs from cron.job_run_details where status = 'succeeded' and start_time > pg_postmaster_start_time()`;
+  await until('a schedule to succeed', async () => (await asSuperuser((admin) => admin.query(runs))).rows[0].runs > 0, {
+    timeoutMs: 300_000,
+    everyMs: 1000,
+  });
   assert.ok(fs.existsSync(`${home}/data.${process.env.KIJKO_PG_MAJOR}/PG_VERSION`), 'the former cluster stays');
 });
 
