@@ -229,7 +229,7 @@ $$;
 comment on function private.habits_fail_slot(public.habits, timestamptz, text) is 'Records that a slot could not be handled and moves on, so that one bad habit neither stops the others nor comes back every minute.';
 
 create function private.habits_run_due(max_slots integer default 5000) returns integer
-language plpgsql security definer set search_path = '' set lock_timeout = '500ms'
+language plpgsql security definer set search_path = ''
 as $$
 declare
   until timestamptz := kijko.now();
@@ -239,6 +239,8 @@ begin
   -- Ticks take turns: each reserves executions of many organizations in one transaction, and two ticks with different orders
   -- would deadlock. The second tick finds every due slot handled.
   perform pg_advisory_xact_lock(hashtextextended('kijko habits_run_due', 20261121));
+  -- Only now: the turn of another tick is worth waiting for.
+  perform set_config('lock_timeout', '500ms', true);
   for habit in
     select h.* from public.habits as h
     where h.enabled and h.next_run_at <= until and h.org_id <> all (private.passed_over())
