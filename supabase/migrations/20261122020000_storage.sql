@@ -162,6 +162,27 @@ comment on function private.storage_admit_signer(jsonb) is 'Admits and counts a 
 -- Buckets, and the table of objects
 -- ----------------------------------------------------------------------------
 
+create function private.storage_lock_objects() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+-- Who waits for this lock keeps the writers of all organizations waiting behind it.
+set lock_timeout = '500ms'
+as $$
+begin
+  for attempt in 1 .. 120 loop
+    begin
+      lock table storage.objects in share row exclusive mode;
+      return;
+    exception when lock_not_available then
+      if attempt = 120 then
+        raise;
+      end if;
+    end;
+    perform pg_sleep(0.1 * random());
+  end loop;
+end
+$$;
+comment on function private.storage_lock_objects() is 'Locks the table of objects against writes until the transaction ends: what was under way is committed then, and what comes later sees what this transaction has done.';
+
 create function private.storage_recount_bytes(org uuid default null)
 returns table (org_id uuid, meter text, was bigint, became bigint)
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -171,14 +192,16 @@ begin
   if to_regclass('storage.objects') is null then
     return;
   end if;
-  -- Writers wait: what they add is in the count or comes after it.
-  lock table storage.objects in share row exclusive mode;
+  -- What writers add is in the count or comes after it.
+  perform private.storage_lock_objects();
   for org_id, meter, was, became in
     select o.id, 'storage_bytes', coalesce(u.used, 0), coalesce(s.bytes, 0)
     from public.organizations as o
     left join (
       select private.storage_org_id(f.name) as org_id, sum(private.storage_object_bytes(f.metadata, f.user_metadata))::bigint as bytes
       from storage.objects as f join private.metered_buckets as m on m.bucket_id = f.bucket_id
+      -- Writers of all organizations wait: of one no more is read than its own objects.
+      where storage_recount_bytes.org is null or starts_with(f.name, storage_recount_bytes.org::text)
       group by 1
     ) as s on s.org_id = o.id
     left join lateral (select k.used from kijko.usage(o.id) as k where k.meter = 'storage_bytes') as u on true
@@ -196,9 +219,28 @@ comment on function private.storage_recount_bytes(uuid) is 'Sets storage_bytes o
 create function private.storage_meter_bucket(bucket_id text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+declare
+  has_objects constant boolean := to_regclass('storage.objects') is not null;
+  stored record;
 begin
+  if has_objects then
+    perform private.storage_lock_objects();
+  end if;
   insert into private.metered_buckets as m (bucket_id) values (storage_meter_bucket.bucket_id) on conflict do nothing;
-  perform private.storage_recount_bytes();
+  if not found or not has_objects then
+    return;
+  end if;
+  -- Of this bucket only: writers of all organizations wait meanwhile.
+  for stored in
+    select o.id as org_id, sum(private.storage_object_bytes(f.metadata, f.user_metadata))::bigint as bytes
+    from storage.objects as f join public.organizations as o on o.id = private.storage_org_id(f.name)
+    where f.bucket_id = storage_meter_bucket.bucket_id
+    group by o.id order by o.id
+  loop
+    if stored.bytes > 0 then
+      perform kijko.correct_usage(stored.org_id, 'storage_bytes', stored.bytes, 'its bucket is metered');
+    end if;
+  end loop;
 end
 $$;
 comment on function private.storage_meter_bucket(text) is 'From now on the objects of a bucket belong to organizations and count as their storage_bytes; those that are there, too. Only for postgres and the superuser.';

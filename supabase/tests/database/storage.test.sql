@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(43);
+select plan(45);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('eve');
 select tests.org('ada') as org, tests.org('eve') as other \gset
@@ -72,6 +72,14 @@ alter table storage.objects enable trigger kijko_bytes_delete;
 select results_eq('select was, became from private.storage_recount_bytes()', 'values (100::bigint, 50::bigint)', 'a gauge that is wrong is corrected');
 select is(tests.bytes(:'org'), 50::bigint, 'to the bytes of the rows');
 select set_config('storage.allow_delete_query', 'false', true);
+
+-- ---- a bucket that has objects when it is metered
+
+insert into storage.buckets (id, name) values ('later', 'later');
+select tests.object('later', :'org' || '/a', 7), tests.object('later', 'nobody/a', 7);
+select private.storage_meter_bucket('later'), private.storage_meter_bucket('later');
+select is(tests.bytes(:'org'), 57::bigint, 'they count, once');
+select is_empty('select * from private.storage_recount_bytes()', 'and a recount finds the same');
 
 -- ---- rights
 
