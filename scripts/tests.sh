@@ -300,7 +300,7 @@ test_journeys() {
   for file in "${files[@]}"; do
     if [ "$file" = tests/journeys/stripe_orders.test.mjs ]; then
       continue
-    elif [[ $file =~ /(auth_lockout|auth_settings_|requests_bounds|requests_connection_) ]]; then
+    elif [[ $file =~ /(auth_lockout|auth_settings_|billing_year|requests_bounds|requests_connection_) ]]; then
       alone+=("$file")
     elif [[ $file =~ /realtime[_.] ]]; then
       realtime+=("$file")
@@ -322,7 +322,8 @@ test_journeys() {
   run_node_tests 1 "${clocks[@]}" || broken=yes
   await_beside || broken=yes
   restore_request_bounds
-  # These change the settings of login, take all places for passwords or all connections, which concerns everybody, or test bounds.
+  # These change the settings of login, take all places for passwords or all connections, move the clock of the stack by months, which
+  # all concerns everybody, or test bounds.
   run_node_tests 1 "${alone[@]}" || broken=yes
   set_failed_requests 60
   # What the whole run has logged.

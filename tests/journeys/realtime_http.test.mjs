@@ -130,6 +130,8 @@ describe('an event stream', () => {
     const log = await stream(`?topic=${room}`, { apikey: env.ANON_KEY, Authorization: `Bearer ${ada.token}` });
     assert.equal(log.response.headers.get('content-type'), 'text/event-stream');
     await sendFromSql(room, 'news', { text: 'two\nlines' });
+    // They come by two ways, of which none waits for the other.
+    await until('what SQL sends', () => log.events.length === 1);
     await post(`/${room}/events/more?private=true`, { n: 2 }, ada.token);
     await until('two events', () => log.events.length === 2);
     const [news, more] = log.events;
