@@ -76,7 +76,7 @@ install_extension() {
 # indexers of their own, on stacks that have none (KIJKO_BUILD_INDEXER), and then test these packages: with fewer of them here
 # some of what they share would have other features, and be compiled twice.
 ALL_PACKAGES=()
-for package in core flags sidecar realtime storage grammars indexer; do ALL_PACKAGES+=(--package "kijko-$package"); done
+for package in core flags guard sidecar realtime storage grammars indexer; do ALL_PACKAGES+=(--package "kijko-$package"); done
 
 build_programs() {
   local packages=(--package kijko-sidecar --package kijko-realtime --package kijko-storage)

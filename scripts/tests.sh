@@ -35,6 +35,7 @@ command_test() {
   prepare_machine
   # For all builds alike: with another set of packages cargo would compile again what they share.
   export KIJKO_BUILD_INDEXER=1
+  [[ "${KIJKO_LINT_BUILDS:-}" != 1 || ! " ${areas[*]} " =~ \ lint\ .*ext\ .*sidecar\  ]] || lint_builds
   [[ " ${areas[*]} " != *" lint "* ]] || install_cargo_deny
   [[ ! " ${areas[*]} " =~ \ (journeys|cli|coverage_rust)\  ]] || install_python_tests
   [[ " ${areas[*]} " != *" cli "* ]] || { install_kubernetes_tools; export KUBECTL; }
@@ -51,35 +52,13 @@ command_test() {
   [ ! -s "$TEST_LOGS/failed" ] || fail "failed: $(paste -sd ' ' "$TEST_LOGS/failed") (logs: $TEST_LOGS)"
 }
 
-# KIJKO_TEST_SECONDS: where runs are cut off after a time, nobody would see what they waited for. Before that the run says so, and fails.
-WATCH=''
-watch_time() {
-  [ -n "${KIJKO_TEST_SECONDS:-}" ] || return 0
-  (
-    trap - EXIT
-    # No child that would outlive this one.
-    read -r -t "$KIJKO_TEST_SECONDS" <> <(:) || true
-    print_state
-    kill_below "$$"
-    kill "$$"
-  ) &
-  WATCH=$!
-}
-
-print_state() {
-  local log
-  printf '\n===== not done after %s s\n' "$SECONDS"
-  for log in "$TEST_LOGS"/* "$KIJKO_HOME"/*/beside.log; do
-    [ ! -s "$log" ] || { printf -- '-- %s\n' "$log" && tail -n 12 "$log" | cut -c 1-160; }
-  done
-  ps -eo pid,etimes,pcpu,args --sort=-etimes | awk '/node .*--test|test\.mjs|\/kijko |cargo |rustc /' | cut -c 1-160
-}
-
-kill_below() {
-  local child
-  for child in $(pgrep -P "$1"); do
-    [ "$child" = "$BASHPID" ] || { kill_below "$child" && kill "$child" 2> /dev/null || true; }
-  done
+# KIJKO_LINT_BUILDS=1: the areas compile all crates and their tests, and clippy does it for rustc, as `cargo clippy` has it done. By itself
+# it would check each dependency once more. It leaves out a step of optimization, so these builds are for tests only.
+LINTED_BUILDS=no
+lint_builds() {
+  LINTED_BUILDS=yes
+  RUSTC_WORKSPACE_WRAPPER=$(rustc --print sysroot)/bin/clippy-driver
+  export RUSTC_WORKSPACE_WRAPPER CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__
 }
 
 # lint and ext alone, since they compile what all use; then the others in two rows. The names of those that fail go to TEST_LOGS/failed.
@@ -218,6 +197,7 @@ test_lint() {
   node scripts/access-reference.mjs --check docs/reference/access.md
   node scripts/dashboards.mjs --check
   shellcheck kijko scripts/*.sh .ci/run .githooks/* kijko_ext/build.sh kijko_ext/tests/*.sh kijko_ext/tests/*/*.sh deploy/docker/*.sh deploy/kubernetes/*.sh deploy/debian/* tests/encryption/*.sh
+  [ "$LINTED_BUILDS" = no ] || return 0
   pgrx_environment
   cargo clippy --release --package kijko_ext --package kijko-schema --features "kijko_ext/pg$PG_MAJOR" --all-targets -- -D warnings
   cargo clippy --release --workspace --exclude kijko_ext --exclude kijko-schema --all-targets -- -D warnings
