@@ -357,10 +357,10 @@ test_cli() {
   [ "$broken" = no ]
 }
 
-# run_node_tests CONCURRENCY FILE…: how many files at a time. A file that hangs fails after twelve minutes, with its name. When its tests
+# run_node_tests CONCURRENCY FILE…: how many files at a time. A file that hangs fails after fifteen minutes, with its name. When its tests
 # are done a file ends, whatever it has left open: a socket that connects again and again would hold up the run for ever.
 run_node_tests() {
-  node --test --test-force-exit --test-timeout=720000 --test-concurrency="$1" --test-reporter=tap "${@:2}"
+  node --test --test-force-exit --test-timeout=900000 --test-concurrency="$1" --test-reporter=tap "${@:2}"
 }
 
 # beside CONCURRENCY FILE…: runs these in the background. await_beside prints what they said, and fails if a test failed.
