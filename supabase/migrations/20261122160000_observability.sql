@@ -182,6 +182,8 @@ begin
     from public.api_usage as o
     -- A call ends within a day, or maintenance ends it.
     where o.cost_microusd is null and o.created_at > kijko.now() - interval '2 days'
+    -- Of two runs at once neither waits for the other's rows, or both for each other's.
+    for no key update of o skip locked
   ) as c
   where u.org_id = c.org_id and u.created_at = c.created_at and u.id = c.id and c.cost is not null;
   get diagnostics settled = row_count;
