@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { Analytics } from '@segment/analytics-node';
 import { createKey } from '../journeys/api_keys_support.mjs';
 import { newPerson } from '../journeys/domain.mjs';
-import { connectAsAdmin, killBackend, killSidecars, queryPatiently, Sidecar, until } from './harness.mjs';
+import { blockedBy, connectAsAdmin, killBackend, killSidecars, queryPatiently, Sidecar, until } from './harness.mjs';
 
 const REST_PORT = Number(new URL(process.env.API_URL).port) + 10;
 const KILLS = 3;
@@ -40,12 +40,9 @@ export function analyticsTests() {
         const holder = await connectAsAdmin();
         await holder.query('begin');
         await holder.query('lock table private.analytics_messages in share mode');
-        const waiting = `select pid from pg_stat_activity where usename = 'authenticator' and pg_backend_pid() = any (pg_blocking_pids(pid))`;
         const [{ pid }] = await until('calls of track()', async () => {
-          // Within a transaction Postgres shows the same activity again, unless it is told.
-          await holder.query('select pg_stat_clear_snapshot()');
-          const { rows } = await holder.query(waiting);
-          return rows.length === CLIENTS && rows;
+          const calls = (await blockedBy(holder)).filter(({ usename }) => usename === 'authenticator');
+          return calls.length === CLIENTS && calls;
         });
         await killBackend(pid);
         await holder.end().catch(() => {});

@@ -255,3 +255,10 @@ export async function killBackend(pid) {
   process.kill(pid, 'SIGKILL');
   await until(`backend ${pid} to die`, () => !processExists(pid));
 }
+
+/** The backends that wait for a lock of this session. */
+export async function blockedBy(holder) {
+  // Within a transaction Postgres shows the same activity again, unless it is told.
+  await holder.query('select pg_stat_clear_snapshot()');
+  return (await holder.query('select pid, usename from pg_stat_activity where pg_backend_pid() = any (pg_blocking_pids(pid))')).rows;
+}

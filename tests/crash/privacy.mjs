@@ -11,8 +11,8 @@ import { unzip } from '../journeys/privacy_zip.mjs';
 import { upload } from '../journeys/social_support.mjs';
 import { env, sql } from '../journeys/support.mjs';
 import { databaseUrl } from '../service.mjs';
-import { connectAsAdmin, killBackend, killSidecars, queryPatiently, Sidecar, until } from './harness.mjs';
-import { stopAtRequest, stopAtStatement } from './stops.mjs';
+import { blockedBy, connectAsAdmin, killBackend, killSidecars, queryPatiently, Sidecar, until } from './harness.mjs';
+import { stopAtRequest, stopAtStatement } from './proxies.mjs';
 
 const DB_PORT = Number(new URL(process.env.DB_URL).port);
 // The stack's own, past the proxy: it takes no ticket (scripts/config.sh).
@@ -63,7 +63,7 @@ export function privacyTests() {
       });
 
     // Half of the slots: one job of each of the two kinds.
-    const mortal = { leaseSeconds: 4, concurrency: 2 };
+    const shortLived = { leaseSeconds: 4, concurrency: 2 };
 
     /** A worker that stops at a step of its first export or erasure. */
     async function startUntil(steps, { step, at }) {
@@ -76,13 +76,13 @@ export function privacyTests() {
       if (step.startsWith('/')) {
         const proxy = await stopAtRequest(STORAGE_URL, (path) => path === step, at);
         proxies.push(proxy);
-        return { reached: proxy.reached, worker: await start({ KIJKO_STORAGE_URL: `http://127.0.0.1:${proxy.port}` }, mortal) };
+        return { reached: proxy.reached, worker: await start({ KIJKO_STORAGE_URL: `http://127.0.0.1:${proxy.port}` }, shortLived) };
       }
       const proxy = await stopAtStatement(DB_PORT, isIt, at);
       proxies.push(proxy);
       const url = new URL(databaseUrl('sidecar', 'KIJKO_SIDECAR', `test-stopped-${proxy.port}`));
       url.port = proxy.port;
-      return { reached: proxy.reached, worker: await start({ DATABASE_URL: url.href }, mortal) };
+      return { reached: proxy.reached, worker: await start({ DATABASE_URL: url.href }, shortLived) };
     }
 
     /** Where one can die: before the first step, and after each. What was done then is done before the next one, too. */
@@ -250,12 +250,9 @@ export function privacyTests() {
         return status === 'journaled';
       });
       const erasing = sql('call private.privacy_tick()').catch(() => null);
-      const waiting = 'select pid from pg_stat_activity where pg_backend_pid() = any (pg_blocking_pids(pid))';
       const [{ pid }] = await until('the erasure to wait for the profile', async () => {
-        // Within a transaction Postgres shows the same activity again, unless it is told.
-        await holder.query('select pg_stat_clear_snapshot()');
-        const { rows } = await holder.query(waiting);
-        return rows.length > 0 && rows;
+        const blocked = await blockedBy(holder);
+        return blocked.length > 0 && blocked;
       });
       await killBackend(pid);
       await erasing;

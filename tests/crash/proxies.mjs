@@ -58,7 +58,8 @@ export async function stopAtStatement(port, isIt, at) {
 function proxyStatements(client, upstream, stop) {
   const texts = new Map();
   let asked = 0;
-  let answered = 0;
+  // The start of a connection, which no statement asked for, ends with one answer more.
+  let answered = -1;
   let held = false;
   let awaited = null;
   const isMeant = (type, body) => {
@@ -67,7 +68,6 @@ function proxyStatements(client, upstream, stop) {
     // A bind names a portal, and then the statement.
     return type === 'B' && stop.takes(texts.get(second) ?? '');
   };
-  // The first message of a connection has no type.
   split(client, true, (message, type, body) => {
     if (held) return;
     const meant = isMeant(type, body);
@@ -83,11 +83,11 @@ function proxyStatements(client, upstream, stop) {
   split(upstream, false, (message, type) => {
     if (type === 'Z') answered += 1;
     if (awaited === null) client.write(message);
-    else if (answered - 1 >= awaited) stop.reach();
+    else if (answered >= awaited) stop.reach();
   });
 }
 
-/** Whole messages of a stream. The server's first ready-for-query ends the start of the connection, which no statement asked for. */
+/** Takes the whole messages of a stream. `hasStart`: the first one has no type. */
 function split(socket, hasStart, take) {
   let rest = Buffer.alloc(0);
   let started = !hasStart;
