@@ -154,6 +154,7 @@ comment on function kijko.make_ledger_partitions_between(timestamptz[]) is 'Inte
 create function kijko.ledger_boundaries(starts_at timestamptz, until timestamptz, width interval) returns timestamptz[]
     language plpgsql immutable parallel unsafe
     set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC' -- elsewhere a day may have 23 hours, and the same multiple would come again and again
 as $$
 declare
     boundaries timestamptz[] := array[starts_at];
@@ -176,6 +177,7 @@ comment on function kijko.ledger_boundaries(timestamptz, timestamptz, interval) 
 create function kijko.empty_ledger_default(ahead interval, width interval) returns integer
     language plpgsql volatile parallel unsafe
     set search_path = pg_catalog, pg_temp
+    set timezone = 'UTC' -- as kijko.ledger_boundaries(): the end of today's partition is never before now
 as $$
 declare
     epoch constant timestamptz := '2000-01-01 00:00:00+00';

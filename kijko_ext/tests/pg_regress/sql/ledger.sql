@@ -52,6 +52,13 @@ begin isolation level repeatable read;
 select kijko.rollup_usage();
 rollback;
 select kijko.make_ledger_partitions('1 hour', '0');
+-- A partition of a day is one of UTC, also where the day has 23 or 25 hours.
+set statement_timeout = '1min';
+set timezone = 'Europe/Amsterdam';
+select to_char(b at time zone 'UTC', 'MM-DD HH24:MI') as boundary from unnest(kijko.ledger_boundaries('2026-03-28 00:00Z', '2026-03-30 00:00Z', '1 day')) as b;
+select to_char(b at time zone 'UTC', 'MM-DD HH24:MI') as boundary from unnest(kijko.ledger_boundaries('2026-10-24 12:00Z', '2026-10-26 00:00Z', '1 day')) as b;
+set timezone = 'UTC';
+reset statement_timeout;
 select task from kijko.maintain_usage();
 -- Calendars: that of a new subject applies at once, that of a used one from the next period on.
 select kijko.set_calendar(l(2), 'America/New_York', '2026-01-31 12:00Z');
