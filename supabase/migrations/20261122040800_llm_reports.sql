@@ -61,8 +61,9 @@ begin
     counted - held, held, greatest(budget.amount - counted, 0),
     case budget.period
       when 'hour' then starts_at + interval '1 hour'
-      when 'week' then starts_at + interval '7 days'
-      when 'day' then date_trunc('day', kijko.now(), 'UTC') + interval '1 day'
+      -- In hours: a day of the caller's time zone may have 23.
+      when 'week' then starts_at + interval '168 hours'
+      when 'day' then date_trunc('day', kijko.now(), 'UTC') + interval '24 hours'
       when 'month' then (date_trunc('month', kijko.now() at time zone 'UTC') + interval '1 month') at time zone 'UTC'
     end
   )::public.llm_budget_state;

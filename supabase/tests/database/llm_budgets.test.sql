@@ -155,5 +155,16 @@ select is((select string_agg(s.name, ',' order by s.name) from public.llm_budget
 select tests.act_as('vic', tests.org('ada'));
 select is((select array_agg(s.value) from public.llm_budget_usage() as s where s.scope in ('project', 'skill')), array[:'borealis'], 'nobody else does');
 
+-- ---- periods are those of UTC. PostgREST sets the time zone that a client prefers
+select tests.act_as('ada', tests.org('ada'));
+insert into public.llm_budgets (name, scope, period, unit, amount) values ('a day', 'organization', 'day', 'tokens', 1), ('a week', 'organization', 'week', 'tokens', 1);
+-- The Sunday of which Amsterdam has 23 hours.
+select d - extract(dow from d)::integer as sunday from make_date(extract(year from now())::integer + 1, 3, 31) as d \gset
+select tests.travel(:'sunday'::date + time '12:00' - (clock_timestamp() at time zone 'UTC'));
+set local timezone = 'Europe/Amsterdam';
+select is((select s.resets_at at time zone 'UTC' from public.llm_budget_usage() as s where s.name = 'a day'), :'sunday'::date + 1 + time '00:00', 'a day ends at midnight of UTC, whatever the zone of the caller');
+select is((select s.resets_at at time zone 'UTC' from public.llm_budget_usage() as s where s.name = 'a week'), :'sunday'::date + 1 + time '00:00', 'and a week');
+reset timezone;
+
 select * from finish();
 rollback;
