@@ -119,6 +119,8 @@ comment on function private.audit_entry_digest(public.audit_log) is 'Digest of a
 
 create function private.audit_seal_hash(previous bytea, organization uuid, seal bigint, first_position bigint, entry_ids uuid[], digests bytea[]) returns bytea
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+-- By which digests are printed; a hash must not depend on the session.
+set bytea_output = 'hex'
 return sha256(previous || convert_to(jsonb_build_array(organization, seal, first_position, entry_ids, digests)::text, 'UTF8'));
 comment on function private.audit_seal_hash(bytea, uuid, bigint, bigint, uuid[], bytea[]) is 'Hash of a seal.';
 
