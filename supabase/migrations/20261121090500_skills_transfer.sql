@@ -99,7 +99,7 @@ $$;
 comment on function private.skills_item_fault(jsonb) is 'What is wrong with the form of a skill in a document, or null. The table checks the values.';
 
 create function private.skills_require_document(document jsonb) returns jsonb
-language plpgsql immutable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   if jsonb_typeof(document) is distinct from 'object' or document ->> 'format' is distinct from 'kijko.skills' then

@@ -72,7 +72,7 @@ grant execute on function public.execution_detail(uuid) to authenticated, servic
 -- ----------------------------------------------------------------------------
 
 create function private.executions_refusal(state text, message text, details text, hint text) returns jsonb
-language plpgsql immutable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- In a request the message is the body of the answer, and the details have its status.

@@ -4,7 +4,7 @@
 -- ============================================================================
 
 create function private.billing_argument(arguments jsonb, name text, kind text default 'string') returns text
-language plpgsql immutable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   given constant text := jsonb_typeof(arguments -> name);
@@ -21,7 +21,7 @@ $$;
 comment on function private.billing_argument(jsonb, text, text) is 'An argument, null if it is left out. Fails with invalid_input if it has another type. Nullable: result.';
 
 create function private.billing_check_arguments(arguments jsonb, known text[]) returns void
-language plpgsql immutable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   other text;

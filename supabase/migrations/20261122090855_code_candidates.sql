@@ -60,7 +60,7 @@ grant execute on function public.code_overview(uuid, text) to authenticated;
 -- ----------------------------------------------------------------------------
 
 create function private.code_grams_condition(literals jsonb, org uuid) returns text
-language plpgsql immutable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
   clause jsonb;

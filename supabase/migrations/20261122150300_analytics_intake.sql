@@ -30,7 +30,7 @@ $$;
 comment on function private.analytics_read_time(jsonb) is 'A time of a message; null if it is none.';
 
 create function private.analytics_read(messages jsonb, arrived_at timestamptz) returns setof private.analytics_message
-language sql stable set search_path = pg_catalog, pg_temp
+language sql volatile set search_path = pg_catalog, pg_temp
 as $$
   select
     r.place,

@@ -42,4 +42,6 @@ begin
   raise exception 'by hand';
 end
 $$;
+create function public.stable_offender() returns text language plpgsql stable as $$ begin return kijko.seal('x', pg_catalog.random()::text); end $$;
+create function public.immutable_offender(at timestamptz) returns text language sql immutable as $$ select format('%s', at) where at < kijko.now() $$;
 create function public.early_offender() returns regclass language sql as $$ select 'realtime.messages'::regclass $$;
