@@ -138,6 +138,9 @@ build_for() {
 
 test_on_pgserver() {
   local tree=$ROOT/target/pgserver
+  # Of Debian's packages it needs the compiler's, and their user postgres.
+  APT_PACKAGES+=(python3-venv)
+  install_apt_packages
   step "PostgreSQL 16 (pgserver $PGSERVER_VERSION)" "check the network and the log" make_pgserver "$tree"
   step "the extension for PostgreSQL 16" "the compiler's message above says what is wrong" build_for 16 "$tree/pgserver/pginstall/bin/pg_config"
   KIJKO_PG_MAJOR=16 KIJKO_PG_TREE=$tree/pgserver KIJKO_PG_CONFIG=$tree/pgserver/pginstall/bin/pg_config \
@@ -146,6 +149,7 @@ test_on_pgserver() {
 
 make_pgserver() {
   [ ! -x "$1/pgserver/pginstall/bin/postgres" ] || return 0
-  python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --target "$1" \
-    --requirement "$ROOT/scripts/pgserver.txt"
+  python3 -m venv --clear "$ROOT/target/tools/pgserver"
+  "$ROOT/target/tools/pgserver/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+    --target "$1" --requirement "$ROOT/scripts/pgserver.txt"
 }

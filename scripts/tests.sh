@@ -3,11 +3,11 @@
 # shellcheck shell=bash
 
 TEST_AREAS=(lint ext db sidecar journeys crash cli attacks)
-# By name only. For other major versions: pgtap is a part of db, and pg_upgrade needs the programs of two: ./kijko test --pg MAJOR pgtap pg_upgrade
+# By name only. For other major versions: pgtap and races are parts of db, and pg_upgrade needs the programs of two: ./kijko test --pg MAJOR races pg_upgrade
 # What takes minutes: encryption starts a machine of its own, kubernetes applies everything to a cluster as CloudNativePG makes it, failover kills and cuts off a primary.
 # site installs 500 MB of packages and builds the documentation, fuzz sends requests made from the API's description, coverage_sql is pgTAP
 # with each statement counted, coverage_rust compiles everything again and runs the journeys: the workflow on GitHub runs these four beside the gate.
-NAMED_AREAS=(pgtap pg_upgrade kubernetes failover encryption site fuzz coverage_sql coverage_rust)
+NAMED_AREAS=(pgtap races pg_upgrade kubernetes failover encryption site fuzz coverage_sql coverage_rust)
 # Beside db, sidecar and journeys, on stacks of their own: they mostly wait, for clusters that recover and parts that start.
 BESIDE_AREAS=(crash cli attacks)
 
@@ -156,7 +156,7 @@ run_area() {
   AREA_STATUS=0
   printf '\n===== %s, after %s s\n' "$area" "$SECONDS"
   case $area in
-    db | pgtap | sidecar | journeys | crash | cli | pg_upgrade | kubernetes | failover | site | fuzz | coverage_sql | coverage_rust) start_test_stack "$TEST_STACK_NAME" ;;
+    db | pgtap | races | sidecar | journeys | crash | cli | pg_upgrade | kubernetes | failover | site | fuzz | coverage_sql | coverage_rust) start_test_stack "$TEST_STACK_NAME" ;;
     # On a stack of their own, which no other area uses: they plant leaks.
     attacks)
       stop_test_stack || true
@@ -223,6 +223,12 @@ test_pgtap() {
   prove_as_superuser supabase/tests/database/*.test.sql tests/lint/*.test.sql
 }
 
+test_races() {
+  echo "-- races between sessions"
+  # One file at a time: some tick the clock of all habits.
+  run_node_tests 1 tests/database-race/*.test.mjs
+}
+
 # As the superuser: a role-play changes session_user, since claims count only for trusted logins.
 prove_as_superuser() {
   PGPASSWORD=$(sed -E 's|.*://[^:]+:([^@]+)@.*|\1|' <<< "$ADMIN_DB_URL") PGHOST=127.0.0.1 PGPORT=$((TEST_PORT + 1)) \
@@ -233,9 +239,7 @@ prove_as_superuser() {
 test_db() {
   second_push_changes_nothing
   test_pgtap
-  echo "-- races between sessions"
-  # One file at a time: some tick the clock of all habits.
-  run_node_tests 1 tests/database-race/*.test.mjs
+  test_races
   # Generated files are compared on the system's own major version of Postgres only.
   if is_prebuilt; then return 0; fi
   echo "-- generated types: exact, and usable under --strict"
