@@ -152,12 +152,17 @@ begin
     except
     select l.kind, l.priority, l.org, l.concurrency_key from private.job_lanes as l
   ) as m;
+  -- A lane that another session holds is closed by a later call: waiting for it would undo what was opened above.
   delete from private.job_lanes as l
-  where not exists (
-    select 1 from public.jobs as j
-    where j.status = 'queued' and j.kind = l.kind and j.org_id = l.org and j.priority = l.priority
-      and coalesce(j.concurrency_key, '') = l.concurrency_key
-  );
+  where l.ctid = any (array(
+    select i.ctid from private.job_lanes as i
+    where not exists (
+      select 1 from public.jobs as j
+      where j.status = 'queued' and j.kind = i.kind and j.org_id = i.org and j.priority = i.priority
+        and coalesce(j.concurrency_key, '') = i.concurrency_key
+    )
+    for update skip locked
+  ));
 end
 $$;
 comment on function private.jobs_maintain_lanes() is 'Opens missing lanes and closes idle ones. Called by pg_cron. A lane that is closed while its next job is being queued is opened by the next call.';

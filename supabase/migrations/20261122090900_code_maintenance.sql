@@ -25,25 +25,32 @@ begin
     limit max_rows for update skip locked
   );
   get diagnostics purged = row_count;
+  -- What another session holds is left to the next run, here and below: it must not keep those of all organizations.
   delete from public.indexing_jobs as j
-  where j.id = any (array(
-    select o.id from public.indexing_jobs as o where o.finished_at < kijko.now() - private.retention_of('public.indexing_jobs') order by o.finished_at limit max_rows
-  )) or j.id = any (array(
-    select o.id
-    from public.repositories as r
-    cross join lateral (
-      select k.id, k.finished_at from public.indexing_jobs as k
-      where k.org_id = r.org_id and k.repository_id = r.id
-      order by k.seq desc
-      offset 200
-    ) as o
-    where o.finished_at is not null
-    limit max_rows
-  ));
+  where j.id in (
+    select i.id from public.indexing_jobs as i
+    where i.id = any (array(
+      select o.id from public.indexing_jobs as o where o.finished_at < kijko.now() - private.retention_of('public.indexing_jobs') order by o.finished_at limit max_rows
+    )) or i.id = any (array(
+      select o.id
+      from public.repositories as r
+      cross join lateral (
+        select k.id, k.finished_at from public.indexing_jobs as k
+        where k.org_id = r.org_id and k.repository_id = r.id
+        order by k.seq desc
+        offset 200
+      ) as o
+      where o.finished_at is not null
+      limit max_rows
+    ))
+    for update skip locked
+  );
   get diagnostics more = row_count;
   purged := purged + more;
   delete from private.code_edges as e
-  where e.ctid = any (array(select o.ctid from private.code_edges as o where o.closed_at < kijko.now() - private.retention_of('private.code_edges') limit max_rows));
+  where e.ctid = any (array(
+    select o.ctid from private.code_edges as o where o.closed_at < kijko.now() - private.retention_of('private.code_edges') limit max_rows for update skip locked
+  ));
   get diagnostics more = row_count;
   return purged + more;
 end

@@ -123,6 +123,8 @@ begin
   where a.id in (
     select o.id from public.flag_applications as o
     where o.last_seen_at < kijko.now() - private.retention_of('public.flag_applications') order by o.last_seen_at limit 10000
+    -- What another session holds must not keep those of all organizations.
+    for update skip locked
   );
   get diagnostics purged = row_count;
   return purged;

@@ -273,7 +273,12 @@ declare
   purged integer;
 begin
   delete from public.flag_evaluations as e
-  where e.id in (select o.id from public.flag_evaluations as o where o.hour < kijko.now() - private.retention_of('public.flag_evaluations') order by o.hour limit 10000);
+  where e.id in (
+    select o.id from public.flag_evaluations as o
+    where o.hour < kijko.now() - private.retention_of('public.flag_evaluations') order by o.hour limit 10000
+    -- What another session holds must not keep those of all organizations.
+    for update skip locked
+  );
   get diagnostics purged = row_count;
   return purged;
 end

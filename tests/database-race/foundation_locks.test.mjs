@@ -114,3 +114,65 @@ test('changes of flags of others are applied', async (t) => {
   });
   assert.equal(await status(first), 'scheduled');
 });
+
+/** What is over in both organizations: the second's goes while the first's is held, and that one stays. */
+async function goesFromOthers(t, { table, org = 'org_id', insert, purge }) {
+  const { first, second, hold } = await held(t, `select from ${table} where ${org} = $1 for update`);
+  for (const one of [first, second]) await insert(one);
+  await hold();
+  const left = ({ org: id }) => rows(`select from ${table} where ${org} = $1`, [id]);
+  await until("the second's to be gone", async () => {
+    await run(purge);
+    return (await left(second)).length === 0;
+  });
+  assert.equal((await left(first)).length, 1);
+}
+
+test('programs that evaluate flags', (t) =>
+  goesFromOthers(t, {
+    table: 'public.flag_applications',
+    insert: ({ org }) =>
+      rows(
+        `insert into public.flag_applications (org_id, environment, app_name, instance_id, last_seen_at)
+         values ($1, 'production', 'app', 'one', kijko.now() - interval '1 year')`,
+        [org],
+      ),
+    purge: 'select private.flags_purge_applications()',
+  }));
+
+test('evaluations of flags', (t) =>
+  goesFromOthers(t, {
+    table: 'public.flag_evaluations',
+    insert: async ({ org, user }) => {
+      await rows(`insert into public.feature_flags (org_id, name, created_by) values ($1, 'checkout', $2)`, [org, user]);
+      await rows(
+        `insert into public.flag_evaluations (org_id, flag_id, environment, hour, yes)
+         select f.org_id, f.id, 'production', date_trunc('hour', kijko.now() - interval '1 year'), 1 from public.feature_flags as f where f.org_id = $1`,
+        [org],
+      );
+    },
+    purge: 'select private.flags_purge()',
+  }));
+
+test('jobs of the indexer', (t) =>
+  goesFromOthers(t, {
+    table: 'public.indexing_jobs',
+    insert: ({ org }) =>
+      rows(
+        `with repository as (
+           insert into public.repositories (org_id, clone_url) values ($1, 'https://github.com/locks/held') returning org_id, id
+         )
+         insert into public.indexing_jobs (org_id, repository_id, branch, trigger, status, error_code, finished_at)
+         select r.org_id, r.id, 'main', 'manual', 'failed', 'fetch_failed', kijko.now() - interval '10 years' from repository as r`,
+        [org],
+      ),
+    purge: 'select private.code_purge()',
+  }));
+
+test('lanes without jobs', (t) =>
+  goesFromOthers(t, {
+    table: 'private.job_lanes',
+    org: 'org',
+    insert: ({ org }) => rows(`insert into private.job_lanes (kind, priority, org, turn) values ('execution', 0, $1, 1)`, [org]),
+    purge: 'select private.jobs_maintain_lanes()',
+  }));
