@@ -46,7 +46,7 @@ test_in_root() {
       upgrade_in_root "$major" "$root"
     else
       in_root "$root" env KIJKO_PG_MAJOR="$major" KIJKO_PREBUILT=1 KIJKO_YES=1 KIJKO_HOME=/var/lib/kijko \
-        KIJKO_EXT_LAYERS='regress isolation crash replication pg_upgrade upgrade' "$ROOT/kijko" test "$area"
+        KIJKO_EXT_LAYERS='regress isolation crash workers replication outbox pg_upgrade upgrade' "$ROOT/kijko" test "$area"
     fi
   done
 }
@@ -141,10 +141,11 @@ test_on_pgserver() {
   # Of Debian's packages it needs the compiler's, and their user postgres.
   APT_PACKAGES+=(python3-venv)
   install_apt_packages
+  install_npm_packages
   step "PostgreSQL 16 (pgserver $PGSERVER_VERSION)" "check the network and the log" make_pgserver "$tree"
   step "the extension for PostgreSQL 16" "the compiler's message above says what is wrong" build_for 16 "$tree/pgserver/pginstall/bin/pg_config"
   KIJKO_PG_MAJOR=16 KIJKO_PG_TREE=$tree/pgserver KIJKO_PG_CONFIG=$tree/pgserver/pginstall/bin/pg_config \
-    bash "$ROOT/kijko_ext/tests/run.sh" regress isolation crash replication pg_upgrade upgrade
+    bash "$ROOT/kijko_ext/tests/run.sh" regress isolation crash workers replication outbox pg_upgrade upgrade
 }
 
 make_pgserver() {
