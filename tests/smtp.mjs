@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { TLSSocket } from 'node:tls';
+import { createServer as createTlsServer, TLSSocket } from 'node:tls';
 import { SMTPServer } from 'smtp-server';
 import { until } from './until.mjs';
 
@@ -122,6 +122,34 @@ export async function silentServer() {
     socket.on('error', () => {});
     sockets.add(socket);
   });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    port: server.address().port,
+    stop() {
+      for (const socket of sockets) socket.destroy();
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+/** A server whose answer to EHLO is a line without an end; encrypted with a certificate. */
+export async function endlessServer(certificate) {
+  const sockets = new Set();
+  const part = 'x'.repeat(65_536);
+  const talk = (socket) => {
+    socket.on('error', () => {});
+    sockets.add(socket);
+    socket.write('220 mail ESMTP\r\n');
+    socket.once('data', () => {
+      const more = () => {
+        while (!socket.destroyed && socket.write(part));
+      };
+      socket.on('drain', more);
+      more();
+    });
+  };
+  const server = certificate ? createTlsServer({ key: certificate.key, cert: certificate.cert }, talk) : createServer(talk);
+  server.on('tlsClientError', () => {});
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {
     port: server.address().port,

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { killSidecars } from '../crash/harness.mjs';
-import { Certificate, header, injectingServer, LOGIN, MailServer, silentServer } from '../smtp.mjs';
+import { Certificate, endlessServer, header, injectingServer, LOGIN, MailServer, silentServer } from '../smtp.mjs';
 import { until } from '../until.mjs';
 import { newPerson } from './domain.mjs';
 import { cancelMails, forgetOutages, mailEnded, mailSidecar, mailState, mailWaits, queueMail, TOKEN } from './mail_support.mjs';
@@ -197,6 +197,21 @@ describe('a mail', { concurrency: false }, () => {
     const state = await mailWaits(await queueMail(newEmail(), org));
     assert.deepEqual([state.status, state.job_error_code], ['queued', 'smtp_timeout']);
   });
+
+  for (const [encryption, scheme, its, variables] of [
+    ['without encryption', 'smtp', null, { KIJKO_SMTP_STARTTLS: 'off' }],
+    ['encrypted from the first byte', 'smtps', certificate, trust],
+  ]) {
+    test(`does not fill the memory with a line that never ends, ${encryption}`, async (t) => {
+      const server = await endlessServer(its);
+      t.after(() => server.stop());
+      const sidecar = await mailSidecar(server.port, { ...variables, KIJKO_SMTP_CONNECT_TIMEOUT_SECONDS: '60' }, { scheme });
+      const state = await mailWaits(await queueMail(newEmail(), org));
+      assert.deepEqual([state.status, state.job_error_code], ['queued', 'smtp_unreachable']);
+      const [, peak] = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${sidecar.child.pid}/status`, 'utf8'));
+      assert.ok(Number(peak) < 512 << 10, `${peak} KiB`);
+    });
+  }
 
   test('does not wait for another whose server side is slow', async (t) => {
     const server = await serve(t);

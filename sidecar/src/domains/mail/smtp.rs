@@ -13,7 +13,9 @@ use lettre::{
     transport::smtp::{
         Error as SmtpError,
         authentication::{Credentials as LettreCredentials, DEFAULT_MECHANISMS},
-        client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters},
+        client::{
+            AsyncSmtpConnection, AsyncTokioStream, Certificate, CertificateStore, TlsParameters,
+        },
         commands::{Data, Mail, Rcpt},
         extension::{ClientId, Extension, MailParameter},
         response::{Response, Severity},
@@ -22,7 +24,7 @@ use lettre::{
 
 use super::{
     config::{Encryption, SmtpConfig},
-    stream::StartTlsStream,
+    stream::{ServerStream, WrappedStream},
     unsent::{Reason, Step, Unsent},
 };
 
@@ -115,30 +117,20 @@ impl Smtp {
     /// Connects and reads what the server offers.
     async fn greet(&self) -> Result<AsyncSmtpConnection, Reason> {
         let config = &self.config;
-        let limit = config.connect_timeout;
-        if matches!(
-            config.encryption,
-            Encryption::Required | Encryption::Optional
-        ) {
-            let connecting = StartTlsStream::connect(&config.host, config.port);
-            let stream = match tokio::time::timeout(limit, connecting).await {
-                Ok(connected) => connected.map_err(|error| Reason::Broken(with_causes(&error)))?,
-                Err(_) => return Err(Reason::TimedOut),
-            };
-            let greeted =
-                AsyncSmtpConnection::connect_with_transport(Box::new(stream), &self.hello);
-            return greeted.await.map_err(reason);
-        }
-        let server = (config.host.as_str(), config.port);
-        AsyncSmtpConnection::connect_tokio1(
-            server,
-            Some(limit),
-            &self.hello,
-            self.tls.clone(),
-            None,
-        )
-        .await
-        .map_err(reason)
+        let connecting = ServerStream::connect(&config.host, config.port);
+        let stream = match tokio::time::timeout(config.connect_timeout, connecting).await {
+            Ok(connected) => connected.map_err(|error| Reason::Broken(with_causes(&error)))?,
+            Err(_) => return Err(Reason::TimedOut),
+        };
+        let stream: Box<dyn AsyncTokioStream> = match (config.encryption, self.tls.clone()) {
+            (Encryption::Wrapped, Some(tls)) => {
+                Box::new(WrappedStream::wrap(stream, tls).await.map_err(reason)?)
+            }
+            (Encryption::Off, _) => Box::new(stream),
+            _ => Box::new(stream.before_starttls()),
+        };
+        let greeted = AsyncSmtpConnection::connect_with_transport(stream, &self.hello);
+        greeted.await.map_err(reason)
     }
 
     async fn connect(&self, step: &mut Step) -> Result<AsyncSmtpConnection, Reason> {
