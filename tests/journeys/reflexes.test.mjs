@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
-import { assertAnonymousSeesNothing, ended, newPerson, newSkill, newTeam, ok, refused, setPlan, unaffected } from './domain.mjs';
+import pg from 'pg';
+import { blockedBy } from '../crash/harness.mjs';
+import { assertAnonymousSeesNothing, ended, newPerson, newSkill, newTeam, ok, refused, setPlan, unaffected, until } from './domain.mjs';
 import { deliver, deliveriesOf, newReflex, post, processed, SIGNERS } from './reflexes_support.mjs';
-import { api, sql } from './support.mjs';
+import { adminSql, api, env, sql } from './support.mjs';
 
 const event = () => ({ id: `evt_${randomUUID()}`, type: 'thing.happened', n: randomUUID() });
 
@@ -273,4 +275,33 @@ describe('what becomes of a delivery', () => {
     await setPlan(other.orgId, 'PRO');
     await newReflex(other, { skill_id: theirs.id });
   });
+});
+
+test('while a row of one organization is held, webhooks of others are taken', async (t) => {
+  const [held, other] = [await newPerson('TEAMS'), await newPerson('TEAMS')];
+  const [hook, otherHook] = await Promise.all(
+    [held, other].map(async (person) => newReflex(person, { skill_id: (await newSkill(person)).id, verification: 'bearer' })),
+  );
+  const holder = new pg.Client({ connectionString: env.ADMIN_DB_URL });
+  await holder.connect();
+  t.after(() => holder.end());
+  await holder.query('begin');
+  await holder.query('select from public.organizations where id = $1 for update', [held.orgId]);
+  // More than the sidecar has connections.
+  const waiting = Array.from({ length: 24 }, () => deliver(hook, event()));
+  const asking = async () => {
+    const waiters = (await blockedBy(holder)).map(({ pid }) => pid);
+    const [{ n }] = await adminSql(
+      `select count(*)::int as n from pg_stat_activity where pid = any ($1) and query like '%reflexes_ingest%'`,
+      [waiters],
+    );
+    return n;
+  };
+  await until('some of them to wait', async () => (await asking()) > 0);
+  for (let n = 0; n < 5; n += 1) {
+    assert.equal((await deliver(otherHook, event())).status, 202);
+    assert.ok((await asking()) <= 2);
+  }
+  await holder.query('rollback');
+  for (const { status } of await Promise.all(waiting)) assert.ok([202, 503].includes(status), `${status}`);
 });

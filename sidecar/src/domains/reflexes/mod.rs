@@ -6,6 +6,7 @@
 
 mod delivery;
 mod handlers;
+mod lines;
 mod metrics;
 mod routes;
 mod signature;
@@ -34,6 +35,7 @@ fn domain(context: &Context) -> Result<Domain, SetupError> {
         store: store.clone(),
         max_body_bytes: context.max_body_bytes,
         series: series.clone(),
+        lines: Arc::default(),
     };
     let mut domain = Domain {
         routes: routes(webhook),

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::{
     delivery::Delivery,
+    lines::Lines,
     metrics::ReflexSeries,
     signature::{self, Rejection},
     store::{Receipt, Store, Verifier},
@@ -29,6 +30,7 @@ pub(super) struct Webhook {
     pub store: Store,
     pub max_body_bytes: usize,
     pub series: Arc<ReflexSeries>,
+    pub lines: Arc<Lines>,
 }
 
 /// For the person who reads the delivery at the sender.
@@ -78,6 +80,7 @@ async fn receive_github(
     let Some(delivery) = Delivery::read(&verifier.verification, &headers, &body) else {
         return Err(webhook.malformed());
     };
+    let _turn = webhook.lines.wait(id).await?;
     let receipt = webhook.store.ingest_github(id, &delivery).await;
     let received = webhook.received(receipt)?;
     Ok((StatusCode::ACCEPTED, Json(received)))
@@ -125,6 +128,7 @@ impl Webhook {
     }
 
     async fn ingest(&self, id: Uuid, delivery: &Delivery) -> Result<Received, Error> {
+        let _turn = self.lines.wait(id).await?;
         self.received(self.store.ingest(id, delivery).await)
     }
 
