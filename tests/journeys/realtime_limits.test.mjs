@@ -183,3 +183,42 @@ test('a client that fills its own queue and does not read is closed after the id
   await until('the socket to be closed', async () => (await service.metric('kijko_realtime_sockets')) === 0);
   await service.kill();
 });
+
+const presence = (topic, ref, payload) => ({
+  join_ref: '1',
+  ref,
+  topic,
+  event: 'presence',
+  payload: { type: 'presence', event: 'track', payload },
+});
+const answerOf = ({ payload: { status, response } }) => response.reason?.split(':')[0] ?? status;
+
+test('what a socket says of itself has a limit for all its channels, and a channel for all who are present', async () => {
+  const service = await start({ PRESENCE_PER_SECOND: 1_000 });
+  const topics = [1, 2].map((n) => `realtime:presence-${n}-${randomUUID()}`);
+  const large = { text: 'x'.repeat(200_000) };
+  const first = await raw(service).opened;
+  for (const [n, topic] of topics.entries()) await first.ask({ ...publicJoin(topic), ref: `join-${n}` });
+  assert.equal(answerOf(await first.ask(presence(topics[0], 'a', large))), 'ok');
+  assert.equal(answerOf(await first.ask(presence(topics[1], 'b', large))), 'payload_size_exceeded');
+  // It may say something else, and what it takes back makes room.
+  assert.equal(answerOf(await first.ask(presence(topics[0], 'c', { n: 1 }))), 'ok');
+  assert.equal(answerOf(await first.ask(presence(topics[1], 'd', large))), 'ok');
+  const leave = { join_ref: '1', ref: 'leave', topic: topics[1], event: 'phx_leave' };
+  assert.equal(answerOf(await first.ask(leave)), 'ok');
+
+  const answers = [];
+  for (let n = 0; n < 12; n += 1) {
+    const socket = await raw(service).opened;
+    await socket.ask(publicJoin(topics[0]));
+    answers.push(answerOf(await socket.ask(presence(topics[0], '2', large))));
+  }
+  assert.deepEqual([...new Set(answers)], ['ok', 'PresenceFull']);
+  assert.equal(answers.indexOf('PresenceFull'), 10, `${answers}`);
+  // Who comes then still learns who is there.
+  const last = await raw(service).opened;
+  await last.ask(publicJoin(topics[0], { presence: { enabled: true, key: 'last' } }));
+  const state = await until('the state', () => last.received.find(({ event }) => event === 'presence_state'));
+  assert.equal(Object.values(state.payload).flatMap(({ metas }) => metas).length, 11);
+  await service.kill();
+});

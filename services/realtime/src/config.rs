@@ -57,6 +57,11 @@ impl Limits {
         BACKLOG_BYTES.max(4 * self.message_bytes)
     }
 
+    /// Bytes of all presences of a topic: who joins gets them at once, and must have room for what comes next.
+    pub fn topic_presence_bytes(&self) -> usize {
+        self.backlog_bytes() / 2
+    }
+
     /// Reads the settings.
     pub fn read(env: &mut Reader<'_>) -> Self {
         let mut sockets = |name, default| env.number(name, default, 1..=1_000_000) as usize;

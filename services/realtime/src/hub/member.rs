@@ -3,7 +3,6 @@
 use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::outbox::{Outbox, Outgoing};
@@ -101,7 +100,7 @@ impl Member {
     }
 
     /// Sends an event of the channel.
-    pub(super) fn send_event(&self, name: &str, event: &str, payload: Value) {
+    pub(super) fn send_event(&self, name: &str, event: &str, payload: impl Serialize) {
         let frame = Frame {
             join_ref: self.join_ref.as_deref(),
             reference: None,

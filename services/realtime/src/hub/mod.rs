@@ -16,13 +16,13 @@ use std::{
     },
 };
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 pub use member::{Member, MemberId, Replaying};
 pub use outbox::{Inbox, Outbox, Outgoing};
 pub use presence::Meta;
-pub use topic::Topic;
+pub use topic::{NoRoom, Topic};
 
 use crate::{
     protocol::Broadcast,
@@ -131,19 +131,22 @@ impl Hub {
         self.relay.send(|| Relayed::broadcast(key, message));
     }
 
-    /// Makes a member present, here and for other instances. The shard stays locked, so that changes leave in their order.
+    /// Makes a member present, here and for other instances, if all presences of the topic have at most `most` bytes. The shard stays
+    /// locked, so that changes leave in their order.
     pub fn track(
         &self,
         key: &TopicKey,
         topic: &Topic,
         id: MemberId,
         presence: &str,
-        payload: &Value,
-    ) {
+        payload: &RawValue,
+        most: usize,
+    ) -> Result<(), NoRoom> {
         let _ordered = self.shard(key);
-        if let Some(meta) = topic.track(&key.name, id, presence, payload) {
+        if let Some(meta) = topic.track(&key.name, id, presence, payload, most)? {
             self.relay.send(|| Relayed::track(key, id, meta));
         }
+        Ok(())
     }
 
     /// Ends a member's presence, here and for other instances.

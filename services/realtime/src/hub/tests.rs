@@ -154,7 +154,7 @@ fn presence_elsewhere_keeps_a_topic() {
         socket: 7 << 40,
         join: 1,
     };
-    let meta = Meta::new("ada", &serde_json::json!({ "at": 1 }));
+    let meta = Meta::new("ada", &serde_json::from_str::<Box<RawValue>>("{}").unwrap());
     hub.track_remote(&key(true), remote, meta);
     let (here, mut inbox) = member(1);
     let id = here.id;

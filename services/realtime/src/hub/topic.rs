@@ -6,16 +6,20 @@ use std::{
 };
 
 use axum::extract::ws::Message;
-use serde_json::{Value, json};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{
     lock,
     member::{Member, MemberId},
     outbox::Outgoing,
-    presence::{Diff, Meta, Presence},
+    presence::{Diff, Meta, Presence, Tracked},
 };
 use crate::protocol::{Broadcast, Frame, Version, socket_topic};
+
+/// A topic's presences have no room for another one.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NoRoom;
 
 /// One topic.
 #[derive(Debug, Default)]
@@ -76,21 +80,27 @@ impl Topic {
         }
     }
 
-    /// Makes a member of this instance present with this payload, and notifies the others. None when nothing changed.
+    /// Makes a member of this instance present with this payload, and notifies the others. `Ok(None)` when nothing changed.
     pub(super) fn track(
         &self,
         name: &str,
         id: MemberId,
         key: &str,
-        payload: &Value,
-    ) -> Option<Meta> {
+        payload: &RawValue,
+        most: usize,
+    ) -> Result<Option<Meta>, NoRoom> {
         let mut state = lock(&self.state);
         if !state.members.contains_key(&id) {
-            return None;
+            return Ok(None);
         }
-        let (meta, diff) = state.presence.track(id, key, payload)?;
-        state.announce(name, &diff);
-        Some(meta)
+        match state.presence.track(id, key, payload, most) {
+            Tracked::Changed(meta, diff) => {
+                state.announce(name, &diff);
+                Ok(Some(meta))
+            }
+            Tracked::Same => Ok(None),
+            Tracked::Full => Err(NoRoom),
+        }
     }
 
     /// Makes a member of another instance present.
@@ -128,7 +138,6 @@ impl Topic {
 impl State {
     /// One frame for each serializer, however many members: without a join reference, which clients take as their own.
     fn announce(&self, name: &str, diff: &Diff) {
-        let payload = json!({ "joins": diff.joins, "leaves": diff.leaves });
         let topic = socket_topic(name);
         let encode = |version| {
             let frame = Frame {
@@ -136,7 +145,7 @@ impl State {
                 reference: None,
                 topic: &topic,
                 event: "presence_diff",
-                payload: payload.clone(),
+                payload: diff,
             };
             frame.encode(version)
         };

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use super::{Body, JoinPayload, Version, binary};
 
@@ -49,7 +49,7 @@ pub enum Received {
         body: Body,
     },
     /// `presence` with the event `track`.
-    Track(Value),
+    Track(Box<RawValue>),
     /// `presence` with the event `untrack`.
     Untrack,
     /// Anything else.
@@ -175,15 +175,18 @@ fn broadcast(text: &str) -> Result<Received, ParseError> {
 
 fn presence(text: &str) -> Result<Received, ParseError> {
     #[derive(Deserialize)]
-    struct Payload {
+    struct Payload<'a> {
         event: String,
-        #[serde(default)]
-        payload: Value,
+        #[serde(default, borrow)]
+        payload: Option<&'a RawValue>,
     }
     let Payload { event, payload } = serde_json::from_str(text)
         .map_err(|_| ParseError::Malformed("a presence message needs an event"))?;
     match event.to_ascii_lowercase().as_str() {
-        "track" => Ok(Received::Track(payload)),
+        "track" => Ok(Received::Track(match payload {
+            Some(payload) => payload.to_owned(),
+            None => RawValue::from_string("{}".to_owned()).expect("JSON"),
+        })),
         "untrack" => Ok(Received::Untrack),
         _ => Err(ParseError::Malformed(
             "a presence message is track or untrack",

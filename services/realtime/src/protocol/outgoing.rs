@@ -11,7 +11,7 @@ use super::{Body, ME, Version, binary, socket_topic};
 
 /// One message for one socket.
 #[derive(Debug)]
-pub struct Frame<'a> {
+pub struct Frame<'a, P = Value> {
     /// The join that it belongs to; none for messages to every join of a topic.
     pub join_ref: Option<&'a str>,
     /// What it replies to.
@@ -21,10 +21,10 @@ pub struct Frame<'a> {
     /// Its event.
     pub event: &'a str,
     /// Its payload.
-    pub payload: Value,
+    pub payload: P,
 }
 
-impl Frame<'_> {
+impl<P: Serialize> Frame<'_, P> {
     /// As the serializer writes it.
     pub fn encode(&self, version: Version) -> Message {
         encode(

@@ -100,7 +100,7 @@ pub fn own_state(hub: &Hub, instance: i32) -> Vec<Present> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::value::RawValue;
 
     use super::*;
     use crate::{
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn a_state_replaces_what_was_known_of_its_sender() {
         let hub = Hub::new(Relay::alone());
-        let meta = Meta::new("ada", &json!({}));
+        let meta = Meta::new("ada", &RawValue::from_string("{}".to_owned()).unwrap());
         replace(&hub, 7, vec![present(7, 1, &meta), present(7, 2, &meta)]);
         replace(&hub, 8, vec![present(8, 1, &meta)]);
         replace(&hub, 7, vec![present(7, 2, &meta), present(9, 1, &meta)]);

@@ -27,6 +27,8 @@ pub struct Channel {
     pub wants_presence: bool,
     /// The key of presence.
     pub presence_key: Box<str>,
+    /// Bytes that it says of itself.
+    pub presence_bytes: usize,
     /// What sends messages from the past, until it has.
     pub replay: Option<AbortHandle>,
 }

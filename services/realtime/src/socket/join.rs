@@ -204,6 +204,7 @@ impl Connection {
                 true => Uuid::new_v4().to_string().into(),
                 false => payload.presence_key.into(),
             },
+            presence_bytes: 0,
             replay: replay.map(|replay| self.replay(key.name, topic, id, outbox, replay)),
         };
         self.channels.insert(to.topic, channel);
@@ -241,6 +242,7 @@ impl Connection {
             own: false,
             wants_presence: false,
             presence_key: "".into(),
+            presence_bytes: 0,
             replay: None,
         };
         self.service.series.channels.inc();

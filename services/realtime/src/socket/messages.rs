@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use serde_json::{Value, json};
+use serde_json::{json, value::RawValue};
 
 use super::{channel::Membership, connection::Connection, reply::ReplyTo};
 use crate::protocol::{Body, Broadcast, Reply};
@@ -50,8 +50,9 @@ impl Connection {
     }
 
     /// Comes (with a payload) or goes. A client that changes its presence too often is refused; upstream closes the channel.
-    pub(super) fn track(&mut self, to: &ReplyTo, payload: Option<&Value>) {
+    pub(super) fn track(&mut self, to: &ReplyTo, payload: Option<&RawValue>) {
         let allowed = payload.is_none() || self.presence_rate.take(Instant::now());
+        let elsewhere = self.presence_bytes(&to.topic);
         let Some(channel) = self.channels.get_mut(&to.topic) else {
             return self.refuse(to, "NotJoined: the channel is not joined");
         };
@@ -59,14 +60,16 @@ impl Connection {
             return self.refuse(to, READ_ONLY);
         };
         let name = &membership.key.name;
-        let fits = payload
-            .is_none_or(|payload| payload.to_string().len() <= self.service.limits.message_bytes);
+        let limits = &self.service.limits;
+        let bytes = payload.map_or(0, |payload| payload.get().len());
         let refusal = if !allowed {
             Some("ClientPresenceRateLimitReached: too many presence messages".to_owned())
         } else if !membership.grants.write_presence {
             Some(no_write(name))
-        } else if !fits {
+        } else if bytes > limits.message_bytes {
             Some("payload_size_exceeded".to_owned())
+        } else if elsewhere + bytes > limits.message_bytes {
+            Some(MUCH_OF_SOCKET.to_owned())
         } else {
             None
         };
@@ -75,7 +78,7 @@ impl Connection {
             return self.refuse(to, reason);
         }
         let (hub, topic, id) = (&self.service.hub, &membership.topic, membership.id);
-        match payload {
+        let tracked = match payload {
             Some(payload) => {
                 // Who tracks without having asked for presence gets it from then on.
                 if !channel.wants_presence && membership.grants.read_presence {
@@ -83,14 +86,32 @@ impl Connection {
                     topic.send_presence_state(name, id);
                     channel.wants_presence = true;
                 }
-                hub.track(&membership.key, topic, id, &channel.presence_key, payload);
+                let (key, most) = (&channel.presence_key, limits.topic_presence_bytes());
+                hub.track(&membership.key, topic, id, key, payload, most)
             }
-            None => hub.untrack(&membership.key, topic, id),
+            None => {
+                hub.untrack(&membership.key, topic, id);
+                Ok(())
+            }
+        };
+        if tracked.is_err() {
+            self.service.series.refused("presence");
+            return self.refuse(to, MUCH_OF_TOPIC);
         }
+        channel.presence_bytes = bytes;
         self.reply(to, Reply::Ok(json!({})));
+    }
+
+    /// What the socket says of itself on its other channels.
+    fn presence_bytes(&self, besides: &str) -> usize {
+        let others = self.channels.iter().filter(|(topic, _)| *topic != besides);
+        others.map(|(_, channel)| channel.presence_bytes).sum()
     }
 }
 
+const MUCH_OF_SOCKET: &str = "payload_size_exceeded: the presences of a socket have no more bytes together than one may have";
+const MUCH_OF_TOPIC: &str =
+    "PresenceFull: those who are present on this channel say too much together";
 const READ_ONLY: &str = "Unauthorized: me only receives; send to a topic of your own";
 
 fn no_write(topic: &str) -> String {
