@@ -222,3 +222,39 @@ test('what a socket says of itself has a limit for all its channels, and a chann
   assert.equal(Object.values(state.payload).flatMap(({ metas }) => metas).length, 11);
   await service.kill();
 });
+
+test('new tokens are counted as joins are', async () => {
+  const service = await start({ JOINS_PER_SECOND: 1 });
+  const topic = `realtime:tokens-${randomUUID()}`;
+  const socket = await raw(service).opened;
+  await socket.ask(publicJoin(topic));
+  for (let n = 0; n < 30; n += 1)
+    socket.send({ join_ref: '1', ref: '2', topic, event: 'access_token', payload: { access_token: people[n % 2].token } });
+  await until('the channel to be ended', () => socket.received.some(({ event }) => event === 'phx_error'));
+  const reasons = socket.received.filter(({ event }) => event === 'system').map(({ payload }) => payload.message.split(':')[0]);
+  assert.deepEqual(reasons, ['ClientJoinRateLimitReached']);
+  await service.kill();
+});
+
+test('attempts to read events are counted as those to open a socket are', async () => {
+  const service = await start({ JOINS_PER_SECOND: 1 });
+  const statuses = async (headers) => {
+    const asks = Array.from({ length: 20 }, async (_, n) => {
+      const answer = await fetch(`${service.url}/events?topic=nobodys-${n}`, { headers });
+      await answer.body.cancel();
+      return answer.status;
+    });
+    return [...new Set(await Promise.all(asks))].sort();
+  };
+  assert.deepEqual(await statuses({ Authorization: 'Bearer guess', 'X-Forwarded-For': '192.0.2.9' }), [401, 429]);
+  // Private topics cost their caller a join, whatever the address.
+  const addresses = Array.from({ length: 20 }, (_, n) => `192.0.2.${100 + n}`);
+  const asked = addresses.map(async (address) => {
+    const headers = { Authorization: `Bearer ${people[0].token}`, 'X-Forwarded-For': address };
+    const answer = await fetch(`${service.url}/events?topic=nobodys`, { headers });
+    await answer.body.cancel();
+    return answer.status;
+  });
+  assert.deepEqual([...new Set(await Promise.all(asked))].sort(), [403, 429]);
+  await service.kill();
+});

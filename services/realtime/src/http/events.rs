@@ -43,17 +43,30 @@ const fn yes() -> bool {
 /// Proxies close connections that are silent for long.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+const ATTEMPTS: &str = "TooManySockets: too many attempts from this network; try again later";
+const QUESTIONS: &str = "ClientJoinRateLimitReached: too many joins per second; try again later";
+
 /// Streams until the client goes, the token ends, or access is lost.
 pub async fn stream(
     State(service): State<Arc<Service>>,
     Query(parameters): Query<Parameters>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
+    let too_many = |reason| {
+        service.series.refused("rate");
+        Refusal::Full(reason)
+    };
+    if !service.count_attempt(&headers) {
+        return Err(too_many(ATTEMPTS));
+    }
     let caller = of_request(&service, &headers, parameters.apikey.as_deref()).await?;
     if let Some(problem) = topic_problem(&parameters.topic) {
         return Err(Refusal::Invalid(problem));
     }
     let key = TopicKey::new(&parameters.topic, parameters.private);
+    if key.private && !service.count_question(&caller) {
+        return Err(too_many(QUESTIONS));
+    }
     if !grants(&service, &caller, &key).await?.read_broadcast {
         return Err(Refusal::Forbidden(Some(format!(
             "Unauthorized: You do not have permissions to read from this Channel topic: {}",

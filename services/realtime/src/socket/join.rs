@@ -1,6 +1,6 @@
 //! `phx_join`: who joins, what they may do, and what they get first.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use serde_json::json;
 use tokio::task::AbortHandle;
@@ -86,9 +86,8 @@ impl Connection {
     }
 
     /// Counts a join for which Postgres is asked. Each costs a transaction, and they wait for each other.
-    fn count_join(&self, caller: &Caller) -> Result<(), String> {
-        let joins = &self.service.joins;
-        if caller.passes_policies() || joins.take(&caller.counted_as(), Instant::now()) {
+    pub(super) fn count_join(&self, caller: &Caller) -> Result<(), String> {
+        if self.service.count_question(caller) {
             return Ok(());
         }
         self.service.series.refused("rate");
@@ -110,7 +109,7 @@ impl Connection {
     }
 
     /// Channels of one socket share what was verified once.
-    async fn known_or_new(&self, token: &str) -> Result<Arc<Caller>, String> {
+    pub(super) async fn known_or_new(&self, token: &str) -> Result<Arc<Caller>, String> {
         let known = self.channels.values().map(|channel| &channel.caller);
         if let Some(caller) = known.into_iter().find(|caller| *caller.token == *token) {
             return Ok(caller.clone());

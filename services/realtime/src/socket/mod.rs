@@ -16,9 +16,10 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use axum::http::HeaderMap;
 use kijko_core::db::Db;
 use tokio_util::sync::CancellationToken;
 
@@ -133,6 +134,19 @@ impl Service {
         let refusal = holder.refusal();
         held.push(self.slots.take(holder, most).ok_or(refusal)?);
         Ok(())
+    }
+
+    /// Counts an attempt to connect of the client's network, whose address the proxy writes: whoever tries keys or topics does not keep
+    /// Postgres busy. False when there were too many.
+    pub fn count_attempt(&self, headers: &HeaderMap) -> bool {
+        let address = headers.get("x-forwarded-for");
+        let address = address.and_then(|it| it.to_str().ok()).unwrap_or_default();
+        self.joins.take(&rate::network_of(address), Instant::now())
+    }
+
+    /// Counts what Postgres is asked about a private channel for a caller. False when there was too much.
+    pub fn count_question(&self, caller: &Caller) -> bool {
+        caller.passes_policies() || self.joins.take(&caller.counted_as(), Instant::now())
     }
 
     /// Counts a connection in all and for the client's network.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
     sync::{Mutex, PoisonError},
     time::Instant,
 };
@@ -89,6 +90,18 @@ impl Rates {
     }
 }
 
+/// An IPv4 address, or the /64 of an IPv6 address: whoever has one of its addresses has all of them.
+pub(super) fn network_of(address: &str) -> String {
+    match address.trim().parse::<IpAddr>().map(|it| it.to_canonical()) {
+        Ok(IpAddr::V6(address)) => {
+            let network = address.to_bits() & (u128::MAX << 64);
+            Ipv6Addr::from_bits(network).to_string()
+        }
+        Ok(IpAddr::V4(address)) => address.to_string(),
+        Err(_) => address.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -104,5 +117,20 @@ mod tests {
         assert_eq!((0..30).filter(|_| bucket.take(later)).count(), 5);
         let much_later = start + Duration::from_secs(60);
         assert_eq!((0..30).filter(|_| bucket.take(much_later)).count(), 20);
+    }
+
+    #[test]
+    fn addresses_of_one_network_are_counted_together() {
+        for (address, network) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2:ffff::1", "2001:db8:1:2::"),
+            ("2001:db8:1:3::1", "2001:db8:1:3::"),
+            ("", ""),
+            ("192.0.2.7, 192.0.2.8", "192.0.2.7, 192.0.2.8"),
+        ] {
+            assert_eq!(network_of(address), network, "{address}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! From a request to a socket. Browsers do not show the status of a refused upgrade, so a refusal is a socket that closes with
 //! a reason.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use axum::{
     extract::{
@@ -36,7 +36,7 @@ const BAD_KEY: Farewell = Farewell::new(
 );
 const BUSY: Farewell = Farewell::new(
     4429,
-    "TooManySockets: too many attempts from this address; try again later",
+    "TooManySockets: too many attempts from this network; try again later",
 );
 const UNAVAILABLE: Farewell = Farewell::new(1013, "the database does not answer; try again later");
 
@@ -102,9 +102,7 @@ async fn admit(
     let key = key.or_else(|| header("x-api-key"));
     let key = key.or_else(|| header("apikey"));
     let token = key.filter(|key| !key.is_empty()).ok_or(NO_KEY)?;
-    // The proxy writes it; whoever tries keys does not keep Postgres busy.
-    let address = header("x-forwarded-for").unwrap_or_default();
-    if !service.joins.take(&address, Instant::now()) {
+    if !service.count_attempt(headers) {
         return Err(BUSY);
     }
     let identified = service.authorizer.identify(&token, visible);
