@@ -73,6 +73,21 @@ impl Relayed {
         Self::Broadcast(key.into(), message.event().to_owned(), payload)
     }
 
+    /// About what it takes until it is sent. A state is read only then.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Broadcast(topic, event, payload) => {
+                let payload = match payload {
+                    Payload::Json(json) => json.get().len(),
+                    Payload::Hex(hex) => hex.len(),
+                };
+                topic.0.len() + event.len() + payload
+            }
+            Self::Track(present) => present.topic.0.len() + present.meta.bytes(),
+            Self::Untrack(..) | Self::Ask(_) | Self::State(_) => 0,
+        }
+    }
+
     /// Somebody is present.
     pub fn track(key: &TopicKey, member: MemberId, meta: Meta) -> Self {
         Self::Track(Present {

@@ -90,6 +90,8 @@ async fn send(link: &Link, mut outgoing: mpsc::Receiver<Relayed>) {
         if outgoing.recv_many(&mut batch, BATCH).await == 0 {
             return;
         }
+        // They are made to text at once, so that what waits is this batch once more at the most.
+        link.relay.taken(batch.iter().map(Relayed::bytes).sum());
         let frames: Vec<String> = batch
             .drain(..)
             .filter_map(|message| serde_json::to_string(&link.filled(message)).ok())

@@ -7,7 +7,7 @@ mod peers;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use kijko_core::telemetry::metrics::Counter;
@@ -18,12 +18,15 @@ pub use link::{Link, run};
 
 /// Messages that wait for the table. More than this are lost to other instances, and counted.
 const BACKLOG: usize = 10_000;
+/// Their bytes, likewise.
+const BACKLOG_BYTES: usize = 32 << 20;
 
 /// Where the hub leaves what other instances need.
 #[derive(Debug, Clone)]
 pub struct Relay {
     sender: mpsc::Sender<Relayed>,
     has_peers: Arc<AtomicBool>,
+    bytes: Arc<AtomicUsize>,
     lost: Counter,
 }
 
@@ -34,6 +37,7 @@ impl Relay {
         let relay = Self {
             sender,
             has_peers: Arc::default(),
+            bytes: Arc::default(),
             lost: Counter::default(),
         };
         (relay, receiver)
@@ -47,9 +51,21 @@ impl Relay {
 
     /// Passes a message on, if there is another instance.
     pub fn send(&self, message: impl FnOnce() -> Relayed) {
-        if self.has_peers.load(Ordering::Relaxed) && self.sender.try_send(message()).is_err() {
+        if !self.has_peers.load(Ordering::Relaxed) {
+            return;
+        }
+        let message = message();
+        let bytes = message.bytes();
+        let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if waiting + bytes > BACKLOG_BYTES || self.sender.try_send(message).is_err() {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.lost.inc();
         }
+    }
+
+    /// So many bytes wait no longer.
+    fn taken(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// How many messages had no room.
@@ -75,4 +91,34 @@ const SOCKET_BITS: u32 = 40;
 pub fn draw_instance() -> i32 {
     let random = uuid::Uuid::new_v4().as_u128() as u32;
     (random & 0x7f_ffff) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        hub::TopicKey,
+        protocol::{Body, Broadcast},
+    };
+
+    #[test]
+    fn what_waits_for_the_table_has_room_for_some_bytes() {
+        let (relay, mut waiting) = Relay::new();
+        relay.has_peers.store(true, Ordering::Relaxed);
+        let bytes = Body::Bytes(vec![0; 1 << 20].into());
+        let message = Arc::new(Broadcast::new("room", "e".to_owned(), bytes, None));
+        let send = || relay.send(|| Relayed::broadcast(&TopicKey::new("room", true), &message));
+        for _ in 0..100 {
+            send();
+        }
+        let kept = waiting.len();
+        assert!((8..=32).contains(&kept), "{kept}");
+        assert_eq!(relay.lost.get() as usize, 100 - kept);
+        let first = waiting.try_recv().unwrap();
+        relay.taken(first.bytes());
+        send();
+        assert_eq!(waiting.len(), kept);
+    }
 }
