@@ -212,3 +212,31 @@ begin
 end
 $$;
 comment on function private.pass_over(uuid, text) is 'Has the loops of this transaction leave out the rest of an organization, if what failed with this SQLSTATE has waited for a lock.';
+
+create function private.lock_tables(tables regclass[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+-- Who waits for this lock keeps the writers of all organizations waiting behind it. Shorter than deadlock_timeout: what is locked is
+-- released before Postgres looks for a deadlock, and ends somebody's write.
+set lock_timeout = '500ms'
+as $$
+declare
+  name regclass;
+begin
+  for attempt in 1 .. 120 loop
+    begin
+      foreach name in array tables loop
+        if name is not null then
+          execute format('lock table %s in share row exclusive mode', name);
+        end if;
+      end loop;
+      return;
+    exception when lock_not_available then
+      if attempt = 120 then
+        raise;
+      end if;
+    end;
+    perform pg_sleep(0.1 * random());
+  end loop;
+end
+$$;
+comment on function private.lock_tables(regclass[]) is 'Locks tables against writes until the transaction ends: what was under way is committed then, and what comes later sees what this transaction has done. A transaction that writes several of them in another order goes first: all are released after half a second, and tried again. Null stands for a table that does not exist.';

@@ -313,31 +313,6 @@ grant execute on function public.explain_limit(uuid, text) to authenticated, ser
 -- Maintenance
 -- ----------------------------------------------------------------------------
 
-create function private.usage_lock_gauges() returns void
-language plpgsql set search_path = ''
--- Shorter than deadlock_timeout: what is locked is released before Postgres looks for a deadlock, and ends somebody's write.
-set lock_timeout = '500ms'
-as $$
-begin
-  for attempt in 1 .. 120 loop
-    begin
-      -- A domain with a new gauge adds its table.
-      lock table public.memberships, public.projects, public.repositories, public.habits, public.reflexes, public.skills, public.usage_meters, public.api_keys, public.webhook_endpoints in share row exclusive mode;
-      if to_regclass('storage.objects') is not null then
-        lock table storage.objects in share row exclusive mode;
-      end if;
-      return;
-    exception when lock_not_available then
-      if attempt = 120 then
-        raise;
-      end if;
-    end;
-    perform pg_sleep(0.1 * random());
-  end loop;
-end
-$$;
-comment on function private.usage_lock_gauges() is 'Locks all tables that gauges count against writes, until the transaction ends. A transaction that writes several of them in another order goes first: all are released after half a second, and tried again.';
-
 create function private.usage_recount_gauges(org uuid default null)
 returns table (org_id uuid, meter text, was bigint, became bigint)
 language plpgsql set search_path = ''
@@ -348,8 +323,11 @@ begin
   if current_setting('transaction_isolation') <> 'read committed' then
     perform kijko.fail('bad_request', 'usage_recount_gauges() needs read committed');
   end if;
-  perform private.usage_lock_gauges();
-  -- A domain with a new gauge adds its table.
+  -- A domain with a new gauge adds its table, here and below.
+  perform private.lock_tables('{
+    public.memberships,public.projects,public.repositories,public.habits,public.reflexes,public.skills,public.usage_meters,public.api_keys,
+    public.webhook_endpoints
+  }'::regclass[] || to_regclass('storage.objects'));
   for org_id, meter, was, became in
     select o.id, g.meter, coalesce(u.used, 0), g.rows
     from public.organizations as o

@@ -162,27 +162,6 @@ comment on function private.storage_admit_signer(jsonb) is 'Admits and counts a 
 -- Buckets, and the table of objects
 -- ----------------------------------------------------------------------------
 
-create function private.storage_lock_objects() returns void
-language plpgsql set search_path = pg_catalog, pg_temp
--- Who waits for this lock keeps the writers of all organizations waiting behind it.
-set lock_timeout = '500ms'
-as $$
-begin
-  for attempt in 1 .. 120 loop
-    begin
-      lock table storage.objects in share row exclusive mode;
-      return;
-    exception when lock_not_available then
-      if attempt = 120 then
-        raise;
-      end if;
-    end;
-    perform pg_sleep(0.1 * random());
-  end loop;
-end
-$$;
-comment on function private.storage_lock_objects() is 'Locks the table of objects against writes until the transaction ends: what was under way is committed then, and what comes later sees what this transaction has done.';
-
 create function private.storage_recount_bytes(org uuid default null)
 returns table (org_id uuid, meter text, was bigint, became bigint)
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -193,7 +172,7 @@ begin
     return;
   end if;
   -- What writers add is in the count or comes after it.
-  perform private.storage_lock_objects();
+  perform private.lock_tables(array[to_regclass('storage.objects')]);
   for org_id, meter, was, became in
     select o.id, 'storage_bytes', coalesce(u.used, 0), coalesce(s.bytes, 0)
     from public.organizations as o
@@ -224,7 +203,7 @@ declare
   stored record;
 begin
   if has_objects then
-    perform private.storage_lock_objects();
+    perform private.lock_tables(array[to_regclass('storage.objects')]);
   end if;
   insert into private.metered_buckets as m (bucket_id) values (storage_meter_bucket.bucket_id) on conflict do nothing;
   if not found or not has_objects then
