@@ -283,7 +283,7 @@ check_jobs() {
       coalesce((array_agg(translate(s.kind, '|', ' ') order by s.oldest_queued_seconds desc))[1], '-'),
       (select count(*) from public.jobs as j where j.status = 'running' and j.attempt >= 0 and j.locked_until < clock_timestamp() - make_interval(secs => $LEASE_WARN)),
       (select count(*) from public.jobs as j where j.status = 'dead' and j.finished_at > clock_timestamp() - make_interval(hours => $DEAD_HOURS)
-        and not private.jobs_is_refusal(j.error_code) and not (j.kind = 'code.index' and private.code_is_refusal(j.error_code))),
+        and not private.jobs_is_refusal(j.kind, j.error_code)),
       (select count(*) from private.billing_problems() where exists (select from private.billing_account)),
       (select count(*) from private.privacy_problems())
     from private.jobs_stats() as s"; then

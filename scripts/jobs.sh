@@ -92,8 +92,8 @@ jobs_overdue() {
 
 jobs_dead() {
   jobs_list dead "j.status = 'dead'" 'j.finished_at desc' \
-    "j.finished_at::timestamptz(0) as ended, j.attempt, case when private.jobs_is_refusal(j.error_code)
-      or j.kind = 'code.index' and private.code_is_refusal(j.error_code) then 'tenant' else 'operator' end as whose, j.error_code, left(j.error, 80) as error"
+    "j.finished_at::timestamptz(0) as ended, j.attempt, case when private.jobs_is_refusal(j.kind, j.error_code) then 'tenant' else 'operator' end as whose,
+    j.error_code, left(j.error, 80) as error"
 }
 
 # jobs_list NAME CONDITION ORDER COLUMNS

@@ -92,11 +92,15 @@ end
 $$;
 comment on function private.jobs_operate(text, uuid[]) is 'Retries, cancels or deletes each of these jobs, and says for each what became of it. The refusal of one leaves the others.';
 
-create function private.jobs_is_refusal(error_code text) returns boolean
+create function private.jobs_is_refusal(kind text, error_code text) returns boolean
 language sql immutable set search_path = pg_catalog, pg_temp
 return coalesce(error_code = any ('{
   invalid_input,invalid_schema,template_error,prompt_not_found,skill_not_runnable,file_not_found,file_deleted,file_not_text,file_too_large,
   budget_exceeded,quota_exceeded,image_not_stored,permission_denied,project_archived,model_not_allowed,model_refused,model_stopped,
   context_too_long,context_length_exceeded,unsupported_parameter,vendor_rejected,output_truncated,output_too_large,mail_invalid
+}'::text[])
+-- What is wrong with a repository or its settings.
+or kind = 'code.index' and error_code = any ('{
+  repository_not_found,authentication_failed,branch_not_found,repository_too_large,too_many_files,fetch_timeout,host_not_allowed,parse_failed
 }'::text[]), false);
-comment on function private.jobs_is_refusal(text) is 'Whether a job was given up because of what its organization gave it, or because of a plan, budget or permission: the organization reads that, and no operator can change it. False for null.';
+comment on function private.jobs_is_refusal(text, text) is 'Whether a job of this kind was given up because of what its organization gave it, or because of a plan, budget or permission: the organization reads that, and no operator can change it. False for null.';

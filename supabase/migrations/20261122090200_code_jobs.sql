@@ -157,14 +157,6 @@ create trigger repositories_follow_change after update on public.repositories
     is distinct from (new.clone_url, new.include_paths, new.exclude_paths, new.default_branch, new.branch_override, new.extra_branches)
   ) execute function private.code_follow_change();
 
-create function private.code_is_refusal(error_code text) returns boolean
-language sql immutable set search_path = pg_catalog, pg_temp
-return coalesce(error_code = any ('{
-  repository_not_found,authentication_failed,branch_not_found,repository_too_large,too_many_files,fetch_timeout,host_not_allowed,invalid_input,
-  parse_failed
-}'::text[]), false);
-comment on function private.code_is_refusal(text) is 'Whether indexing failed because of the repository or its settings: its organization reads that, and no operator can change it. False for null.';
-
 -- What a cancelled or superseded job leaves: nothing, since only code_index_commit() changes a branch.
 create function private.code_end(job public.indexing_jobs, status text, code text default null, message text default null) returns public.indexing_jobs
 language plpgsql set search_path = pg_catalog, pg_temp

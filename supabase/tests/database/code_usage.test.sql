@@ -1,7 +1,7 @@
 -- What searches of code have used, by key and repository; and what the indexer does with tokens, packs and refusals.
 begin;
 \ir 000_helpers.sql
-select plan(21);
+select plan(19);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('mem'), tests.sign_up('adm');
 select tests.join_org('mem', tests.org('ada'), 'member'), tests.join_org('adm', tests.org('ada'), 'admin');
@@ -75,11 +75,6 @@ select tests.begins(:'job');
 select is((select j.attempt - j.uncounted_attempts from public.jobs as j where j.id = :'job'), 1, 'after ten minutes attempts count');
 update private.connection_tokens set expires_at = kijko.now() + interval '1 hour' where connection_id = :'connection';
 select is(tests.begins(:'job') ->> 'token', 'secret', 'with the token it goes on');
-
--- ---- what an operator cannot mend
-select is((select array_agg(c.code order by c.code) from unnest('{internal,timeout,fetch_failed,branch_not_found,host_not_allowed,parse_failed,cancelled}'::text[]) as c (code)
-  where private.code_is_refusal(c.code)), '{branch_not_found,host_not_allowed,parse_failed}', 'a fault of the repository is no dead job of the operator');
-select is(private.code_is_refusal(null), false, 'no code is none');
 
 select * from finish();
 rollback;

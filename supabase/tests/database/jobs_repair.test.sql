@@ -1,7 +1,7 @@
 -- What operators do with jobs: who may, what is refused, and that the refusal of one leaves the others.
 begin;
 \ir 000_helpers.sql
-select plan(18);
+select plan(19);
 
 select tests.sign_up('ada'), tests.sign_up('bob');
 
@@ -81,9 +81,12 @@ select is((select overdue from private.jobs_stats() where kind = 'repair'), 1::b
 
 -- ---- what an operator cannot mend
 select is((select array_agg(c.code order by c.code) from unnest('{internal,timeout,vendor_auth,vendor_unavailable,smtp_auth,model_not_priced,invalid_payload,
-  invalid_input,template_error,quota_exceeded,file_deleted}'::text[]) as c (code) where private.jobs_is_refusal(c.code)),
+  invalid_input,template_error,quota_exceeded,file_deleted,fetch_timeout}'::text[]) as c (code) where private.jobs_is_refusal('skill_run', c.code)),
   '{file_deleted,invalid_input,quota_exceeded,template_error}', 'what its organization got wrong, or has used up, is no dead job of the operator');
-select is(private.jobs_is_refusal(null), false, 'no code is none');
+select is((select array_agg(c.code order by c.code) from unnest('{internal,timeout,fetch_failed,branch_not_found,host_not_allowed,invalid_input,parse_failed,cancelled}'::text[]) as c (code)
+  where private.jobs_is_refusal('code.index', c.code)), '{branch_not_found,host_not_allowed,invalid_input,parse_failed}', 'nor is a fault of a repository');
+select is((private.jobs_is_refusal('code.index', null), private.jobs_is_refusal(null, 'parse_failed'), private.jobs_is_refusal(null, 'invalid_input'))::text,
+  '(f,f,t)', 'no code is none, and without a kind only what every kind has');
 
 select * from finish();
 rollback;
