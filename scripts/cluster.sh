@@ -141,11 +141,13 @@ admit_schedules() {
   grep -qxF "$line" "$ident" || printf '%s\n' "$line" >> "$ident"
 }
 
+# Where a server runs its schedules, in SQL.
+SCHEDULE_ADDRESS="(current_setting('cron.host'), current_setting('port')::integer)"
+
 # Each schedule keeps the address under which it was made. Another port is another address.
 point_schedules() {
   [ ! -f "$KIJKO_HOME/paused" ] || return 0
-  admin_psql -c "update cron.job set nodename = current_setting('cron.host'), nodeport = current_setting('port')::integer
-    where (nodename, nodeport) is distinct from (current_setting('cron.host'), current_setting('port')::integer)"
+  admin_psql -c "update cron.job set (nodename, nodeport) = $SCHEDULE_ADDRESS where (nodename, nodeport) is distinct from $SCHEDULE_ADDRESS"
 }
 
 postgres_running() { "${AS_OS_USER[@]}" "$PG_BIN/pg_ctl" -D "$DATA" status > /dev/null 2>&1; }

@@ -326,9 +326,9 @@ finish_recovery() {
 # pg_cron runs a job at the address and in the database that its row names. Its trigger on that table needs the library, which is
 # not loaded here.
 move_schedules() {
-  recovery_psql supabase_admin "$1" -v former="$1" -v name="$DATABASE_NAME" -v host="$(schedule_socket)" -v port="$DB_PORT" <<'SQL'
+  recovery_psql supabase_admin "$1" -v former="$1" -v name="$DATABASE_NAME" <<SQL
 set session_replication_role = replica;
-update cron.job set nodename = :'host', nodeport = :port, database = case database when :'former' then :'name' else database end;
+update cron.job set (nodename, nodeport) = $SCHEDULE_ADDRESS, database = case database when :'former' then :'name' else database end;
 SQL
 }
 
