@@ -6,7 +6,7 @@
 //! - [`app`]: the one list of domains; [`service`]: the name of the service.
 //! - [`domains`]: one folder each.
 //! - [`login`]: sign-in through outside providers.
-//! - `answers`, `api`, `basic`, [`input_files`], [`llm`], `oauth`, `problems`, `query`, `rendering`, [`sandbox`], `slots`, `turns`, `upstream`: libraries
+//! - `answers`, `api`, `basic`, `image_file`, [`input_files`], [`llm`], `oauth`, `problems`, `query`, `rendering`, [`sandbox`], `slots`, `turns`, `upstream`: libraries
 //!   that domains use.
 //!
 //! What every service needs (database, worker, HTTP server, telemetry) is in `kijko_core`. This is a library with a thin
@@ -18,6 +18,7 @@ mod api;
 pub mod app;
 mod basic;
 pub mod domains;
+mod image_file;
 pub mod input_files;
 pub mod llm;
 pub mod login;

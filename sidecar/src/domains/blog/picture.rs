@@ -3,14 +3,13 @@
 //! Chunks of PNG and segments of JPEG are kept by a list of those that a picture needs, and so is nothing that comes after its end.
 //! The pixels are not read: copying marked pieces needs no decoder, which would have to be trusted with a vendor's bytes.
 
-use std::ops::Range;
+use crate::image_file::{PNG, png_sides, visit_chunks, visit_segments};
 
 /// What PNG needs to be shown, with the right colours and size.
 const CHUNKS: [&[u8]; 13] = [
     b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT",
     b"bKGD", b"pHYs", b"cICP",
 ];
-const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// A side of a picture.
 const MAX_SIDE: u32 = 16_384;
 
@@ -34,32 +33,14 @@ pub(super) fn strip(file: &[u8]) -> Option<Picture> {
     picture.filter(|it| sides.contains(&it.width) && sides.contains(&it.height))
 }
 
-fn number(file: &[u8], range: Range<usize>) -> Option<u32> {
-    let digits = file.get(range)?;
-    Some(
-        digits
-            .iter()
-            .fold(0, |sum, byte| (sum << 8) | u32::from(*byte)),
-    )
-}
-
 fn png(file: &[u8]) -> Option<Picture> {
-    let (mut at, mut bytes) = (PNG.len(), PNG.to_vec());
-    let (width, height) = (number(file, 16..20)?, number(file, 20..24)?);
-    (file.get(12..16)? == b"IHDR").then_some(())?;
-    loop {
-        let length = number(file, at..at + 4)? as usize;
-        // Length, type, content and checksum.
-        let end = at.checked_add(length)?.checked_add(12)?;
-        let (chunk, kind) = (file.get(at..end)?, file.get(at + 4..at + 8)?);
+    let (width, height) = png_sides(file)?;
+    let mut bytes = PNG.to_vec();
+    visit_chunks(file, |kind, chunk| {
         if CHUNKS.contains(&kind) {
             bytes.extend_from_slice(chunk);
         }
-        if kind == b"IEND" {
-            break;
-        }
-        at = end;
-    }
+    })?;
     Some(Picture {
         content_type: "image/png",
         width,
@@ -69,36 +50,18 @@ fn png(file: &[u8]) -> Option<Picture> {
 }
 
 fn jpeg(file: &[u8]) -> Option<Picture> {
-    let (mut at, mut bytes, mut sides) = (2, vec![0xff, 0xd8], None);
-    loop {
-        // Fill bytes may come before a marker.
-        (*file.get(at)? == 0xff).then_some(())?;
-        let marker = *file.get(at + 1)?;
-        if marker == 0xff {
-            at += 1;
-            continue;
+    let (mut bytes, mut sides) = (vec![0xff, 0xd8], None);
+    visit_segments(file, |segment| {
+        if segment.is_frame() && sides.is_none() {
+            sides = Some(segment.sides()?);
         }
-        if marker == 0xd9 {
-            bytes.extend_from_slice(&[0xff, 0xd9]);
-            break;
+        if is_kept(segment.marker, segment.content()) {
+            bytes.extend_from_slice(segment.bytes);
         }
-        let length = number(file, at + 2..at + 4)? as usize;
-        let end = at.checked_add(2)?.checked_add(length)?;
-        let segment = file.get(at..end).filter(|it| it.len() >= 4)?;
-        let is_frame = matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc);
-        if is_frame && sides.is_none() {
-            sides = Some((number(segment, 7..9)?, number(segment, 5..7)?));
-        }
-        if is_kept(marker, &segment[4..]) {
-            bytes.extend_from_slice(segment);
-        }
-        at = end;
-        if marker == 0xda {
-            let scan = scan_length(&file[at..])?;
-            bytes.extend_from_slice(&file[at..at + scan]);
-            at += scan;
-        }
-    }
+        bytes.extend_from_slice(segment.scan);
+        Some(())
+    })?;
+    bytes.extend_from_slice(&[0xff, 0xd9]);
     let (width, height) = sides?;
     Some(Picture {
         content_type: "image/jpeg",
@@ -117,13 +80,6 @@ fn is_kept(marker: u8, content: &[u8]) -> bool {
         0xee => content.starts_with(b"Adobe"),
         _ => false,
     }
-}
-
-/// Bytes until the next marker that is none of a scan's own.
-fn scan_length(rest: &[u8]) -> Option<usize> {
-    let is_own = |byte: u8| byte == 0 || (0xd0..=0xd7).contains(&byte);
-    let mut pairs = rest.windows(2);
-    pairs.position(|pair| pair[0] == 0xff && !is_own(pair[1]))
 }
 
 #[cfg(test)]

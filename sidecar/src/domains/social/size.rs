@@ -1,14 +1,14 @@
 //! The size of an image by the bytes of its file: JPEG, PNG and GIF.
 //!
-//! The structure is walked and no pixel is decoded, so a file that claims to be huge costs no more than its length. That the walk
-//! reaches the end shows that an upload is whole. What a library for headers leaves out is needed here: the orientation, since a
-//! platform sees a photo as it is shown, and the frames of an animation.
+//! What a library for headers leaves out is needed here: that an upload is whole, the orientation, since a platform sees a photo as
+//! it is shown, and the frames of an animation.
 
 use std::ops::Range;
 
 use serde::Serialize;
 
-const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+use crate::image_file::{PNG, big, png_sides, visit_chunks, visit_segments};
+
 /// The longest side that PNG allows, and a column of the database holds.
 const MAX_SIDE: u32 = i32::MAX as u32;
 
@@ -48,15 +48,6 @@ pub(super) fn measure(file: &[u8]) -> Result<Size, Unreadable> {
     }
 }
 
-fn big(file: &[u8], range: Range<usize>) -> Option<u32> {
-    let digits = file.get(range)?;
-    Some(
-        digits
-            .iter()
-            .fold(0, |sum, byte| (sum << 8) | u32::from(*byte)),
-    )
-}
-
 fn little(file: &[u8], range: Range<usize>) -> Option<u32> {
     let digits = file.get(range)?;
     Some(
@@ -67,21 +58,9 @@ fn little(file: &[u8], range: Range<usize>) -> Option<u32> {
 }
 
 fn png(file: &[u8]) -> Option<Size> {
-    (file.get(8..16)? == b"\0\0\0\x0dIHDR").then_some(())?;
-    let (width, height) = (big(file, 16..20)?, big(file, 20..24)?);
-    let (mut at, mut has_pixels) = (PNG.len(), false);
-    loop {
-        let length = big(file, at..at + 4)? as usize;
-        // Length, type, content and checksum.
-        let end = at.checked_add(length)?.checked_add(12)?;
-        let chunk = file.get(at..end)?;
-        match &chunk[4..8] {
-            b"IDAT" => has_pixels = true,
-            b"IEND" => break,
-            _ => {}
-        }
-        at = end;
-    }
+    let (width, height) = png_sides(file)?;
+    let mut has_pixels = false;
+    visit_chunks(file, |kind, _| has_pixels |= kind == b"IDAT")?;
     has_pixels.then_some(Size {
         content_type: "image/png",
         width,
@@ -91,42 +70,17 @@ fn png(file: &[u8]) -> Option<Size> {
 }
 
 fn jpeg(file: &[u8]) -> Option<Size> {
-    let (mut at, mut sides, mut is_turned) = (2, None, None);
-    loop {
-        (*file.get(at)? == 0xff).then_some(())?;
-        let marker = *file.get(at + 1)?;
-        match marker {
-            // Fill bytes may come before a marker.
-            0xff => {
-                at += 1;
-                continue;
-            }
-            // Markers without a segment.
-            0x01 | 0xd0..=0xd8 => {
-                at += 2;
-                continue;
-            }
-            0xd9 => break,
-            _ => {}
+    let (mut sides, mut is_turned) = (None, None);
+    visit_segments(file, |segment| {
+        if segment.is_frame() && sides.is_none() {
+            sides = Some(segment.sides()?);
         }
-        let length = big(file, at + 2..at + 4)? as usize;
-        let end = at.checked_add(2)?.checked_add(length)?;
-        let segment = file.get(at..end).filter(|it| it.len() >= 4)?;
-        let is_frame = matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc);
-        if is_frame && sides.is_none() {
-            sides = Some((big(segment, 7..9)?, big(segment, 5..7)?));
+        if segment.marker == 0xe1 && is_turned.is_none() {
+            let exif = segment.content().strip_prefix(b"Exif\0\0");
+            is_turned = exif.map(lies_on_its_side);
         }
-        if marker == 0xe1 && is_turned.is_none() {
-            is_turned = segment[4..].strip_prefix(b"Exif\0\0").map(lies_on_its_side);
-        }
-        if marker == 0xda {
-            // In a scan such a byte is followed by another one, so this is the end of an image.
-            let is_end = |pair: &[u8]| pair == [0xff, 0xd9];
-            file[end..].windows(2).rposition(is_end)?;
-            break;
-        }
-        at = end;
-    }
+        Some(())
+    })?;
     let (width, height) = match (sides.unwrap_or_default(), is_turned) {
         ((width, height), Some(true)) => (height, width),
         (sides, _) => sides,
