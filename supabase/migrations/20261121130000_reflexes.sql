@@ -16,21 +16,18 @@
 create table private.reflex_events (
   event text primary key check (char_length(event) <= 100 and event ~ '^[a-z]+\.[a-z]+$'),
   permission text not null check (char_length(permission) <= 100),
-  available boolean not null default true,
   description text not null check (char_length(description) between 1 and 500)
 );
 comment on table private.reflex_events is 'Events of the database that fire reflexes. A domain adds its own by a row here and a call of private.reflexes_emit().';
 comment on column private.reflex_events.event is 'Name of the event.';
 comment on column private.reflex_events.permission is 'What a caller needs besides reflexes:write to let a reflex listen: the event contains what this permission reads.';
-comment on column private.reflex_events.available is 'Whether something emits it yet.';
 comment on column private.reflex_events.description is 'When it happens.';
-select private.describe_data('private.reflex_events', '{"event, permission, available, description": "the events that reflexes listen to"}', 'platform');
+select private.describe_data('private.reflex_events', '{"event, permission, description": "the events that reflexes listen to"}', 'platform');
 alter table private.reflex_events enable row level security;
-insert into private.reflex_events (event, permission, available, description) values
-  ('execution.finished', 'executions:read', true, 'An execution succeeded, failed or was cancelled.'),
-  ('member.joined', 'members:read', true, 'A member joined the organization.'),
-  ('usage.threshold', 'usage:read', true, 'A meter reached 50, 80 or 100 per cent of its limit.'),
-  ('file.uploaded', 'projects:read', false, 'A file was uploaded.');
+insert into private.reflex_events (event, permission, description) values
+  ('execution.finished', 'executions:read', 'An execution succeeded, failed or was cancelled.'),
+  ('member.joined', 'members:read', 'A member joined the organization.'),
+  ('usage.threshold', 'usage:read', 'A meter reached 50, 80 or 100 per cent of its limit.');
 
 create function private.reflexes_is_shallow(value jsonb) returns boolean
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp
@@ -161,11 +158,8 @@ begin
   if known.event is null then
     perform kijko.fail(
       'invalid_input', 'event: there is no such event',
-      (select 'Events: ' || string_agg(e.event, ', ' order by e.event) from private.reflex_events as e where e.available)
+      (select 'Events: ' || string_agg(e.event, ', ' order by e.event) from private.reflex_events as e)
     );
-  end if;
-  if not known.available then
-    perform kijko.fail('invalid_input', format('event: nothing emits %s yet', known.event));
   end if;
   if is_caller and not public.can(org, known.permission) then
     perform kijko.fail('permission_denied', format('this event requires the permission %s', known.permission));

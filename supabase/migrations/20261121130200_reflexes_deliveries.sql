@@ -92,6 +92,7 @@ alter policy reflex_deliveries_select on public.reflex_deliveries using (
       org_id = any (array(select private.org_ids_with('executions:read')))
       and org_id = any (array(select private.org_ids_with('members:read')))
       and org_id = any (array(select private.org_ids_with('usage:read')))
+      and org_id = any (array(select private.org_ids_with('files:read')))
     )
   )
   and (source <> 'repository' or org_id = any (array(select private.org_ids_with('repositories:read'))))

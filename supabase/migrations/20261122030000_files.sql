@@ -198,6 +198,31 @@ end
 $$;
 comment on function private.files_sync_object() is 'Trigger: keeps files and their versions with the objects of the bucket. Fails with conflict when an object is moved or overwritten, and with project_archived. Definer: users only read the tables.';
 
+insert into private.reflex_events (event, permission, description) values
+  ('file.uploaded', 'files:read', 'A version of a file was uploaded to a project.');
+
+create function private.files_emit_upload() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if private.reflexes_listens(new.org_id, 'file.uploaded') then
+    perform private.reflexes_emit(
+      new.org_id, 'file.uploaded',
+      jsonb_build_object(
+        'file_id', new.file_id, 'project_id', new.project_id,
+        'path', (select f.path from public.project_files as f where f.org_id = new.org_id and f.id = new.file_id),
+        'version', new.version, 'bytes', new.bytes, 'content_type', new.content_type, 'uploaded_by', new.created_by, 'uploaded_at', new.created_at
+      ),
+      project_id => new.project_id
+    );
+  end if;
+  return null;
+end
+$$;
+comment on function private.files_emit_upload() is 'Trigger: emits file.uploaded. Definer: who uploads has no right on the organization''s reflexes.';
+create trigger project_file_versions_reflexes after insert on public.project_file_versions
+  for each row execute function private.files_emit_upload();
+
 create function private.files_attach() returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$

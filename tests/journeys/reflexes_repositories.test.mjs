@@ -120,11 +120,52 @@ describe('an event of the database', () => {
     assert.deepEqual([stats.runs, stats.succeeded], [5, 5]);
   });
 
-  test('an event that nothing emits yet is refused', async () => {
+  test('an uploaded file runs a skill: each version once, and nothing else does', async () => {
+    const person = await newPerson('PRO');
+    const other = await newPerson('PRO');
+    const listening = { source: 'event', event: 'file.uploaded', input_mapping: { n: '{{ payload.path }} {{ payload.version }}' } };
+    const [reflex, strange] = await Promise.all(
+      [person, other].map(async (of) => newReflex(of, { skill_id: (await newSkill(of)).id, ...listening })),
+    );
+    const project = await ok(person.client.from('projects').insert({ name: 'Files' }).select().single());
+    const upload = (content) =>
+      ok(
+        person.client.storage
+          .from('project-files')
+          .upload(`${person.orgId}/${project.id}/notes/plan.md/${randomUUID()}`, new Blob([content], { type: 'text/plain' })),
+      );
+    await upload('# Plan');
+    await upload('# Better plan');
+    await until('both to run', async () => (await deliveriesTo(reflex)).filter(({ status }) => status === 'queued').length === 2);
+    const [file] = await ok(person.client.from('project_files').select());
+    const deliveries = await ok(person.client.from('reflex_deliveries').select('payload').order('created_at'));
+    assert.deepEqual(
+      deliveries.map(({ payload: { uploaded_at, ...payload } }) => [Number.isNaN(Date.parse(uploaded_at)), payload]),
+      [6, 13].map((bytes, n) => [
+        false,
+        {
+          file_id: file.id,
+          project_id: project.id,
+          path: 'notes/plan.md',
+          version: n + 1,
+          bytes,
+          content_type: 'text/plain',
+          uploaded_by: person.user.id,
+        },
+      ]),
+    );
+    const executions = await ok(person.client.from('executions').select('input').order('created_at'));
+    assert.deepEqual(executions.map(({ input }) => input.n).sort(), ['notes/plan.md 1', 'notes/plan.md 2']);
+    await ok(person.client.rpc('delete_project_file', { file_id: file.id }));
+    await ok(person.client.rpc('restore_project_file', { file_id: file.id, version: 1 }));
+    assert.equal((await deliveriesTo(reflex)).length, 2, 'to restore a version is no upload');
+    assert.deepEqual(await deliveriesTo(strange), [], 'another organization hears nothing');
+  });
+
+  test('an event that does not exist is refused', async () => {
     const person = await newPerson();
     const skill = await newSkill(person);
-    const make = (event) => person.client.from('reflexes').insert({ name: 'x', skill_id: skill.id, source: 'event', event });
-    await refused(make('file.uploaded'), 422, 'invalid_input');
-    await refused(make('nothing.happened'), 422, 'invalid_input');
+    const made = person.client.from('reflexes').insert({ name: 'x', skill_id: skill.id, source: 'event', event: 'nothing.happened' });
+    await refused(made, 422, 'invalid_input');
   });
 });

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(61);
+select plan(65);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('mem'), tests.sign_up('vic');
 update public.subscriptions set plan = 'TEAMS' where org_id in (tests.org('ada'), tests.org('bob'));
@@ -120,6 +120,35 @@ select tests.object(tests.org('ada'), 'open', 'signed.txt') as signed \gset
 select lives_ok(format('select tests.overwrite(%L)', :'signed'), 'an upsert of a new name is a version');
 select tests.refuses(format('select tests.overwrite(%L)', :'signed'), 'conflict', 'which the next one does not overwrite');
 select lives_ok(format($$update storage.objects set metadata = '{"size": 2}' where name = %L$$, :'signed'), 'what is said about the bytes may change');
+
+-- ---- an upload fires the reflexes that listen: those of its private project only, and none of others
+select tests.skill(tests.org('ada')) as skill, tests.skill(tests.org('bob')) as bobs_skill \gset
+insert into public.skills (org_id, project_id, name, prompt_template) values (tests.org('ada'), tests.id('closed'), 'Hidden', 'x') returning id as hidden_skill \gset
+create function tests.listen(skill uuid) returns uuid language sql as $$
+  insert into public.reflexes (skill_id, name, source, event) values (listen.skill, 'Files', 'event', 'file.uploaded') returning id
+$$;
+create function tests.heard(reflex uuid) returns text language sql as $$
+  select string_agg(concat_ws(' ', d.payload ->> 'path', d.payload ->> 'version', d.payload ->> 'bytes'), ', ' order by d.payload ->> 'path', d.payload ->> 'version')
+  from public.reflex_deliveries as d where d.reflex_id = heard.reflex
+$$;
+select tests.act_as('bob');
+select tests.listen(:'bobs_skill') as bobs_reflex \gset
+select tests.act_as('ada');
+select tests.listen(:'skill') as reflex, tests.listen(:'hidden_skill') as hidden_reflex \gset
+select tests.act_as_superuser();
+select tests.keep(tests.object(tests.org('ada'), project, path), 7) from (values ('open', 'fired.txt'), ('open', 'fired.txt'), ('closed', 'hush.txt')) as u (project, path);
+select is(array[tests.heard(:'reflex'), tests.heard(:'hidden_reflex'), tests.heard(:'bobs_reflex')],
+  array['fired.txt 1 7, fired.txt 2 7', 'fired.txt 1 7, fired.txt 2 7, hush.txt 1 7', null], 'each upload is told, within its private project');
+select tests.act_as('mem', tests.org('ada'));
+select is(tests.heard(:'reflex') is not null, true, 'who reads files reads the deliveries');
+select tests.act_as_superuser();
+delete from private.role_permissions as r where r.role = 'member' and r.permission = 'files:read';
+select tests.act_as('mem', tests.org('ada'));
+select is(tests.heard(:'reflex'), null, 'and nobody else does');
+select tests.refuses(format('select tests.listen(%L)', :'skill'), 'permission_denied', 'nor listens');
+select tests.act_as_superuser();
+insert into private.role_permissions (role, permission) values ('member', 'files:read');
+select tests.remove(o.name) from storage.objects as o where o.name like '%/hush.txt/%';
 
 -- ---- archived and deleted projects
 select tests.object(tests.org('ada'), 'open', 'late.txt') as late \gset

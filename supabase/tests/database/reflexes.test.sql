@@ -115,7 +115,6 @@ select throws_ok(format($$insert into public.reflexes (skill_id, name, input_map
 select tests.refuses(format($$insert into public.reflexes (skill_id, name, source, event) values (%L, 'x', 'webhook', 'push')$$, :'skill'), 'invalid_input', 'a webhook listens to no event');
 select tests.refuses(format($$insert into public.reflexes (skill_id, name, source) values (%L, 'x', 'event')$$, :'skill'), 'invalid_input', 'an event has a name');
 select tests.refuses(format($$insert into public.reflexes (skill_id, name, source, event) values (%L, 'x', 'event', 'nothing.happened')$$, :'skill'), 'invalid_input', 'that exists');
-select tests.refuses(format($$insert into public.reflexes (skill_id, name, source, event) values (%L, 'x', 'event', 'file.uploaded')$$, :'skill'), 'invalid_input', 'files come later');
 select throws_ok($$update public.reflexes set secret_prefix = 'x'$$, '42501', null, 'what the database keeps cannot be written');
 select throws_ok($$update public.reflexes set last_error = 'x'$$, '42501', null, 'nor can the last error');
 select tests.refuses($$update public.reflexes set source = 'event', event = 'member.joined'$$, 'conflict', 'the source does not change');

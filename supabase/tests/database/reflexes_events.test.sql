@@ -116,7 +116,7 @@ select lives_ok(format($$insert into public.reflexes (skill_id, name, source, ev
 -- What an event tells needs the permission to read it.
 select tests.act_as_superuser();
 create function tests.without(permission text) returns void language sql security definer as $$
-  insert into private.role_permissions (role, permission) select 'member', p from unnest('{executions:read,members:read,usage:read,repositories:read}'::text[]) as p on conflict do nothing;
+  insert into private.role_permissions (role, permission) select 'member', p from unnest('{executions:read,members:read,usage:read,files:read,repositories:read}'::text[]) as p on conflict do nothing;
   delete from private.role_permissions as r where r.role = 'member' and r.permission = without.permission
 $$;
 create function tests.seen(permission text, source text) returns boolean language plpgsql as $$
@@ -127,7 +127,7 @@ end
 $$;
 select tests.act_as('mem', tests.org('ada'));
 select is(tests.seen(p, 'event'), seen, 'deliveries of events, without ' || p)
-from (values ('repositories:read', true), ('executions:read', false), ('members:read', false), ('usage:read', false)) as v (p, seen);
+from (values ('repositories:read', true), ('executions:read', false), ('members:read', false), ('usage:read', false), ('files:read', false)) as v (p, seen);
 
 -- ---- the webhook of a repository
 select tests.act_as('ada');
