@@ -1,6 +1,7 @@
 // What a habit does when slots overlap or were missed, and when it fails, with a worker that runs what is queued.
 import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
+import { createKey, keyClient } from './api_keys_support.mjs';
 import { ended, newHabit, newPerson, newSkill, newTeam, ok, refused, tickAt, unaffected, until } from './domain.mjs';
 import { sql } from './support.mjs';
 
@@ -47,6 +48,23 @@ describe('policies of a habit', () => {
     const late = new Date(first.run_at) - new Date(first.slot);
     assert.ok(late >= 0 && late <= 60_000);
     await ok(team.member.client.from('habits').delete().eq('id', habit.id));
+  });
+
+  test('an API key does what it may, in its organization', async () => {
+    const habit = await newHabit(team.member, { skill_id: skill.id, cron: yearly(2) });
+    const { secret } = await createKey(team.nonMember, {
+      permissions: ['habits:read', 'skills:read', 'skills:execute', 'executions:read'],
+    });
+    const strange = keyClient(secret);
+    assert.deepEqual(await ok(strange.from('habits').select('id').eq('id', habit.id)), []);
+    await refused(strange.rpc('run_habit', { habit_id: habit.id }), 404, 'not_found');
+    const key = keyClient((await createKey(team.owner, { permissions: ['habits:read', 'habits:write', 'skills:read'] })).secret);
+    assert.equal((await ok(key.from('habits').select('id').eq('id', habit.id))).length, 1);
+    await refused(key.rpc('run_habit', { habit_id: habit.id }), 403, 'permission_denied');
+    assert.deepEqual(await runsOf(team.member, habit), []);
+    const made = await ok(key.from('habits').insert({ skill_id: skill.id, name: 'By key', cron: '@yearly' }).select().single());
+    assert.equal(made.org_id, team.orgId);
+    assert.equal((await ok(key.from('habits').delete().in('id', [made.id, habit.id]).select())).length, 2);
   });
 
   test('a slot that is a minute late runs, one that is hours late does not with catch_up none', async () => {

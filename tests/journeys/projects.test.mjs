@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
+import { createKey, keyClient } from './api_keys_support.mjs';
 import { assertAnonymousSeesNothing, newPerson, newSkill, newTeam, ok, refused, unaffected } from './domain.mjs';
 import { sql } from './support.mjs';
 
@@ -45,6 +46,20 @@ describe('projects', () => {
       assert.ok(new Date(changed.updated_at) >= new Date(made.updated_at));
       assert.equal((await ok(person.client.from('projects').delete().eq('id', made.id).select())).length, 1);
     }
+  });
+
+  test('an API key does what it may, in its organization', async () => {
+    const permissions = ['projects:read', 'projects:write'];
+    const strange = keyClient((await createKey(team.nonMember, { permissions })).secret);
+    assert.deepEqual(await ok(strange.from('projects').select('id').eq('id', project.id)), []);
+    await unaffected(strange.from('projects').update({ name: 'Taken' }).eq('id', project.id).select());
+    const key = keyClient((await createKey(team.owner, { permissions })).secret);
+    const made = await ok(key.from('projects').insert({ name: 'By key' }).select().single());
+    assert.equal(made.org_id, team.orgId);
+    assert.equal((await ok(key.from('projects').delete().eq('id', made.id).select())).length, 1);
+    const other = keyClient((await createKey(team.owner, { permissions: ['skills:read', 'skills:write'] })).secret);
+    assert.deepEqual(await ok(other.from('projects').select('id').eq('id', project.id)), []);
+    await refused(other.from('projects').insert({ name: 'Mine' }), 403, '42501');
   });
 
   test('bad input gives the stable code and stores nothing', async () => {

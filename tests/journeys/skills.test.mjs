@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { before, describe, test } from 'node:test';
+import { createKey, keyClient } from './api_keys_support.mjs';
 import {
   assertAnonymousSeesNothing,
   asWritten,
@@ -66,6 +67,25 @@ describe('skills', () => {
       );
       assert.equal((await ok(person.client.from('skills').delete().eq('id', made.id).select())).length, 1);
     }
+  });
+
+  test('an API key does what it may, in its organization', async () => {
+    const permissions = ['skills:read', 'skills:execute', 'executions:read'];
+    const { secret } = await createKey(team.nonMember, { permissions });
+    const strange = keyClient(secret);
+    assert.deepEqual(await ok(strange.from('skills').select('id').eq('id', skill.id)), []);
+    await refused(execute({ client: strange }, skill.id, { n: 1 }), 404, 'not_found');
+    const key = keyClient((await createKey(team.owner, { permissions })).secret);
+    assert.equal((await ok(key.from('skills').select('id').eq('id', skill.id))).length, 1);
+    assert.equal((await ok(execute({ client: key }, skill.id, { n: 1 }))).skill_id, skill.id);
+    await refused(key.from('skills').insert({ name: 'Mine', prompt_template: 'x' }), 403, '42501');
+    await unaffected(key.from('skills').update({ name: 'Mine' }).eq('id', skill.id).select());
+    await unaffected(key.from('skills').delete().eq('id', skill.id).select());
+    const writer = keyClient((await createKey(team.owner, { permissions: ['skills:read', 'skills:write'] })).secret);
+    const made = await ok(writer.from('skills').insert({ name: 'Written', prompt_template: 'x' }).select().single());
+    assert.equal(made.org_id, team.orgId);
+    await refused(execute({ client: writer }, made.id, {}), 403, 'permission_denied');
+    assert.equal((await ok(writer.from('skills').delete().eq('id', made.id).select())).length, 1);
   });
 
   test('bad input gives the stable code and stores nothing', async () => {
