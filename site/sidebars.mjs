@@ -23,7 +23,11 @@ export default {
     'docs/architecture',
     ...section('internals'),
     { type: 'category', label: 'Decisions', items: section('decisions') },
-    { type: 'category', label: 'Benchmarks', items: ['docs/benchmarks', 'docs/benchmarks/llm', 'docs/benchmarks/stripe'] },
+    {
+      type: 'category',
+      label: 'Benchmarks',
+      items: ['docs/benchmarks', 'docs/benchmarks/executions', 'docs/benchmarks/llm', 'docs/benchmarks/stripe'],
+    },
     'kijko_ext/README',
     'CONTRIBUTING',
     'SECURITY',
