@@ -5,7 +5,8 @@ import { newPerson, newSkill, ok } from '../journeys/domain.mjs';
 import { newServer } from '../journeys/functions_support.mjs';
 import { newVendor } from '../journeys/llm_support.mjs';
 import { sql } from '../journeys/support.mjs';
-import { killSidecars, queryAsAdmin, Sidecar, stopStackSidecar, until } from './harness.mjs';
+import { killSidecars, queryAsAdmin, Sidecar, stopStackSidecar, until, Vendor } from './harness.mjs';
+import { Tenant } from './tenant.mjs';
 
 const SLOTS = 4;
 
@@ -85,6 +86,18 @@ export function slowTests() {
         const [feeds, drafts] = await both();
         assert.ok(feeds + drafts < SLOTS, `${feeds} feeds and ${drafts} drafts leave one free`);
       });
+    });
+
+    test('a vendor of models that does not answer leaves a slot to executions of the others', async (t) => {
+      const silent = await new Vendor().start();
+      t.after(() => silent.stop());
+      const tenants = await Promise.all(Array.from({ length: SLOTS }, () => Tenant.make()));
+      t.after(() => sql('delete from public.jobs where org_id = any ($1)', [tenants.map(({ orgId }) => orgId)]));
+      for (const tenant of tenants) await tenant.execute();
+      const other = { ANTHROPIC_API_KEY: 'not-a-real-key', ANTHROPIC_BASE_URL: silent.baseUrl };
+      await Sidecar.start(silent, { concurrency: SLOTS, leaseSeconds: 120, variables: other });
+      await silent.call(SLOTS - 1);
+      await executes(people[0], async () => assert.ok(silent.calls.length < SLOTS, `${silent.calls.length} calls leave one free`));
     });
   });
 }

@@ -183,6 +183,8 @@ pub struct Registered {
     pub class: JobClass,
     /// [`JobKind::HALF_OF_SLOTS`].
     pub half_of_slots: bool,
+    /// Whether its kind is one of several variants.
+    pub has_siblings: bool,
     /// What does the work.
     pub handler: Arc<dyn AnyHandler>,
 }
@@ -193,15 +195,20 @@ impl Registry {
         self.insert(H::Payload::KIND.to_owned(), Registered::of(handler));
     }
 
-    /// The kinds `KIND.variant`, for each of these variants.
+    /// The kinds `KIND.variant`, for each of these variants. Of several, none takes the last slot from the others.
     pub fn register_variants<H: Handler>(
         &mut self,
         variants: impl IntoIterator<Item = impl AsRef<str>>,
         handler: Arc<H>,
     ) {
-        for variant in variants {
+        let variants: Vec<_> = variants.into_iter().collect();
+        for variant in &variants {
             let kind = format!("{}.{}", H::Payload::KIND, variant.as_ref());
-            self.insert(kind, Registered::of(handler.clone()));
+            let registered = Registered {
+                has_siblings: variants.len() > 1,
+                ..Registered::of(handler.clone())
+            };
+            self.insert(kind, registered);
         }
     }
 
@@ -243,6 +250,14 @@ impl Registry {
         halved.map(|(kind, it)| (kind.clone(), it.class)).collect()
     }
 
+    /// Those that are one of several variants, with their class.
+    pub fn sibling_kinds(&self) -> Vec<(String, JobClass)> {
+        let siblings = self.0.iter().filter(|(_, it)| it.has_siblings);
+        siblings
+            .map(|(kind, it)| (kind.clone(), it.class))
+            .collect()
+    }
+
     /// The handler of a kind.
     pub fn find(&self, kind: &str) -> Option<Registered> {
         self.0.get(kind).cloned()
@@ -254,6 +269,7 @@ impl Registered {
         Self {
             class: H::Payload::CLASS,
             half_of_slots: H::Payload::HALF_OF_SLOTS,
+            has_siblings: false,
             handler,
         }
     }

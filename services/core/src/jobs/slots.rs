@@ -119,6 +119,9 @@ impl Slots {
 /// How many jobs run of each kind that waits for servers of others. One takes at most half of the slots of its class, the next one half
 /// of what the first leaves, and so on: they never take the last slot, which is for the kinds that wait for nobody. As jobs end, those
 /// kinds come first that have fewer. So a second and a third service that does not answer hold up their own kinds, too, and no more.
+///
+/// Of several variants of a kind, such as the executions of several vendors of models, one takes all slots but one: one vendor that
+/// does not answer does not hold up the others.
 #[derive(Debug, Default)]
 pub struct Halves(Arc<BTreeMap<String, Half>>);
 
@@ -127,6 +130,8 @@ struct Half {
     /// How many slots it may take.
     most: usize,
     class: JobClass,
+    /// Whether it shares what is left with the others.
+    shares: bool,
     /// How many all such kinds of its class may take.
     together: usize,
     running: AtomicUsize,
@@ -152,7 +157,11 @@ impl Halves {
         let half = |(kind, class): &(String, JobClass)| {
             (kind.clone(), Half::of(slots, *class, has_others(*class)))
         };
-        Self(Arc::new(halved.iter().map(half).collect()))
+        let siblings = registry.sibling_kinds();
+        let sibling =
+            |(kind, class): &(String, JobClass)| (kind.clone(), Half::sibling(slots, *class));
+        let all = siblings.iter().map(sibling).chain(halved.iter().map(half));
+        Self(Arc::new(all.collect()))
     }
 
     /// How many more jobs of a kind may run.
@@ -161,7 +170,11 @@ impl Halves {
         let Some(half) = self.0.get(kind) else {
             return usize::MAX;
         };
-        let of_class = self.0.values().filter(|other| other.class == half.class);
+        if !half.shares {
+            return half.most.saturating_sub(running(half));
+        }
+        let sharing = self.0.values().filter(|other| other.shares);
+        let of_class = sharing.filter(|other| other.class == half.class);
         let taken = of_class.map(running).sum::<usize>() + running(half);
         let of_rest = half.together.saturating_sub(taken).div_ceil(2);
         half.most.saturating_sub(running(half)).min(of_rest)
@@ -196,8 +209,18 @@ impl Half {
         Self {
             most: slots.half(class),
             class,
+            shares: true,
             together,
             running: AtomicUsize::new(0),
+        }
+    }
+
+    /// One of several variants.
+    fn sibling(slots: Slots, class: JobClass) -> Self {
+        Self {
+            most: slots.of_class(class).saturating_sub(1).max(1),
+            shares: false,
+            ..Self::of(slots, class, false)
         }
     }
 }
@@ -312,6 +335,25 @@ mod tests {
         );
         drop(running);
         assert_eq!(halves.narrow(1, &kinds).0, 1);
+    }
+
+    #[test]
+    fn a_variant_leaves_a_slot_to_the_others() {
+        for (any, most) in [(1, 1), (2, 1), (8, 7)] {
+            let slots = Slots::of(any, 2, true);
+            let siblings = ["execution.a", "execution.b"].map(str::to_owned);
+            let sibling = |kind: &String| (kind.clone(), Half::sibling(slots, JobClass::Long));
+            let feed = ("feed".to_owned(), Half::of(slots, JobClass::Long, true));
+            let all = siblings.iter().map(sibling).chain([feed]);
+            let halves = Halves(Arc::new(all.collect()));
+            let running: Vec<_> = (0..most).map(|_| halves.enter(&siblings[0])).collect();
+            let (left, open) = halves.narrow(any, &siblings);
+            assert_eq!((left, &open[..]), (most, &siblings[1..]), "{any}");
+            // What waits for others has its share, whatever executes.
+            assert_eq!(halves.left("feed"), slots.half(JobClass::Long), "{any}");
+            drop(running);
+            assert_eq!(halves.left(&siblings[0]), most, "{any}");
+        }
     }
 
     #[test]

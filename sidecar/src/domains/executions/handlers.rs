@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     input_files::InputFiles,
-    llm::{CompletionRequest, Models, Progress, Provider, Usage, max_tokens},
+    llm::{CompletionRequest, Echo, Models, Progress, Provider, Usage, max_tokens},
     sandbox::{PromptError, PromptRequest, Sandbox},
 };
 
@@ -80,7 +80,11 @@ impl ExecutionHandler {
 
     /// Registers the kind alone and the kinds of the configured vendors.
     pub fn register(self: Arc<Self>, registry: &mut Registry) {
-        registry.register_variants(self.models.names(), self.clone());
+        // Echo answers from here: it never keeps others waiting, and has none to leave a slot to.
+        let names = self.models.names().into_iter();
+        let (own, vendors): (Vec<_>, Vec<_>) = names.partition(|name| *name == Echo.name());
+        registry.register_variants(own, self.clone());
+        registry.register_variants(vendors, self.clone());
         registry.register(self);
     }
 
@@ -281,7 +285,7 @@ mod tests {
     use serde_json::Map;
 
     use super::*;
-    use crate::{app::test, llm::Echo};
+    use crate::app::test;
 
     fn handler() -> ExecutionHandler {
         let sandbox = Arc::new(Sandbox::new("/nonexistent".into()));
