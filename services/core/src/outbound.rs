@@ -185,6 +185,7 @@ mod tests {
         routing::post,
     };
     use futures_util::{StreamExt, stream};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -264,6 +265,49 @@ mod tests {
     async fn redirects_are_not_followed_and_nothing_is_unpacked() {
         assert_eq!(call("/away").await.unwrap().0, 307);
         assert_eq!(call("/packed").await.unwrap().1, b"not gzip");
+    }
+
+    /// A server that begins an answer and then says the same without end. What the client makes of it, and how many bytes it took.
+    async fn hear(first: &str, then: &str) -> (OutboundError, usize) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (first, then) = (first.to_owned(), then.repeat(4_096 / then.len()));
+        let talking = tokio::spawn(async move {
+            let (mut server, _) = listener.accept().await.unwrap();
+            let _ = server.read(&mut [0; 4_096]).await;
+            let _ = server.write_all(first.as_bytes()).await;
+            let mut taken = 0;
+            while server.write_all(then.as_bytes()).await.is_ok() {
+                taken += then.len();
+            }
+            taken
+        });
+        let error = ask(&url).await.unwrap_err();
+        (error, talking.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_head_without_an_end_is_left() {
+        const HEAD: &str = "HTTP/1.1 200 OK\r\n";
+        const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        for (first, next, then) in [
+            ("HTTP/1.1 200 ", "", "x"),
+            (HEAD, "name: ", "x"),
+            (HEAD, "", "name: value\r\n"),
+            (CHUNKED, "1;", "x"),
+            (CHUNKED, "", "1;name=value\r\nx\r\n"),
+            (CHUNKED, "0\r\n", "name: value\r\n"),
+        ] {
+            let (error, taken) = hear(&format!("{first}{next}"), then).await;
+            let what = format!("{next}{then}: {error}, {taken} bytes");
+            assert!(!matches!(error, OutboundError::TimedOut(_)), "{what}");
+            // Most of it is in the buffers of the connection.
+            assert!(taken < 32 << 20, "{what}");
+        }
+        // What takes no memory ends with the time of the call.
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n";
+        let (error, _) = hear(interim, interim).await;
+        assert!(matches!(error, OutboundError::TimedOut(_)), "{error}");
     }
 
     #[tokio::test]
