@@ -14,6 +14,7 @@ where not exists (select from pg_catalog.pg_roles where rolname = wanted.name)
 
 alter role kijko_login password :'login_password';
 alter role kijko_login set statement_timeout = '10s';
+alter role kijko_login set jit = off; -- as in 20_extension.sql
 -- Passwords are parameters of its statements, and must not get into the log, as in 20_extension.sql.
 alter role kijko_login set log_parameter_max_length = 0;
 alter role kijko_login set log_parameter_max_length_on_error = 0;

@@ -15,6 +15,7 @@ where not exists (select from pg_catalog.pg_roles where rolname = wanted.name)
 grant supabase_storage_admin to kijko_storage_admin;
 alter role kijko_storage password :'storage_password';
 alter role kijko_storage set statement_timeout = '10s';
+alter role kijko_storage set jit = off; -- as in 20_extension.sql
 -- Tokens and keys are parameters of its statements.
 alter role kijko_storage set log_parameter_max_length = 0;
 alter role kijko_storage set log_parameter_max_length_on_error = 0;

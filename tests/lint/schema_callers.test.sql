@@ -2,7 +2,7 @@
 begin;
 \ir schema_catalog.sql
 
-select plan(5);
+select plan(6);
 create function pg_temp.callable(role text) returns setof text language sql stable as $$
   select f.name from pg_temp.functions as f where has_function_privilege(role, f.oid, 'execute') order by 1
 $$;
@@ -305,6 +305,11 @@ select results_eq(
     'private.jobs_stats()'
   ],
   'what the indexer may call'
+);
+select is_empty(
+  $$select r.rolname from pg_roles as r
+    where r.rolcanlogin and r.rolname ~ '^(authenticator|kijko_)' and (r.rolconfig @> array['jit=off']) is not true$$,
+  'no login compiles plans'
 );
 select is_empty(
   $$select g.roleid::regrole from pg_auth_members as g where g.member in (to_regrole('kijko_sidecar'), to_regrole('kijko_indexer'))$$,
