@@ -124,12 +124,13 @@ check_database() {
 check_passwords() {
   local wrong=() role password
   [ "$DATABASE_ANSWERS" = yes ] || postgres_answers || return 0
-  for role in supabase_admin authenticator kijko_login kijko_sidecar kijko_realtime kijko_storage kijko_indexer; do
+  for role in supabase_admin authenticator kijko_login kijko_sidecar kijko_gateway kijko_realtime kijko_storage kijko_indexer; do
     case $role in
       supabase_admin) password=$KIJKO_ADMIN_PASSWORD ;;
       authenticator) password=$KIJKO_AUTHENTICATOR_PASSWORD ;;
       kijko_login) password=$KIJKO_LOGIN_PASSWORD ;;
       kijko_sidecar) password=$KIJKO_SIDECAR_PASSWORD ;;
+      kijko_gateway) password=$KIJKO_GATEWAY_PASSWORD ;;
       kijko_realtime) password=$KIJKO_REALTIME_PASSWORD ;;
       kijko_storage) password=$KIJKO_STORAGE_PASSWORD ;;
       kijko_indexer) password=$KIJKO_INDEXER_PASSWORD ;;

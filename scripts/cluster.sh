@@ -11,7 +11,7 @@ make_secrets() {
     umask 077
     local name
     [ ! -f "$file" ] || cp "$file" "$file.new"
-    for name in ADMIN POSTGRES AUTHENTICATOR LOGIN SIDECAR REALTIME STORAGE INDEXER; do
+    for name in ADMIN POSTGRES AUTHENTICATOR LOGIN SIDECAR GATEWAY REALTIME STORAGE INDEXER; do
       grep -q "^KIJKO_${name}_PASSWORD=" "$file" 2> /dev/null || printf 'KIJKO_%s_PASSWORD=%s\n' "$name" "$(random_password)" >> "$file.new"
     done
     mv "$file.new" "$file"
@@ -28,11 +28,12 @@ load_secrets() {
   # shellcheck source=/dev/null
   . "$SECRETS/passwords"
   # Never in the environment of what is started from here.
-  export -n KIJKO_{ADMIN,POSTGRES,AUTHENTICATOR,LOGIN,SIDECAR,REALTIME,STORAGE,INDEXER}_PASSWORD
+  export -n KIJKO_{ADMIN,POSTGRES,AUTHENTICATOR,LOGIN,SIDECAR,GATEWAY,REALTIME,STORAGE,INDEXER}_PASSWORD
   DB_URL=postgres://postgres:$KIJKO_POSTGRES_PASSWORD@127.0.0.1:$DB_PORT/$DATABASE_NAME
   ADMIN_DB_URL=postgres://supabase_admin:$KIJKO_ADMIN_PASSWORD@127.0.0.1:$DB_PORT/$DATABASE_NAME
   REALTIME_DB_URL=postgres://kijko_realtime:${KIJKO_REALTIME_PASSWORD:-}@127.0.0.1:$DB_PORT/$DATABASE_NAME
   STORAGE_DB_URL=postgres://kijko_storage:${KIJKO_STORAGE_PASSWORD:-}@127.0.0.1:$DB_PORT/$DATABASE_NAME
+  GATEWAY_DB_URL=postgres://kijko_gateway:${KIJKO_GATEWAY_PASSWORD:-}@127.0.0.1:$DB_PORT/$DATABASE_NAME
   INDEXER_DB_URL=postgres://kijko_indexer:${KIJKO_INDEXER_PASSWORD:-}@127.0.0.1:$DB_PORT/$DATABASE_NAME
   SIDECAR_DB_URL=postgres://kijko_sidecar:$KIJKO_SIDECAR_PASSWORD@127.0.0.1:$DB_PORT/$DATABASE_NAME
   if [ -f "$SECRETS/api_keys" ]; then
@@ -111,7 +112,7 @@ log_checkpoints = off
 log_parameter_max_length = 0
 log_parameter_max_length_on_error = 0
 log_min_error_statement = panic
-kijko.trusted_session_users = 'authenticator, kijko_realtime, kijko_storage'
+kijko.trusted_session_users = 'authenticator, kijko_gateway, kijko_realtime, kijko_storage'
 kijko.trusted_proxies = '$TRUSTED_PROXIES'
 kijko.signing_key_file = '$SIGNING_KEY_FILE'
 kijko.seal_key_file = '$SEAL_KEY_FILE'

@@ -311,7 +311,7 @@ recovery_psql() {
 finish_recovery() {
   local former name password
   former=$(backup_value "$INFO" database)
-  for name in ADMIN:supabase_admin POSTGRES:postgres AUTHENTICATOR:authenticator LOGIN:kijko_login SIDECAR:kijko_sidecar REALTIME:kijko_realtime STORAGE:kijko_storage INDEXER:kijko_indexer; do
+  for name in ADMIN:supabase_admin POSTGRES:postgres AUTHENTICATOR:authenticator LOGIN:kijko_login SIDECAR:kijko_sidecar GATEWAY:kijko_gateway REALTIME:kijko_realtime STORAGE:kijko_storage INDEXER:kijko_indexer; do
     password=KIJKO_${name%%:*}_PASSWORD
     # A backup of an older release has no such password, or no such role.
     [ -n "${!password:-}" ] || continue

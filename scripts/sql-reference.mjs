@@ -14,6 +14,7 @@ const AUDIENCES = [
   'service_role',
   'postgres',
   'kijko_sidecar',
+  'kijko_gateway',
   'kijko_indexer',
   'authenticator',
   'kijko_login',

@@ -31,6 +31,7 @@ export class Service {
         // Where a program that counts its coverage writes it.
         ...(process.env.LLVM_PROFILE_FILE && { LLVM_PROFILE_FILE: process.env.LLVM_PROFILE_FILE }),
         DATABASE_URL: databaseUrl(name, prefix, service.name),
+        ...(name === 'sidecar' && { KIJKO_GATEWAY_DATABASE_URL: databaseUrl('gateway', 'KIJKO_GATEWAY', service.name) }),
         [`${prefix}_BIND`]: `127.0.0.1:${service.port}`,
         [`${prefix}_OPERATORS_BIND`]: `127.0.0.1:${operatorsPort}`,
         ...variables,

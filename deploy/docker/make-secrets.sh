@@ -28,13 +28,14 @@ main() {
   mkdir -p "$FOLDER"
   chmod 0700 "$FOLDER"
   local name password
-  for name in admin postgres authenticator login sidecar realtime storage indexer; do
+  for name in admin postgres authenticator login sidecar gateway realtime storage indexer; do
     write "${name}_password" "$(random_password)"
     password=$(cat "$FOLDER/${name}_password")
     case $name in
       authenticator) uri rest_db_uri authenticator "$password" "${KIJKO_DB_POOLER:-}" ;;
       login) uri login_db_uri kijko_login "$password" ;;
       sidecar) uri sidecar_db_uri kijko_sidecar "$password" ;;
+      gateway) uri gateway_db_uri kijko_gateway "$password" ;;
       realtime) uri realtime_db_uri kijko_realtime "$password" ;;
       storage) uri storage_db_uri kijko_storage "$password" ;;
       indexer) uri indexer_db_uri kijko_indexer "$password" ;;

@@ -48,7 +48,7 @@ take_secrets() {
   local name file
   (
     umask 077
-    for name in ADMIN POSTGRES AUTHENTICATOR LOGIN SIDECAR REALTIME STORAGE INDEXER; do
+    for name in ADMIN POSTGRES AUTHENTICATOR LOGIN SIDECAR GATEWAY REALTIME STORAGE INDEXER; do
       file=$SECRET_FILES/${name,,}_password
       [ -r "$file" ] || fail "the secret file $file is missing or not readable: see deploy/docker/make-secrets.sh"
       printf 'KIJKO_%s_PASSWORD=%q\n' "$name" "$(cat "$file")"

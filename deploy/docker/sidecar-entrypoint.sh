@@ -15,6 +15,7 @@ from_file() {
 }
 
 from_file DATABASE_URL
+from_file KIJKO_GATEWAY_DATABASE_URL
 from_file OPENAI_API_KEY
 from_file ANTHROPIC_API_KEY
 from_file GEMINI_API_KEY

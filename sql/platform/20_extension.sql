@@ -3,6 +3,7 @@
 \set ON_ERROR_STOP on
 \ir owner.psql
 \getenv sidecar_password KIJKO_SIDECAR_PASSWORD
+\getenv gateway_password KIJKO_GATEWAY_PASSWORD
 \getenv indexer_password KIJKO_INDEXER_PASSWORD
 
 set client_min_messages = warning;
@@ -175,6 +176,21 @@ alter role kijko_indexer set statement_timeout = '15min';
 alter role kijko_indexer set idle_in_transaction_session_timeout = '30s';
 select format('grant connect on database %I to kijko_indexer', current_database())
 \gexec
+-- The sidecar's second login, by which it asks some functions as their callers, and can become no more than a caller. What else it may
+-- call, private.requests_enter(), is granted where that is made. Without a password it cannot log in: then the sidecar asks PostgREST.
+select 'create role kijko_gateway login noinherit nocreatedb nocreaterole nobypassrls'
+where not exists (select from pg_catalog.pg_roles where rolname = 'kijko_gateway')
+\gexec
+\if :{?gateway_password}
+alter role kijko_gateway password :'gateway_password';
+\endif
+alter role kijko_gateway set statement_timeout = '15s';
+alter role kijko_gateway set idle_in_transaction_session_timeout = '30s';
+grant anon, authenticated to kijko_gateway;
+select format('grant connect on database %I to kijko_gateway', current_database())
+\gexec
+grant usage on schema kijko to kijko_gateway;
+grant execute on function kijko.verify_jwt(text), kijko.access_token_fault(jsonb) to kijko_gateway;
 -- Functions of the domain run as postgres with an empty search path, where a caller's temporary types come before those of
 -- Postgres: the check of a domain type of such a name would run as postgres. So only postgres may create temporary objects.
 select format('revoke temporary on database %I from public', current_database())
@@ -187,10 +203,10 @@ select format('grant temporary on database %I to %I', current_database(), :'owne
 select format('alter role %I set %s', rolname, setting)
 from pg_catalog.pg_roles,
     unnest(array['log_parameter_max_length = 0', 'log_parameter_max_length_on_error = 0', 'auto_explain.log_verbose = off']) as setting
-where rolname in ('authenticator', 'kijko_sidecar', 'kijko_indexer')
+where rolname in ('authenticator', 'kijko_sidecar', 'kijko_gateway', 'kijko_indexer')
 \gexec
 -- To compile a plan takes some 40 ms for each execution, and plans of tables that have just grown look dear enough for that. No statement
 -- of these logins gains so much.
 select format('alter role %I set jit = off', rolname)
-from pg_catalog.pg_roles where rolname in ('authenticator', 'kijko_sidecar', 'kijko_indexer')
+from pg_catalog.pg_roles where rolname in ('authenticator', 'kijko_sidecar', 'kijko_gateway', 'kijko_indexer')
 \gexec

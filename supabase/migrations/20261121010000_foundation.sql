@@ -11,7 +11,7 @@ create schema if not exists private;
 comment on schema private is 'Helpers and worker functions of the domain; never exposed by PostgREST.';
 
 revoke all on schema private from public;
-grant usage on schema private to anon, authenticated, service_role, kijko_sidecar, kijko_indexer;
+grant usage on schema private to anon, authenticated, service_role, kijko_sidecar, kijko_gateway, kijko_indexer;
 
 -- ----------------------------------------------------------------------------
 -- Rights: new functions, tables and sequences of postgres start with none, and each migration grants what it means.

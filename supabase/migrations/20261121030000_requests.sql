@@ -105,6 +105,43 @@ comment on function public.before_request() is 'Runs before every request: check
 grant execute on function public.before_request() to anon, authenticated, service_role;
 
 -- ----------------------------------------------------------------------------
+-- Requests that the sidecar answers
+--
+-- By its second login, kijko_gateway, the sidecar does what PostgREST does: in one transaction it admits the request of a caller, and then
+-- calls one function as them.
+-- ----------------------------------------------------------------------------
+
+-- Invoker: only an invoker function may switch the role.
+create function private.requests_enter(request jsonb) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  token constant text := request ->> 'token';
+  headers constant jsonb := request -> 'headers';
+  claims constant jsonb := kijko.verify_jwt(token);
+  role_name constant text := case when token is null then 'anon' else claims ->> 'role' end;
+begin
+  -- No error: anybody can send such a token, and the log would have a line for each.
+  if (role_name in ('anon', 'authenticated')) is not true or (token is not null and kijko.access_token_fault(claims) is not null) then
+    return false;
+  end if;
+  perform
+    set_config('request.method', 'POST', true),
+    set_config('request.path', request ->> 'path', true),
+    set_config('request.headers', headers::text, true),
+    set_config('request.jwt.claims', coalesce(claims::text, ''), true),
+    set_config('role', role_name, true);
+  if token is not null and headers ->> 'x-kijko-token' <> '' then
+    perform kijko.fail('bad_request', 'the request has two tokens');
+  end if;
+  perform public.before_request();
+  return true;
+end
+$$;
+comment on function private.requests_enter(jsonb) is 'Becomes the caller of a request {token, path, headers} for the rest of the transaction, and admits the request as PostgREST does, by public.before_request(). False, and nothing is changed, for a token that this database did not sign or that is no access token of a user: PostgREST says why. The sidecar calls it by its login kijko_gateway, which may become a caller and nothing else.';
+grant execute on function private.requests_enter(jsonb) to kijko_gateway;
+
+-- ----------------------------------------------------------------------------
 -- Requests that the sidecar takes
 --
 -- The sidecar knows only the client's address. Requests that it refuses (a webhook without a valid signature, an unknown path)

@@ -198,6 +198,10 @@ as $$
 declare
   pass constant text := kijko.request_header('x-kijko-gateway');
 begin
+  -- Its own login is the gateway's.
+  if session_user = 'kijko_gateway' then
+    return private.as_uuid(kijko.request_header('x-kijko-call'));
+  end if;
   -- Anybody may send these headers; only the database makes a pass. Without one that is valid, the call has a ticket.
   if pass is null or kijko.can_unseal(pass, 'llm/gateway') is not true
     or kijko.unseal(pass, 'llm/gateway')::numeric <= extract(epoch from clock_timestamp())
@@ -207,7 +211,7 @@ begin
   return private.as_uuid(kijko.request_header('x-kijko-call'));
 end
 $$;
-comment on function private.llm_id_of_gateway() is 'The id that the gateway gives the call of this request, if the request is the gateway''s: it has a pass. Nullable: result.';
+comment on function private.llm_id_of_gateway() is 'The id that the gateway gives the call of this request, if the request is the gateway''s: it comes by its login, or has a pass. Nullable: result.';
 
 create function private.llm_gateway_pass() returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
@@ -317,5 +321,5 @@ begin
   return case when opened_as is null then made - 'call_id' else jsonb_build_object('opened', made) end;
 end
 $$;
-comment on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text, uuid) is 'Whether the caller may make this call of a model now; the gateway asks it for each request to /llm/v1. Holds what the call can use at most against every budget and meter, and returns {ticket}, which is of use to the sidecar only; to the gateway, which proves itself by a header, {opened}. images: how many are wanted; of a chat, how many its prompt has, which input_tokens includes. Requires llm:call. Fails with budget_exceeded, quota_exceeded, model_not_found, model_not_allowed, model_not_priced or bad_request, among others. Definer: holds and calls are written by functions.';
+comment on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text, uuid) is 'Whether the caller may make this call of a model now; the gateway asks it for each request to /llm/v1. Holds what the call can use at most against every budget and meter, and returns {ticket}, which is of use to the sidecar only; to the gateway, which proves itself by its login or a header, {opened}. images: how many are wanted; of a chat, how many its prompt has, which input_tokens includes. Requires llm:call. Fails with budget_exceeded, quota_exceeded, model_not_found, model_not_allowed, model_not_priced or bad_request, among others. Definer: holds and calls are written by functions.';
 grant execute on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text, uuid) to authenticated;

@@ -180,7 +180,7 @@ for (const name of ['staging', 'production']) {
 
     it('leads every part to the primary by a verified certificate', () => {
       const uris = fs.readdirSync(secretsFolder).filter((file) => file.endsWith('_db_uri'));
-      assert.equal(uris.length, 6);
+      assert.equal(uris.length, 7);
       for (const file of uris) {
         const uri = new URL(fs.readFileSync(path.join(secretsFolder, file), 'utf8').trim());
         assert.equal(uri.hostname, file === 'rest_db_uri' ? 'kijko-pooler' : 'kijko-db-rw');

@@ -44,6 +44,7 @@ describe('postgres', () => {
       'kijko_storage',
       'kijko_storage_admin',
       'kijko_indexer',
+      'kijko_gateway',
     ]) {
       await denied([`grant ${role} to postgres`]);
       await denied([`set role ${role}`]);

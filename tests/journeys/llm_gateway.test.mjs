@@ -7,7 +7,7 @@ import { newPerson, newTeam, ok, until } from './domain.mjs';
 import { json } from './functions_support.mjs';
 import { enroll, newIssuer, newMember } from './issuers_support.mjs';
 import { anthropicAnswer, geminiAnswer, newKey, newVendor, openai, openaiAnswer } from './llm_support.mjs';
-import { env } from './support.mjs';
+import { adminSql, env } from './support.mjs';
 
 const messages = [
   { role: 'developer', content: 'Be brief.' },
@@ -56,6 +56,50 @@ describe('who may call', () => {
     const answer = await member.chat.completions.create({ model: vendors.openai.model, messages });
     const call = await recorded(answer.id);
     assert.deepEqual([call.org_id, call.member_id], [team.orgId, team.member.user.id]);
+  });
+});
+
+describe('who could call a moment ago', () => {
+  const ask = (who) => who.chat.completions.create({ model: vendors.openai.model, messages });
+  const isRefused = (code) => (error) => {
+    assert.ok(error instanceof AuthenticationError);
+    assert.deepEqual([error.code, error.type], [code, 'authentication_error']);
+    return true;
+  };
+
+  test('not by a key that was revoked', async () => {
+    const key = await newKey(team.owner);
+    const holder = openai(key.secret);
+    await ask(holder);
+    await ok(team.owner.client.rpc('revoke_api_key', { id: key.id }));
+    await assert.rejects(ask(holder), isRefused('not_identified'));
+  });
+
+  test('not with the token of a session that has ended', async () => {
+    const person = await newPerson();
+    const holder = openai(person.token);
+    await ask(holder);
+    await person.client.auth.signOut({ scope: 'local' });
+    await assert.rejects(ask(holder), isRefused('not_identified'));
+  });
+
+  test('not with a token that has expired', async () => {
+    const { token } = await newPerson();
+    const claims = JSON.parse(Buffer.from(token.split('.')[1], 'base64url'));
+    // PostgREST gives tokens half a minute more.
+    const exp = Math.floor(Date.now() / 1000) - 20;
+    const [{ signed }] = await adminSql('select kijko.sign_jwt($1) as signed', [{ ...claims, exp }]);
+    const holder = openai(signed);
+    // Its first call says who it is, and others are let through for five minutes by that alone.
+    await ask(holder).catch(() => {});
+    const refusal = await until('the token to expire', () =>
+      ask(holder).then(
+        () => null,
+        (error) => error,
+      ),
+    );
+    assert.ok(refusal instanceof AuthenticationError);
+    assert.equal(refusal.code, 'PGRST301');
   });
 });
 

@@ -128,7 +128,7 @@ const ofTrace = (trace, enough) =>
     return enough(found) ? found : null;
   });
 
-test('a request to a model: the client, the proxy, the sidecar, PostgREST and the vendor', async () => {
+test('a request to a model: the client, the proxy, the sidecar, the database and the vendor', async () => {
   const [trace, parent] = [randomBytes(16).toString('hex'), randomBytes(8).toString('hex')];
   const client = new OpenAI({
     apiKey: key,
@@ -137,16 +137,16 @@ test('a request to a model: the client, the proxy, the sidecar, PostgREST and th
     defaultHeaders: { traceparent: `00-${trace}-${parent}-01` },
   });
   await client.chat.completions.create({ model: vendor.model, messages: [{ role: 'user', content: 'a prompt that nobody traces' }] });
-  const wanted = [isProxy, ({ name }) => name === 'postgrest authorize_llm_call', ({ name }) => name.startsWith('chat ')];
+  const wanted = [isProxy, ({ name }) => name === 'postgres authorize_llm_call', ({ name }) => name.startsWith('chat ')];
   const found = await ofTrace(trace, (list) => wanted.every((is) => list.some(is)));
   const one = (is) => {
     const matching = found.filter(is);
     assert.equal(matching.length, 1, JSON.stringify(found));
     return matching[0];
   };
-  const [proxy, postgrest, model] = wanted.map(one);
+  const [proxy, postgres, model] = wanted.map(one);
   const answered = one(({ id, attributes }) => id !== proxy.id && attributes['http.route']);
-  assert.deepEqual([proxy.parent, answered.parent, postgrest.parent, model.parent], [parent, proxy.id, answered.id, answered.id]);
+  assert.deepEqual([proxy.parent, answered.parent, postgres.parent, model.parent], [parent, proxy.id, answered.id, answered.id]);
   assert.deepEqual([proxy.attributes['http.route'], answered.attributes['http.route']], Array(2).fill('/llm/v1/chat/completions'));
   assert.equal(proxy.attributes['kijko.request.id'], answered.attributes['kijko.request.id']);
   assert.ok(!JSON.stringify(found).includes('a prompt that nobody traces'));

@@ -53,7 +53,7 @@ for (const [path, from, to] of [
   ['deploy/docker/sidecar.Dockerfile', '/src/target/release/kijko-indexer /usr/local/bin/', '/usr/local/bin/'],
   ['deploy/docker/sidecar.Dockerfile', 'KIJKO_REALTIME_BIND=', 'REALTIME_BIND='],
   ['deploy/docker/sidecar-healthy.sh', '$KIJKO_STORAGE_BIND', '$OTHER'],
-  ['scripts/config.sh', 'SIDECAR,REALTIME,', 'SIDECAR,'],
+  ['scripts/config.sh', ',REALTIME,', ','],
   ['deploy/docker/postgres-lib.sh', 'REALTIME STORAGE INDEXER', 'REALTIME STORAGE'],
   ['docker-compose.yml', '      KIJKO_SEARXNG_URL: ', '      SEARXNG_URL: '],
 ]) {

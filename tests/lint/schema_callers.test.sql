@@ -2,7 +2,7 @@
 begin;
 \ir schema_catalog.sql
 
-select plan(6);
+select plan(8);
 create function pg_temp.callable(role text) returns setof text language sql stable as $$
   select f.name from pg_temp.functions as f where has_function_privilege(role, f.oid, 'execute') order by 1
 $$;
@@ -305,6 +305,13 @@ select results_eq(
     'private.jobs_stats()'
   ],
   'what the indexer may call'
+);
+select results_eq(
+  $$select pg_temp.callable('kijko_gateway')$$, array['private.requests_enter(jsonb)'], 'what the gateway may call'
+);
+select results_eq(
+  $$select g.roleid::regrole::text from pg_auth_members as g where g.member = 'kijko_gateway'::regrole order by 1$$, array['anon', 'authenticated'],
+  'the gateway can become a caller, and nobody else'
 );
 select is_empty(
   $$select r.rolname from pg_roles as r

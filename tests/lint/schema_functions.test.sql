@@ -162,7 +162,7 @@ select is_empty(
 -- An empty search_path finds temporary types before those of Postgres.
 select is_empty(
   $$select r.rolname from pg_roles as r
-    where r.rolname in ('anon', 'authenticated', 'service_role', 'authenticator', 'kijko_sidecar', 'kijko_indexer')
+    where r.rolname in ('anon', 'authenticated', 'service_role', 'authenticator', 'kijko_sidecar', 'kijko_gateway', 'kijko_indexer')
       and has_database_privilege(r.oid, current_database(), 'temporary')$$,
   'the roles of requests and of the sidecar cannot make temporary types'
 );

@@ -4,7 +4,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, Method, Uri, request::Parts},
 };
-use kijko_core::http::headers::selected;
+use kijko_core::http::headers::{bearer, selected};
 use serde_json::{Map, Value, json};
 
 use crate::error::{StorageError, refusal};
@@ -83,14 +83,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             headers,
         })
     }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get("authorization")?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    // Keys of other kinds come beside the one that counts.
-    (scheme.eq_ignore_ascii_case("bearer") && !token.starts_with("sb_"))
-        .then(|| token.trim().to_owned())
 }
 
 #[cfg(test)]

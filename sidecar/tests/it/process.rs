@@ -49,7 +49,7 @@ fn misuse_ends_with_2_and_names_every_problem_but_no_secret() {
 }
 
 /// Every setting with a value that it cannot have.
-const BAD_SETTINGS: [(&str, &str); 85] = [
+const BAD_SETTINGS: [(&str, &str); 87] = [
     ("DATABASE_URL", "mysql://nobody@nowhere/db"),
     ("KIJKO_SIDECAR_BIND", "here"),
     ("KIJKO_SIDECAR_OPERATORS_BIND", "127.0.0.1"),
@@ -67,6 +67,8 @@ const BAD_SETTINGS: [(&str, &str); 85] = [
     ("KIJKO_SHUTDOWN_SECONDS", "3601"),
     ("KIJKO_QUEUE_AGE_WARN_SECONDS", "none"),
     ("KIJKO_DB_POOL_SIZE", "0"),
+    ("KIJKO_GATEWAY_DATABASE_URL", "mysql://nobody@nowhere/db"),
+    ("KIJKO_GATEWAY_POOL_SIZE", "0"),
     ("KIJKO_DB_TIMEOUT_SECONDS", "0"),
     ("KIJKO_ACCESS_LOG", "access.log"),
     ("KIJKO_REQUEST_SAMPLE", "0"),
@@ -160,11 +162,8 @@ fn a_bad_value_of_each_setting_alone_stops_the_start() {
         let mut errors = sidecar.child.stderr.take().unwrap();
         errors.read_to_string(&mut text).unwrap();
         assert_eq!(status, Some(2), "{name}={value} {text}");
-        let named: Vec<_> = text
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split_whitespace().next())
-            .collect();
+        let lines = text.lines().skip(1).map(str::split_whitespace);
+        let named: Vec<_> = lines.filter_map(|mut words| words.next()).collect();
         assert_eq!(named, [name], "{value} {text}");
     }
 }

@@ -44,15 +44,20 @@ pub struct Identity {
 impl DatabaseConfig {
     /// Reads the settings; None when there is no usable address.
     pub fn read(env: &mut Reader<'_>) -> Option<Self> {
-        let pool_size = env.number("KIJKO_DB_POOL_SIZE", 8, 1..=200) as usize;
-        let timeout = env.seconds("KIJKO_DB_TIMEOUT_SECONDS", 10, 1..=900);
-        let Some(url) = env.text("DATABASE_URL") else {
+        if env.text("DATABASE_URL").is_none() {
             env.problem(
                 "DATABASE_URL",
                 "is required: postgres://role:password@host:port/database",
             );
-            return None;
-        };
+        }
+        Self::optional(env, "DATABASE_URL", "KIJKO_DB_POOL_SIZE")
+    }
+
+    /// The same of a further login, by the names of its settings. None: it is not set, or wrong.
+    pub fn optional(env: &mut Reader<'_>, url_name: &str, pool_size_name: &str) -> Option<Self> {
+        let pool_size = env.number(pool_size_name, 8, 1..=200) as usize;
+        let timeout = env.seconds("KIJKO_DB_TIMEOUT_SECONDS", 10, 1..=900);
+        let url = env.text(url_name)?;
         match parse(&url) {
             Ok((postgres, tls, identity)) => Some(Self {
                 postgres: with_defaults(postgres, timeout, env.service().name),
@@ -62,7 +67,7 @@ impl DatabaseConfig {
                 timeout,
             }),
             Err(what) => {
-                env.problem("DATABASE_URL", what);
+                env.problem(url_name, what);
                 None
             }
         }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+/// The SQLSTATE of a request that `kijko.fail()` refuses: the message is the body of the answer.
+pub const REFUSAL: &str = "PGRST";
+
 /// Why a statement gave no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DbError {
@@ -23,6 +26,8 @@ pub enum DbError {
         code: String,
         /// Postgres' message; for the log only.
         message: String,
+        /// Postgres' detail. Of a refusal by `kijko.fail()`: status and headers of its answer.
+        detail: Option<String>,
         /// Whether the same call may succeed later.
         transient: bool,
     },
@@ -37,6 +42,7 @@ impl DbError {
         Self::Refused {
             code: code.to_owned(),
             message: message.to_owned(),
+            detail: None,
             transient: is_transient(&SqlState::from_code(code)),
         }
     }
@@ -71,10 +77,20 @@ impl DbError {
 impl From<tokio_postgres::Error> for DbError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            Some(db) => Self::refused(db.code().code(), db.message()),
+            Some(db) => Self::Refused {
+                code: db.code().code().to_owned(),
+                message: db.message().to_owned(),
+                detail: db.detail().map(str::to_owned),
+                transient: is_transient(db.code()),
+            },
             None => Self::Unreachable(with_causes(&error)),
         }
     }
+}
+
+/// As `kijko.fail()` refuses a request. Its statement is as good as before.
+pub(super) fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code() == REFUSAL)
 }
 
 /// Connection trouble, resources, shutdown and start-up, serialization and locks pass by themselves; so does a

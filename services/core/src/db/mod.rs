@@ -12,7 +12,7 @@ mod session;
 pub(crate) mod tls;
 
 pub use config::{DatabaseConfig, Tls};
-pub use error::{DbError, with_causes};
+pub use error::{DbError, REFUSAL, with_causes};
 pub use json::{has_long_number, storable};
 pub use listener::{Channel, Listener, Wake, Wakeups};
 pub use metrics::{DatabaseCheck, DatabaseSeries};

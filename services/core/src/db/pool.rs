@@ -1,5 +1,5 @@
 //! The pool. Everything that a service does in the database is one call of one function, so the pool offers exactly that: one
-//! statement, one time limit, one error type.
+//! statement, one time limit, one error type; and the same as a caller, behind a statement that admits them.
 
 use std::{
     fmt,
@@ -11,14 +11,14 @@ use deadpool_postgres::{
     ClientWrapper, Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod,
     Runtime, Timeouts,
 };
-use futures_util::future::join3;
+use futures_util::future::{join, join3};
 use tokio_postgres::{Row, Statement, types::ToSql};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     cancel::{CANCEL_TIMEOUT, Call},
     config::DatabaseConfig,
-    error::{DbError, with_causes},
+    error::{DbError, is_refusal, with_causes},
     tls::connector,
 };
 use crate::telemetry::canonical;
@@ -104,23 +104,53 @@ impl Db {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, DbError> {
-        let client = self.pool.get().await.map_err(pool_error)?;
-        let call = Call::new(client, self.tls.clone());
-        let name = canonical::id().map(|id| format!("{} {id}", self.name));
-        let mut answer = std::pin::pin!(async {
+        let call = self.call().await?;
+        let id = canonical::id();
+        let name = id.map(|id| format!("{} {id}", self.name));
+        let answer = async {
             let statement = call.client().prepare_cached(sql).await?;
             match &name {
                 Some(name) => self.query_named(name, &call, &statement, params).await,
                 None => call.client().query(&statement, params).await,
             }
-        });
+        };
+        self.answer(&call, answer).await
+    }
+
+    /// Runs two statements in one transaction: the first admits a request, and says whether it did; the second is the request. None: it
+    /// was not admitted. As with PostgREST, what the first sets for the transaction, such as the role and the statement timeout, counts for
+    /// the second. The first also names the connection.
+    pub async fn query_admitted(
+        &self,
+        admission: (&str, &[&(dyn ToSql + Sync)]),
+        request: (&str, &[&(dyn ToSql + Sync)]),
+    ) -> Result<Option<Vec<Row>>, DbError> {
+        let call = self.call().await?;
+        let answer = query_admitted(call.client(), admission, request);
+        self.answer(&call, answer).await
+    }
+
+    async fn call(&self) -> Result<Call, DbError> {
+        let client = self.pool.get().await.map_err(pool_error)?;
+        Ok(Call::new(client, self.tls.clone()))
+    }
+
+    /// What a call answers in time.
+    async fn answer<T>(
+        &self,
+        call: &Call,
+        answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, DbError> {
+        let mut answer = std::pin::pin!(answer);
         match tokio::time::timeout(self.timeout, &mut answer).await {
             Ok(Ok(rows)) => {
                 call.ended();
                 Ok(rows)
             }
             Ok(Err(error)) => {
-                call.client().statement_cache.clear();
+                if !is_refusal(&error) {
+                    call.client().statement_cache.clear();
+                }
                 call.ended();
                 Err(error.into())
             }
@@ -214,6 +244,42 @@ impl Db {
             waiting: status.waiting,
         }
     }
+}
+
+/// The transaction has ended when this returns. It is begun with the first statement and committed with the second, so that it costs
+/// no time of the network.
+async fn query_admitted(
+    client: &ClientWrapper,
+    admission: (&str, &[&(dyn ToSql + Sync)]),
+    request: (&str, &[&(dyn ToSql + Sync)]),
+) -> Result<Option<Vec<Row>>, tokio_postgres::Error> {
+    let admit = client.prepare_cached(admission.0).await?;
+    let (begun, admitted) = join(
+        client.batch_execute("begin"),
+        client.query_one(&admit, admission.1),
+    )
+    .await;
+    let admitted = begun
+        .and(admitted)
+        .and_then(|row| row.try_get::<_, bool>(0));
+    let statement = match admitted {
+        Ok(true) => client.prepare_cached(request.0).await.map(Some),
+        Ok(false) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let Ok(Some(statement)) = statement else {
+        client.batch_execute("rollback").await?;
+        return statement.map(|_| None);
+    };
+    // After an error, to commit is to roll back.
+    let (rows, ended) = join(
+        client.query(&statement, request.1),
+        client.batch_execute("commit"),
+    )
+    .await;
+    let rows = rows?;
+    ended?;
+    Ok(Some(rows))
 }
 
 /// A row that cannot be read.

@@ -1,6 +1,6 @@
 //! Header fields of a request in the form in which the database gets them.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header::AUTHORIZATION};
 use serde_json::{Map, Value};
 
 /// All values of a field as one list (RFC 9110, section 5.3), as PostgREST passes them on. None if the field is absent.
@@ -21,6 +21,14 @@ pub fn selected(headers: &HeaderMap, names: &[&str]) -> Map<String, Value> {
         .collect()
 }
 
+/// The token of a request. Keys of other kinds come beside the one that counts.
+pub fn bearer(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    (scheme.eq_ignore_ascii_case("bearer") && !token.starts_with("sb_"))
+        .then(|| token.trim().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
@@ -38,6 +46,22 @@ mod tests {
         headers.append("x-forwarded-for", HeaderValue::from_static("9.9.9.9"));
         let expected = Some("1.2.3.4, 5.6.7.8,9.9.9.9");
         assert_eq!(joined(&headers, "x-forwarded-for").as_deref(), expected);
+    }
+
+    #[test]
+    fn a_token_is_a_bearers_and_no_other_key() {
+        for (value, token) in [
+            ("Bearer a.b.c", Some("a.b.c")),
+            ("bearer  a.b.c ", Some("a.b.c")),
+            ("Bearer sb_publishable_a", None),
+            ("Basic YTpi", None),
+            ("Bearer", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(AUTHORIZATION, HeaderValue::from_static(value));
+            assert_eq!(bearer(&headers).as_deref(), token, "{value}");
+        }
+        assert_eq!(bearer(&HeaderMap::new()), None);
     }
 
     #[test]

@@ -19,24 +19,33 @@ mod search;
 mod service;
 mod tools;
 
-use kijko_core::{Context, Domain, Setup, SetupError, config::Reader, outbound::Url};
+use kijko_core::{
+    Context, Domain, Setup, SetupError, config::Reader, db::DatabaseConfig, outbound::Url,
+};
 use search::Search;
 use service::Code;
 
-use crate::api::Api;
+use crate::api::{Api, Login};
 
 /// A page of files for a search has 2 MiB of text, which JSON may write six times as long.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
-/// Reads `KIJKO_REST_URL`.
+/// Reads `KIJKO_REST_URL` and `KIJKO_GATEWAY_DATABASE_URL`.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
     let rest_url = Api::url(env);
-    Box::new(move |context| domain(rest_url, context))
+    let login = Login::config(env);
+    Box::new(move |context| domain(rest_url, login.as_ref(), context))
 }
 
-fn domain(rest_url: Option<Url>, context: &Context) -> Result<Domain, SetupError> {
+fn domain(
+    rest_url: Option<Url>,
+    login: Option<&DatabaseConfig>,
+    context: &Context,
+) -> Result<Domain, SetupError> {
+    let login = Login::at(login)?;
+    let api = Api::at(rest_url)?;
     let code = Code {
-        api: Api::at(rest_url)?.map(|api| api.with_max_bytes(MAX_ANSWER_BYTES)),
+        api: api.map(|api| api.with_max_bytes(MAX_ANSWER_BYTES).with_login(login)),
         search: Search::default(),
         max_body_bytes: context.max_body_bytes,
     };

@@ -67,24 +67,29 @@ use std::sync::Arc;
 use config::GatewayConfig;
 use gateway::Gateway;
 pub(crate) use job_calls::{JobCalls, JobCallsConfig};
-use kijko_core::{Context, Domain, Setup, SetupError, config::Reader, outbound::Url};
+use kijko_core::{
+    Context, Domain, Setup, SetupError, config::Reader, db::DatabaseConfig, outbound::Url,
+};
 use store::Store;
 
-use crate::api::Api;
+use crate::api::{Api, Login};
 
-/// Reads `KIJKO_REST_URL`, the limits of the gateway and the settings of the model vendors.
+/// Reads `KIJKO_REST_URL`, `KIJKO_GATEWAY_DATABASE_URL`, the limits of the gateway and the settings of the model vendors.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
     let rest_url = Api::url(env);
+    let login = Login::config(env);
     let config = GatewayConfig::read(env);
-    Box::new(move |context| domain(&config, rest_url, context))
+    Box::new(move |context| domain(&config, rest_url, login.as_ref(), context))
 }
 
 fn domain(
     config: &GatewayConfig,
     rest_url: Option<Url>,
+    login: Option<&DatabaseConfig>,
     context: &Context,
 ) -> Result<Domain, SetupError> {
-    let api = Api::at(rest_url)?;
+    let login = Login::at(login)?;
+    let api = Api::at(rest_url)?.map(|api| api.with_login(login));
     let store = Arc::new(Store::new(context.db.clone()));
     let gateway = Arc::new(Gateway::new(config, api, store, context.tracer.clone())?);
     Ok(Domain {

@@ -262,6 +262,7 @@ fn busy() -> DbError {
     DbError::Refused {
         code: "55P03".to_owned(),
         message: "the call is locked".to_owned(),
+        detail: None,
         transient: true,
     }
 }

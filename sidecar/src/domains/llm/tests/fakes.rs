@@ -103,6 +103,7 @@ impl Calls for Store {
                 return Err(DbError::Refused {
                     code: "22P02".to_owned(),
                     message: "no".to_owned(),
+                    detail: None,
                     transient: false,
                 });
             }

@@ -1,19 +1,25 @@
 //! Asks the API, as the caller, what they may. The request carries the caller's own headers, so that PostgREST and the database
-//! identify them, apply their rate limits and check the organization as for any other request.
+//! identify them, apply their rate limits and check the organization as for any other request. [`login`]: some functions are asked
+//! without PostgREST.
+
+mod answer;
+mod headers;
+mod login;
 
 use std::time::{Duration, SystemTime};
 
-use axum::{
-    body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
-    response::{IntoResponse, Response},
-};
+pub(crate) use answer::NotGranted;
+use answer::judged;
+use axum::http::{HeaderMap, Method};
+pub(crate) use headers::IDENTITY;
+use headers::limit_headers;
 use kijko_core::{
     config::Reader,
     error::Error,
     outbound::{Client, Limits, OutboundError, RequestBuilder, Url},
     telemetry::traces::{self, span::Attributes},
 };
+pub(crate) use login::Login;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -26,30 +32,6 @@ const LIMITS: Limits = Limits {
     idle_timeout: Duration::from_secs(10),
     max_bytes: 4 << 20,
 };
-
-/// Who the caller is, which organization they mean, and where they come from: for the limits of addresses, and for publishable keys,
-/// which name the origins of their pages. The proxy's id of the request: under it the database notes the caller.
-pub(crate) const IDENTITY: [&str; 8] = [
-    "authorization",
-    "x-api-key",
-    "x-kijko-token",
-    "x-org-id",
-    "origin",
-    "x-forwarded-for",
-    "x-request-id",
-    "x-kijko-request",
-];
-
-/// What an answer says of limits.
-const LIMIT_HEADERS: [&str; 7] = [
-    "ratelimit",
-    "ratelimit-policy",
-    "retry-after",
-    "x-ratelimit-limit",
-    "x-ratelimit-remaining",
-    "x-ratelimit-reset",
-    "x-ratelimit-resource",
-];
 
 /// The address of one of our own services. None: it is not set, or wrong.
 pub(crate) fn address(env: &mut Reader<'_>, name: &'static str, example: &str) -> Option<Url> {
@@ -67,43 +49,13 @@ pub(crate) fn address(env: &mut Reader<'_>, name: &'static str, example: &str) -
     url
 }
 
-/// Why the API granted nothing.
-#[derive(Debug)]
-pub(crate) enum NotGranted {
-    /// The API's refusal, for the caller.
-    Refused(Box<Response>),
-    /// It gave no answer that can be used, or the request was wrong before it was asked.
-    Failed(Error),
-}
-
-impl NotGranted {
-    /// A refusal that we say in the API's place.
-    pub(crate) fn refused(status: StatusCode, body: &Value) -> Self {
-        let body = body.to_string().into_bytes();
-        refusal(status.as_u16(), body, HeaderMap::new())
-    }
-}
-
-impl From<Error> for NotGranted {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl IntoResponse for NotGranted {
-    fn into_response(self) -> Response {
-        match self {
-            Self::Refused(refusal) => *refusal,
-            Self::Failed(error) => error.into_response(),
-        }
-    }
-}
-
 /// The API.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     client: Client,
     url: Url,
+    /// By which some functions are asked without PostgREST.
+    login: Option<Login>,
 }
 
 impl Api {
@@ -117,6 +69,7 @@ impl Api {
         Ok(Self {
             client: Client::new(SERVICE, LIMITS)?,
             url,
+            login: None,
         })
     }
 
@@ -134,6 +87,11 @@ impl Api {
             ..LIMITS
         });
         Self { client, ..self }
+    }
+
+    /// Asks some functions by this login.
+    pub(crate) fn with_login(self, login: Option<Login>) -> Self {
+        Self { login, ..self }
     }
 
     /// For a route that cannot answer without it.
@@ -161,6 +119,11 @@ impl Api {
         own: HeaderMap,
         arguments: &Value,
     ) -> Result<(T, HeaderMap), NotGranted> {
+        if let Some(login) = &self.login
+            && let Some(answered) = login.call(function, headers, &own, arguments).await?
+        {
+            return Ok(answered);
+        }
         let request = self.rpc(function).headers(own).json(arguments);
         self.ask(function, headers, request).await
     }
@@ -273,53 +236,8 @@ impl Api {
         let answer = sent.map_err(unavailable)?;
         let (status, limits) = (answer.status().as_u16(), limit_headers(answer.headers()));
         let body = answer.bytes().await.map_err(unavailable)?;
-        let fault = (status >= 400).then(|| reason(&body)).flatten();
-        let code = fault.as_ref().map(|(code, _)| code.as_str());
-        match status {
-            200..=299 => Ok((body, limits)),
-            // No SQLSTATE: PostgREST's connection broke. Clients do not repeat what is 400.
-            400..=499 if code != Some("") => Err(refusal(status, body, limits)),
-            // Ours: the database says what is missing.
-            503 if code == Some("unavailable") => Err(refusal(status, body, limits)),
-            other => Err(NotGranted::Failed(Error::Unavailable {
-                cause: match &fault {
-                    Some((code, message)) => format!("the API answered {other}: {code}: {message}"),
-                    None => format!("the API answered {other}"),
-                },
-            })),
-        }
+        judged(status, body, limits)
     }
-}
-
-/// Code and message of an error of PostgREST, for the log.
-fn reason(body: &[u8]) -> Option<(String, String)> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    let text = |name: &str| {
-        let text = body.get(name)?.as_str()?;
-        Some(text.chars().take(300).collect::<String>())
-    };
-    Some((text("code")?, text("message").unwrap_or_default()))
-}
-
-fn limit_headers(headers: &HeaderMap) -> HeaderMap {
-    let mut kept = HeaderMap::new();
-    for name in LIMIT_HEADERS {
-        if let Some(value) = headers.get(name)
-            && let Ok(value) = HeaderValue::from_bytes(value.as_bytes())
-        {
-            kept.insert(HeaderName::from_static(name), value);
-        }
-    }
-    kept
-}
-
-fn refusal(status: u16, body: Vec<u8>, limits: HeaderMap) -> NotGranted {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-    *response.headers_mut() = limits;
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    NotGranted::Refused(Box::new(response))
 }
 
 fn unavailable(error: OutboundError) -> Error {
@@ -330,6 +248,8 @@ fn unavailable(error: OutboundError) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+
     use super::*;
 
     fn read(value: &'static str) -> (Option<String>, usize) {
