@@ -60,6 +60,37 @@ async fn a_wrong_password_is_a_permanent_error_and_is_in_no_message() {
 }
 
 #[tokio::test]
+async fn a_request_is_one_transaction_with_its_admission_which_ends_with_it() {
+    let settings = settings(&[("KIJKO_DB_POOL_SIZE", "1")]);
+    let db = Db::new(&settings.database).unwrap();
+    let admit = "select set_config('kijko_test.caller', $1, true) <> 'nobody'";
+    let ask = "select current_setting('kijko_test.caller')";
+    let left = async || {
+        let sql = "select coalesce(current_setting('kijko_test.caller', true), '')";
+        db.scalar::<String>(sql, &[]).await.unwrap()
+    };
+    let asked = db.query_admitted((admit, &[&"ada"]), (ask, &[])).await;
+    assert_eq!(asked.unwrap().unwrap()[0].get::<_, String>(0), "ada");
+    assert_eq!(left().await, "");
+    let asked = db.query_admitted((admit, &[&"nobody"]), (ask, &[])).await;
+    assert!(asked.unwrap().is_none());
+    assert_eq!(left().await, "");
+    let fails = "select $1::text = 'ada' and 1 / (random() * 0)::integer = 1";
+    for (admission, request) in [
+        (fails, ask),
+        (admit, "select 1 / (random() * 0)::integer"),
+        (admit, "select nothing"),
+    ] {
+        let asked = db
+            .query_admitted((admission, &[&"ada"]), (request, &[]))
+            .await;
+        assert!(matches!(asked, Err(DbError::Refused { .. })), "{request}");
+        assert_eq!(left().await, "", "{request}");
+    }
+    assert_eq!(db.pool_use().open, 1);
+}
+
+#[tokio::test]
 async fn the_queue_can_be_measured() {
     assert!(queue::stats(&db()).await.is_ok());
 }
