@@ -87,7 +87,7 @@ as $$
               end as is_large
             from (
               select n.place, n.message, o.is_odd, case when not o.is_odd then n.message::text end as written
-              from (select private.analytics_has_long_numbers(messages) as is_odd) as o
+              from (select private.analytics_has_long_numbers(messages) as is_odd offset 0) as o
               cross join lateral jsonb_array_elements(messages) with ordinality as n (message, place)
               offset 0
             ) as e
