@@ -30,18 +30,6 @@ as $$
 $$;
 comment on function private.analytics_read_time(jsonb) is 'A time of a message; null if it is none.';
 
--- private.json_fits() of each message would be half of the time of reading it, for numbers that few have. So they are looked for in the
--- batch: those of more than 400 digits, and zeros, which may be written with 16,383 (0e-16383).
-create function private.analytics_has_long_numbers(messages jsonb) returns boolean
-language sql immutable set search_path = pg_catalog, pg_temp
-as $$
-  select jsonb_path_exists(
-      messages, 'strict $.** ? (@.type() == "number" && (@ >= 1e400 || @ <= -1e400 || (@ > -1e-400 && @ < 1e-400 && @ != 0)))'
-    )
-    or jsonb_array_length(jsonb_path_query_array(messages, 'strict $.** ? (@ == 0)')) > 1000
-$$;
-comment on function private.analytics_has_long_numbers(jsonb) is 'Whether messages of track() may have numbers that take long to write.';
-
 create function private.analytics_read(messages jsonb, arrived_at timestamptz) returns setof private.analytics_message
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
@@ -80,17 +68,8 @@ as $$
         from (
           select s.place, s.is_large, case when not s.is_large then s.message end as message
           from (
-            select e.place, e.message,
-              -- Also a zero with more than 400 digits is looked at.
-              case when e.is_odd or octet_length(e.written) > 32768 or position(repeat('0', 400) in e.written) > 0
-                then not private.json_fits(e.message, 32768) else false
-              end as is_large
-            from (
-              select n.place, n.message, o.is_odd, case when not o.is_odd then n.message::text end as written
-              from (select private.analytics_has_long_numbers(messages) as is_odd offset 0) as o
-              cross join lateral jsonb_array_elements(messages) with ordinality as n (message, place)
-              offset 0
-            ) as e
+            select e.place, e.message, not private.json_fits(e.message, 32768) as is_large
+            from jsonb_array_elements(messages) with ordinality as e (message, place)
             offset 0
           ) as s
           offset 0
@@ -229,8 +208,6 @@ comment on function private.analytics_lock_erasure(uuid, boolean) is 'Of an orga
 
 create function private.analytics_track(org uuid, sent jsonb, may_join boolean) returns jsonb
 language plpgsql set search_path = pg_catalog, pg_temp
--- Statistics of a young table make plans look dear, and to compile one takes longer than a batch.
-set jit = off
 as $$
 declare
   received constant timestamptz := kijko.now();
