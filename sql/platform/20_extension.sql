@@ -205,8 +205,8 @@ from pg_catalog.pg_roles,
     unnest(array['log_parameter_max_length = 0', 'log_parameter_max_length_on_error = 0', 'auto_explain.log_verbose = off']) as setting
 where rolname in ('authenticator', 'kijko_sidecar', 'kijko_gateway', 'kijko_indexer')
 \gexec
--- To compile a plan takes some 40 ms for each execution, and plans of tables that have just grown look dear enough for that. No statement
--- of these logins gains so much.
+-- With jit on, Postgres compiles every plan with a high estimated cost, each time it runs, in some 40 ms. Estimates are too high for tables
+-- that have just grown, and no statement of these logins gains so much.
 select format('alter role %I set jit = off', rolname)
 from pg_catalog.pg_roles where rolname in ('authenticator', 'kijko_sidecar', 'kijko_gateway', 'kijko_indexer')
 \gexec

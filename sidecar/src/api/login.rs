@@ -26,9 +26,9 @@ const ENTER: &str = "select private.requests_enter($1)";
 /// A function that is asked in this way, because its callers wait for it and for little else.
 struct Function {
     name: &'static str,
-    /// Its arguments of which null is no other than none given. A request that names another goes to PostgREST, which refuses it.
+    /// Arguments whose default is null. A request with an argument that is not named here goes to PostgREST, which refuses it.
     arguments: &'static [&'static str],
-    /// Those that have a default. A null goes to PostgREST, too.
+    /// Arguments with another default. A null of one of these goes to PostgREST, too.
     with_default: &'static [&'static str],
     /// Calls it with an object of arguments.
     sql: &'static str,

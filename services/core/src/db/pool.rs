@@ -105,8 +105,7 @@ impl Db {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, DbError> {
         let call = self.call().await?;
-        let id = canonical::id();
-        let name = id.map(|id| format!("{} {id}", self.name));
+        let name = canonical::id().map(|id| format!("{} {id}", self.name));
         let answer = async {
             let statement = call.client().prepare_cached(sql).await?;
             match &name {
