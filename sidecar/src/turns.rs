@@ -2,7 +2,8 @@
 //! organizations with slow templates keeps another one out for long:
 //!
 //! 1. Those who wait are served by how much time the checks of their organization took lately, the least first.
-//! 2. A check may take its time while nobody waits. Once it has had its share and somebody waits, it is stopped.
+//! 2. A check may take its time while nobody waits. It is stopped once it has had its share and an organization waits whose checks
+//!    took less lately. So on a busy machine, those with slow templates never stop an ordinary one.
 
 use std::{
     collections::HashMap,
@@ -49,8 +50,8 @@ struct State {
     running: Vec<Uuid>,
     waiting: Vec<Waiting>,
     taken: HashMap<Uuid, Taken>,
-    /// Whether somebody waits who could run.
-    crowded: watch::Sender<bool>,
+    /// What the one took who is next, if there is one who could run and has no place.
+    next_took: watch::Sender<Option<Duration>>,
 }
 
 #[derive(Debug)]
@@ -71,7 +72,9 @@ struct Taken {
 struct Turn {
     organization: Uuid,
     since: Instant,
-    crowded: watch::Receiver<bool>,
+    /// What its organization took before.
+    took: Duration,
+    next_took: watch::Receiver<Option<Duration>>,
     state: Arc<Mutex<State>>,
 }
 
@@ -117,12 +120,25 @@ impl Turns {
 }
 
 impl Turn {
-    /// Waits until the turn has lasted for its share and somebody else waits for one.
+    /// Waits until the turn has lasted for its share, and its organization has taken more than the one that is next.
     async fn overdue(&self) {
-        tokio::time::sleep_until(self.since + SHARE).await;
-        let mut crowded = self.crowded.clone();
-        if crowded.wait_for(|crowded| *crowded).await.is_err() {
-            std::future::pending::<()>().await;
+        let mut next_took = self.next_took.clone();
+        loop {
+            let next = *next_took.borrow_and_update();
+            let due = async {
+                match next {
+                    Some(next) => {
+                        let share = SHARE.max(next.saturating_sub(self.took));
+                        tokio::time::sleep_until(self.since + share).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => return,
+                // The sender lives in the state that this turn holds.
+                _ = next_took.changed() => {}
+            }
         }
     }
 }
@@ -140,7 +156,7 @@ impl Default for State {
             running: Vec::new(),
             waiting: Vec::new(),
             taken: HashMap::new(),
-            crowded: watch::Sender::new(false),
+            next_took: watch::Sender::new(None),
         }
     }
 }
@@ -168,13 +184,14 @@ impl State {
             .filter(|(_, it)| could_run(it))
             .map(|(at, it)| (at, self.taken(it.organization, now)))
             // Of equals, the one that came first.
-            .min_by(|(_, one), (_, other)| one.total_cmp(other))
-            .map(|(at, _)| at);
+            .min_by(|(_, one), (_, other)| one.total_cmp(other));
         let place = self.running.len() < MAX_AT_ONCE;
-        self.crowded.send_if_modified(|crowded| {
-            std::mem::replace(crowded, next.is_some() && !place) != *crowded
-        });
-        next.filter(|_| place).map(|at| self.waiting.remove(at))
+        let without_place = next.filter(|_| !place);
+        let took = without_place.map(|(_, seconds)| Duration::from_secs_f64(seconds));
+        self.next_took
+            .send_if_modified(|next_took| std::mem::replace(next_took, took) != took);
+        next.filter(|_| place)
+            .map(|(at, _)| self.waiting.remove(at))
     }
 }
 
@@ -188,16 +205,18 @@ impl Taken {
 fn serve(state: &Arc<Mutex<State>>) {
     loop {
         let now = Instant::now();
-        let (next, crowded) = {
+        let (next, took, next_took) = {
             let mut state = lock(state);
             let Some(next) = state.next(now) else { return };
             state.running.push(next.organization);
-            (next, state.crowded.subscribe())
+            let took = Duration::from_secs_f64(state.taken(next.organization, now));
+            (next, took, state.next_took.subscribe())
         };
         let turn = Turn {
             organization: next.organization,
             since: now,
-            crowded,
+            took,
+            next_took,
             state: state.clone(),
         };
         drop(next.turn.send(turn));
@@ -319,6 +338,24 @@ mod tests {
         assert!(stopped.is_err());
         drop(turn);
         assert!(again.await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn those_who_took_more_stop_nobody() {
+        let turns = Arc::new(Turns::default());
+        for (n, seconds) in [(0, 70.0), (9, 60.0)] {
+            let at = Instant::now();
+            let taken = Taken { seconds, at };
+            lock(&turns.state).taken.insert(organization(n), taken);
+        }
+        let held = fill(&turns).await;
+        let _waiting = {
+            let turns = turns.clone();
+            tokio::spawn(async move { turns.take(organization(9)).await })
+        };
+        held[0].overdue().await;
+        let overdue = tokio::time::timeout(2 * SHARE, held[1].overdue());
+        assert!(overdue.await.is_err());
     }
 
     #[tokio::test]
