@@ -11,26 +11,25 @@ use sketch::Sketch;
 /// A row without a value changes nothing.
 #[pg_extern(immutable)]
 fn hll_add(state: Internal, element: Option<Uuid>, call: pg_sys::FunctionCallInfo) -> Internal {
-    let Some(element) = element else { return state };
-    let (state, sketch) = of_state(state, call);
-    sketch.add(element.as_bytes());
-    state
+    match element {
+        Some(element) => change(state, call, |sketch| sketch.add(element.as_bytes())),
+        None => state,
+    }
 }
 
 /// A row without a sketch changes nothing.
 #[pg_extern(immutable)]
 fn hll_merge(state: Internal, other: Option<&[u8]>, call: pg_sys::FunctionCallInfo) -> Internal {
-    let Some(other) = other else { return state };
-    let other = read(other);
-    let (state, sketch) = of_state(state, call);
-    sketch.merge(&other);
-    state
+    match other.map(read) {
+        Some(other) => change(state, call, |sketch| sketch.merge(&other)),
+        None => state,
+    }
 }
 
 /// Null when no row had a value.
 #[pg_extern(immutable)]
 fn hll_final(state: Internal) -> Option<Vec<u8>> {
-    // SAFETY: only `of_state` makes states.
+    // SAFETY: only `change` makes states.
     unsafe { state.get::<Sketch>() }.map(Sketch::to_bytes)
 }
 
@@ -40,21 +39,21 @@ fn hll_cardinality(sketch: Option<&[u8]>) -> i64 {
     sketch.map_or(0, |bytes| read(bytes).cardinality())
 }
 
-/// The aggregate's sketch, made by its first row.
-fn of_state(
+/// Changes the aggregate's sketch; its first row makes it. The reference ends with the call: Postgres owns the sketch.
+fn change(
     mut state: Internal,
     call: pg_sys::FunctionCallInfo,
-) -> (Internal, &'static mut Sketch) {
+    change: impl FnOnce(&mut Sketch),
+) -> Internal {
     // SAFETY: only this function makes states, and Postgres keeps one as long as its aggregate runs.
     if let Some(sketch) = unsafe { state.get_mut::<Sketch>() } {
-        let sketch: *mut Sketch = sketch;
-        // SAFETY: the sketch lies in the aggregate's memory, not in the state that moves.
-        return (state, unsafe { &mut *sketch });
+        change(sketch);
+        return state;
     }
-    let sketch = aggregate_memory(call).leak_and_drop_on_delete(Sketch::default());
-    let state = Internal::from(Some(pg_sys::Datum::from(sketch)));
-    // SAFETY: as above.
-    (state, unsafe { &mut *sketch })
+    let mut sketch = Sketch::default();
+    change(&mut sketch);
+    let sketch = aggregate_memory(call).leak_and_drop_on_delete(sketch);
+    Internal::from(Some(pg_sys::Datum::from(sketch)))
 }
 
 fn read(bytes: &[u8]) -> Sketch {
