@@ -5,7 +5,7 @@
 -- flag without strategies is on for everybody. Constraints are rows of their strategy or segment, variants of their flag or
 -- strategy, and definitions have them in Unleash's own form.
 --
---   1. Every write takes a new revision (20261122140100_flags_rules.sql). The platform's own flags also go to the extension.
+--   1. Every write takes a new revision (20261122140120_flags_revisions.sql). The platform's own flags also go to the extension.
 --   2. The sidecar asks flag_definitions() for an organization's flags, keeps them by their revision, and evaluates them.
 --   3. change_flag() turns a flag on or off and replaces its strategies, at once, later, or when a second person has approved.
 -- ============================================================================

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { until } from '../until.mjs';
 import { begin, newUser, one, pool, rows, waiting } from './sessions.mjs';
-import { atOnce, newTenant, queryAs } from './support.mjs';
+import { atOnce, newTenant, promptly, queryAs, whileOpen } from './support.mjs';
 
 const CONFLICT = 'KJ409';
 const CHANGE = `select public.change_flag('checkout', 'production', $1, apply_at => $2) as answer`;
@@ -137,4 +137,16 @@ test('writers at once meet the limits of 500 flags and 256 KiB exactly', async (
   assert.ok((await fill(last + 1)).refused, 'one byte more');
   assert.equal((await fill(last)).refused, undefined, 'to the last byte');
   assert.equal(await size(), 262_144);
+});
+
+// Otherwise those who lock the flags and then write a row in the user's name end in a deadlock with the deletion.
+test('the deletion of a user who made flags does not wait for who has locked the flags', async () => {
+  const { judge, org } = await newFlag();
+  const made = [];
+  for (const table of ['feature_flags', 'flag_segments', 'flag_constraints']) {
+    made.push(...(await rows(`update public.${table} set created_by = $2 where org_id = $1 returning id`, [org, judge])));
+  }
+  assert.equal(made.length, 3);
+  await whileOpen('select private.flags_lock($1)', [org], () => promptly('delete from auth.users where id = $1', [judge]));
+  assert.deepEqual(await rows('select created_by from public.feature_flags where org_id = $1', [org]), [{ created_by: null }]);
 });
