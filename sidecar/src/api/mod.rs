@@ -1,16 +1,17 @@
 //! Asks the API, as the caller, what they may. The request carries the caller's own headers, so that PostgREST and the database
-//! identify them, apply their rate limits and check the organization as for any other request. [`login`]: some functions are asked
+//! identify them, apply their rate limits and check the organization as for any other request. [`direct`]: some functions are asked
 //! without PostgREST.
 
 mod answer;
+mod direct;
 mod headers;
-mod login;
 
 use std::time::{Duration, SystemTime};
 
 pub(crate) use answer::NotGranted;
 use answer::judged;
 use axum::http::{HeaderMap, Method};
+pub(crate) use direct::Direct;
 pub(crate) use headers::IDENTITY;
 use headers::limit_headers;
 use kijko_core::{
@@ -19,7 +20,6 @@ use kijko_core::{
     outbound::{Client, Limits, OutboundError, RequestBuilder, Url},
     telemetry::traces::{self, span::Attributes},
 };
-pub(crate) use login::Login;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -55,7 +55,7 @@ pub(crate) struct Api {
     client: Client,
     url: Url,
     /// By which some functions are asked without PostgREST.
-    login: Option<Login>,
+    direct: Option<Direct>,
 }
 
 impl Api {
@@ -69,7 +69,7 @@ impl Api {
         Ok(Self {
             client: Client::new(SERVICE, LIMITS)?,
             url,
-            login: None,
+            direct: None,
         })
     }
 
@@ -89,9 +89,9 @@ impl Api {
         Self { client, ..self }
     }
 
-    /// Asks some functions by this login.
-    pub(crate) fn with_login(self, login: Option<Login>) -> Self {
-        Self { login, ..self }
+    /// Asks some functions without PostgREST.
+    pub(crate) fn with_direct(self, direct: Option<Direct>) -> Self {
+        Self { direct, ..self }
     }
 
     /// For a route that cannot answer without it.
@@ -119,8 +119,8 @@ impl Api {
         own: HeaderMap,
         arguments: &Value,
     ) -> Result<(T, HeaderMap), NotGranted> {
-        if let Some(login) = &self.login
-            && let Some(answered) = login.call(function, headers, &own, arguments).await?
+        if let Some(direct) = &self.direct
+            && let Some(answered) = direct.call(function, headers, &own, arguments).await?
         {
             return Ok(answered);
         }

@@ -25,7 +25,7 @@ use kijko_core::{
 use search::Search;
 use service::Code;
 
-use crate::api::{Api, Login};
+use crate::api::{Api, Direct};
 
 /// A page of files for a search has 2 MiB of text, which JSON may write six times as long.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
@@ -33,19 +33,19 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Reads `KIJKO_REST_URL` and `KIJKO_GATEWAY_DATABASE_URL`.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
     let rest_url = Api::url(env);
-    let login = Login::config(env);
-    Box::new(move |context| domain(rest_url, login.as_ref(), context))
+    let direct = Direct::config(env);
+    Box::new(move |context| domain(rest_url, direct.as_ref(), context))
 }
 
 fn domain(
     rest_url: Option<Url>,
-    login: Option<&DatabaseConfig>,
+    direct: Option<&DatabaseConfig>,
     context: &Context,
 ) -> Result<Domain, SetupError> {
-    let login = Login::at(login)?;
+    let direct = Direct::at(direct)?;
     let api = Api::at(rest_url)?;
     let code = Code {
-        api: api.map(|api| api.with_max_bytes(MAX_ANSWER_BYTES).with_login(login)),
+        api: api.map(|api| api.with_max_bytes(MAX_ANSWER_BYTES).with_direct(direct)),
         search: Search::default(),
         max_body_bytes: context.max_body_bytes,
     };

@@ -72,24 +72,24 @@ use kijko_core::{
 };
 use store::Store;
 
-use crate::api::{Api, Login};
+use crate::api::{Api, Direct};
 
 /// Reads `KIJKO_REST_URL`, `KIJKO_GATEWAY_DATABASE_URL`, the limits of the gateway and the settings of the model vendors.
 pub fn from_env(env: &mut Reader<'_>) -> Setup {
     let rest_url = Api::url(env);
-    let login = Login::config(env);
+    let direct = Direct::config(env);
     let config = GatewayConfig::read(env);
-    Box::new(move |context| domain(&config, rest_url, login.as_ref(), context))
+    Box::new(move |context| domain(&config, rest_url, direct.as_ref(), context))
 }
 
 fn domain(
     config: &GatewayConfig,
     rest_url: Option<Url>,
-    login: Option<&DatabaseConfig>,
+    direct: Option<&DatabaseConfig>,
     context: &Context,
 ) -> Result<Domain, SetupError> {
-    let login = Login::at(login)?;
-    let api = Api::at(rest_url)?.map(|api| api.with_login(login));
+    let direct = Direct::at(direct)?;
+    let api = Api::at(rest_url)?.map(|api| api.with_direct(direct));
     let store = Arc::new(Store::new(context.db.clone()));
     let gateway = Arc::new(Gateway::new(config, api, store, context.tracer.clone())?);
     Ok(Domain {

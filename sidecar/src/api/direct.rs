@@ -93,9 +93,9 @@ const FUNCTIONS: [Function; 2] = [
     },
 ];
 
-/// The login.
+/// The database, asked without PostgREST.
 #[derive(Debug, Clone)]
-pub(crate) struct Login {
+pub(crate) struct Direct {
     db: Db,
 }
 
@@ -114,7 +114,7 @@ struct Refusal {
     headers: Map<String, Value>,
 }
 
-impl Login {
+impl Direct {
     /// Reads `KIJKO_GATEWAY_DATABASE_URL`. None: it is not set, or wrong.
     pub(crate) fn config(env: &mut Reader<'_>) -> Option<DatabaseConfig> {
         DatabaseConfig::optional(env, "KIJKO_GATEWAY_DATABASE_URL", "KIJKO_GATEWAY_POOL_SIZE")
@@ -122,8 +122,8 @@ impl Login {
 
     /// With connections of its own, so that no domain waits for those of another.
     pub(crate) fn at(config: Option<&DatabaseConfig>) -> Result<Option<Self>, DbError> {
-        let login = |config| Db::new(config).map(|db| Self { db });
-        config.map(login).transpose()
+        let direct = |config| Db::new(config).map(|db| Self { db });
+        config.map(direct).transpose()
     }
 
     /// Calls a function as the sender of these headers. None: PostgREST is to be asked. Then the function is not asked in this way, or not
