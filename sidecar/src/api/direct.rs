@@ -209,7 +209,12 @@ fn not_granted(error: DbError, has_token: bool) -> NotGranted {
         ..
     } = &error
     else {
-        return NotGranted::Failed(error.into());
+        // PostgREST without a connection answers 503, too. Why is not for the caller, also when our login is wrong.
+        if !error.is_transient() {
+            tracing::error!(%error, "the database cannot be asked without PostgREST");
+        }
+        let cause = error.to_string();
+        return NotGranted::Failed(Error::Unavailable { cause });
     };
     let (status, body, headers) = match code.as_str() {
         REFUSAL => {
@@ -301,6 +306,20 @@ mod tests {
         // A refusal that says no status is no refusal.
         let odd = not_granted(error(REFUSAL, "{}", Some("odd")), true);
         assert!(matches!(odd, NotGranted::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn a_login_that_is_refused_is_503_without_a_reason() {
+        let text = "no connection: the database refused: 28P01 password authentication failed";
+        let failed = not_granted(DbError::Unexpected(text.to_owned()), true);
+        let NotGranted::Failed(error) = &failed else {
+            panic!("{failed:?}");
+        };
+        assert!(error.cause().is_some_and(|cause| cause.contains(text)));
+        let answer = failed.into_response();
+        assert_eq!(answer.status(), 503);
+        let body = to_bytes(answer.into_body(), 1_000).await.unwrap();
+        assert!(!String::from_utf8_lossy(&body).contains("28P01"));
     }
 
     #[test]

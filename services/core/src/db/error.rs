@@ -31,7 +31,8 @@ pub enum DbError {
         /// Whether the same call may succeed later.
         transient: bool,
     },
-    /// An answer of an unexpected shape: the migrations and this build do not belong together.
+    /// An answer of an unexpected shape: the migrations and this build do not belong together. Or the server refuses the login, for
+    /// good.
     #[error("the database answered something unexpected: {0}")]
     Unexpected(String),
 }
@@ -44,6 +45,17 @@ impl DbError {
             message: message.to_owned(),
             detail: None,
             transient: is_transient(&SqlState::from_code(code)),
+        }
+    }
+
+    /// The same for an error before there was a connection. It is about the login or the server, never about a statement, so callers must
+    /// not take its code for the answer to theirs.
+    pub(super) fn without_connection(self) -> Self {
+        match self {
+            Self::Refused {
+                transient: false, ..
+            } => Self::Unexpected(format!("no connection: {self}")),
+            other => other,
         }
     }
 
@@ -123,6 +135,20 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_connection_is_no_refused_statement() {
+        for code in ["28P01", "28000", "3D000", "42501"] {
+            let error = DbError::refused(code, "no").without_connection();
+            assert!(matches!(error, DbError::Unexpected(_)), "{error:?}");
+            assert!(error.to_string().contains(code), "{error}");
+            assert!(!error.is_transient(), "{error}");
+        }
+        let full = DbError::refused("53300", "too many clients").without_connection();
+        assert!(full.is_transient() && !full.is_away(), "{full}");
+        let starting = DbError::refused("57P03", "starting up").without_connection();
+        assert!(starting.is_transient() && starting.is_away(), "{starting}");
+    }
 
     #[test]
     fn refusals_that_pass_by_themselves_are_transient() {

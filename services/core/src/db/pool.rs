@@ -299,7 +299,7 @@ async fn limit_statements(client: &mut ClientWrapper, timeout: Duration) -> Resu
 fn pool_error(error: PoolError) -> DbError {
     match error {
         PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
-            error.into()
+            DbError::from(error).without_connection()
         }
         other => DbError::Unreachable(with_causes(&other)),
     }

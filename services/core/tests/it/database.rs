@@ -57,6 +57,8 @@ async fn a_wrong_password_is_a_permanent_error_and_is_in_no_message() {
         !error.is_transient() && !format!("{error} {error:?}").contains("hunter2"),
         "{error}"
     );
+    // No answer to the statement.
+    assert!(matches!(error, DbError::Unexpected(_)), "{error:?}");
 }
 
 #[tokio::test]
