@@ -17,81 +17,12 @@ use serde_json::{Map, Value, json};
 
 use super::{
     answer::{NotGranted, judged},
+    functions::function,
     headers::{IDENTITY, limits},
 };
 
 /// Becomes the caller, and admits their request.
 const ENTER: &str = "select private.requests_enter($1)";
-
-/// A function that is asked in this way, because its callers wait for it and for little else.
-struct Function {
-    name: &'static str,
-    /// Arguments whose default is null. A request with an argument that is not named here goes to PostgREST, which refuses it.
-    arguments: &'static [&'static str],
-    /// Arguments with another default. A null of one of these goes to PostgREST, too.
-    with_default: &'static [&'static str],
-    /// Calls it with an object of arguments.
-    sql: &'static str,
-}
-
-const FUNCTIONS: [Function; 2] = [
-    Function {
-        name: "authorize_llm_call",
-        arguments: &[
-            "model",
-            "kind",
-            "input_tokens",
-            "max_output_tokens",
-            "project_id",
-            "skill_id",
-            "trace_id",
-            "prompt_version_id",
-        ],
-        with_default: &["choices", "images", "fields"],
-        sql: "
-            select jsonb_build_object(
-                'answer', public.authorize_llm_call(
-                    model => a.model, kind => a.kind, input_tokens => a.input_tokens, max_output_tokens => a.max_output_tokens,
-                    choices => coalesce(a.choices, 1), images => coalesce(a.images, 0), project_id => a.project_id,
-                    skill_id => a.skill_id, fields => coalesce(a.fields, '{}'), trace_id => a.trace_id,
-                    prompt_version_id => a.prompt_version_id
-                ),
-                'headers', nullif(current_setting('response.headers', true), '')::jsonb
-            )
-            from jsonb_to_record($1) as a (
-                model text, kind text, input_tokens bigint, max_output_tokens bigint, choices integer, images integer, project_id uuid,
-                skill_id uuid, fields text[], trace_id text, prompt_version_id uuid
-            )",
-    },
-    Function {
-        name: "search_symbols",
-        arguments: &[
-            "q",
-            "kinds",
-            "languages",
-            "path",
-            "repository_id",
-            "branch",
-            "matches",
-        ],
-        with_default: &["min_score", "n"],
-        sql: "
-            select jsonb_build_object(
-                'answer', (
-                    select coalesce(jsonb_agg(to_jsonb(f)), '[]')
-                    from public.search_symbols(
-                        q => a.q, kinds => a.kinds, languages => a.languages, path => a.path, repository_id => a.repository_id,
-                        branch => a.branch, min_score => coalesce(a.min_score, 0), n => coalesce(a.n, 20), matches => a.matches
-                    ) as f
-                ),
-                'headers', nullif(current_setting('response.headers', true), '')::jsonb
-            )
-            from jsonb_to_record($1) as a (
-                q text, kinds text[], languages text[], path text, repository_id uuid, branch text, min_score real, n integer,
-                matches text[]
-            )",
-    },
-];
 
 /// The database, asked without PostgREST.
 #[derive(Debug, Clone)]
@@ -156,21 +87,6 @@ impl Direct {
         row.map(|row| read(name, row.try_get::<_, Value>(0)))
             .transpose()
     }
-}
-
-/// One that can be asked in this way, with these arguments.
-fn function(name: &str, arguments: &Value) -> Option<&'static Function> {
-    let function = FUNCTIONS.iter().find(|known| known.name == name)?;
-    let is_known = |(name, value): (&String, &Value)| {
-        let name = name.as_str();
-        function.arguments.contains(&name)
-            || function.with_default.contains(&name) && !value.is_null()
-    };
-    arguments
-        .as_object()?
-        .iter()
-        .all(is_known)
-        .then_some(function)
 }
 
 /// What the database may see of the request: who calls, and what we say ourselves.
@@ -329,21 +245,6 @@ mod tests {
         assert_eq!((answer, headers.len()), (7, 2));
         assert_eq!(headers["x-ratelimit-remaining"], "6");
         assert!(read::<i32, _>("f", Ok::<_, String>(json!({}))).is_err());
-    }
-
-    #[test]
-    fn a_function_is_asked_with_arguments_that_it_has() {
-        let asked = |name: &str, arguments: Value| function(name, &arguments).is_some();
-        assert!(asked(
-            "search_symbols",
-            json!({"q": "a", "kinds": ["function"]})
-        ));
-        assert!(!asked("search_symbols", json!({"q": "a", "m": 1})));
-        assert!(asked("search_symbols", json!({"q": null})));
-        // A null is no default.
-        assert!(!asked("search_symbols", json!({"q": "a", "n": null})));
-        assert!(!asked("search_symbols", json!(["a"])));
-        assert!(!asked("org_id", json!({})));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod answer;
 mod direct;
+mod functions;
 mod headers;
 
 use std::time::{Duration, SystemTime};
