@@ -5,6 +5,7 @@
 use std::time::SystemTime;
 
 use axum::http::HeaderMap;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use kijko_core::{
     config::Reader,
     db::{DatabaseConfig, Db, DbError, REFUSAL},
@@ -70,7 +71,6 @@ impl Direct {
             return Ok(None);
         };
         let token = bearer(headers);
-        let has_token = token.is_some();
         let path = format!("/rpc/{name}");
         let request = json!({"token": token, "path": path, "headers": visible(headers, own)});
         let start = SystemTime::now();
@@ -82,7 +82,7 @@ impl Direct {
         let mut attributes = Attributes::default();
         attributes.set("peer.service", "postgres");
         traces::record_child(format!("postgres {name}"), start, attributes, failed);
-        let rows = answer.map_err(|error| not_granted(error, has_token))?;
+        let rows = answer.map_err(|error| not_granted(error, token.as_deref()))?;
         let row = rows.and_then(|rows| rows.into_iter().next());
         row.map(|row| read(name, row.try_get::<_, Value>(0)))
             .transpose()
@@ -116,12 +116,13 @@ fn is_refusal(error: &DbError) -> bool {
     matches!(error, DbError::Refused { code, .. } if code == REFUSAL)
 }
 
-/// What the API would answer.
-fn not_granted(error: DbError, has_token: bool) -> NotGranted {
+/// What the API would answer to a request with this token.
+fn not_granted(error: DbError, token: Option<&str>) -> NotGranted {
     let DbError::Refused {
         code,
         message,
         detail,
+        hint,
         ..
     } = &error
     else {
@@ -139,8 +140,9 @@ fn not_granted(error: DbError, has_token: bool) -> NotGranted {
             (refusal.status, message.clone(), limits(&refusal.headers))
         }
         code => {
-            let body = json!({"code": code, "message": message, "details": null, "hint": null});
-            (status(code, has_token), body.to_string(), HeaderMap::new())
+            let body = json!({"code": code, "message": message, "details": detail, "hint": hint});
+            let status = status(code, token.is_some_and(is_of_user));
+            (status, body.to_string(), HeaderMap::new())
         }
     };
     match judged(status, body.into_bytes(), headers) {
@@ -149,10 +151,20 @@ fn not_granted(error: DbError, has_token: bool) -> NotGranted {
     }
 }
 
-/// PostgREST's status for an error of Postgres.
-fn status(code: &str, has_token: bool) -> u16 {
+/// Whether its role is not that of a request without a token, as the anon key's is. Read only of tokens that the database has verified.
+fn is_of_user(token: &str) -> bool {
+    let claims = token.split('.').nth(1);
+    let claims = claims.and_then(|claims| BASE64_URL_SAFE_NO_PAD.decode(claims).ok());
+    let claims = claims.and_then(|claims| serde_json::from_slice::<Value>(&claims).ok());
+    claims.is_some_and(|claims| claims["role"] != "anon")
+}
+
+/// Part of PostgREST's table of statuses: errors that callers can cause. PostgREST answers some others with 400, 404 or 413 (no such
+/// column, no such function, a program limit). Callers choose arguments and not the statement, so these are faults of ours here: 503,
+/// and the reason is in the log.
+fn status(code: &str, is_of_user: bool) -> u16 {
     match code {
-        "42501" if has_token => 403,
+        "42501" if is_of_user => 403,
         "42501" => 401,
         "25006" => 405,
         "23503" | "23505" => 409,
@@ -176,15 +188,21 @@ mod tests {
             code: code.to_owned(),
             message: message.to_owned(),
             detail: detail.map(str::to_owned),
+            hint: Some("h".to_owned()),
             transient: false,
         }
+    }
+
+    fn token(role: &str) -> String {
+        let claims = json!({"role": role}).to_string();
+        format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims))
     }
 
     #[tokio::test]
     async fn a_refusal_has_the_status_the_body_and_the_limits_of_the_database() {
         let body = r#"{"code": "rate_limited", "message": "m", "details": "d", "hint": null}"#;
         let detail = r#"{"status": 429, "headers": {"Retry-After": "7", "X-RateLimit-Resource": "requests", "Set-Cookie": "a=b"}}"#;
-        let refused = not_granted(error(REFUSAL, body, Some(detail)), true).into_response();
+        let refused = not_granted(error(REFUSAL, body, Some(detail)), None).into_response();
         assert_eq!(refused.status(), 429);
         assert_eq!(refused.headers()["retry-after"], "7");
         assert_eq!(refused.headers()["x-ratelimit-resource"], "requests");
@@ -194,25 +212,28 @@ mod tests {
         // Ours: the database says what is missing.
         let body = r#"{"code": "unavailable", "message": "m"}"#;
         let detail = r#"{"status": 503, "headers": {}}"#;
-        let missing = not_granted(error(REFUSAL, body, Some(detail)), true);
+        let missing = not_granted(error(REFUSAL, body, Some(detail)), None);
         assert!(matches!(missing, NotGranted::Refused(it) if it.status() == 503));
     }
 
     #[test]
     fn an_error_of_postgres_is_the_callers_or_ours_as_postgrest_has_it() {
-        for (code, has_token, wanted) in [
-            ("42501", true, Some(403)),
-            ("42501", false, Some(401)),
-            ("22003", true, Some(400)),
-            ("22P05", true, Some(400)),
-            ("23505", true, Some(409)),
-            ("25006", true, Some(405)),
-            ("57014", true, None),
-            ("42883", true, None),
-            ("XX000", true, None),
-            ("55P03", true, None),
+        let (user, anonymous) = (token("authenticated"), token("anon"));
+        let (user, anonymous) = (Some(user.as_str()), Some(anonymous.as_str()));
+        for (code, token, wanted) in [
+            ("42501", user, Some(403)),
+            ("42501", anonymous, Some(401)),
+            ("42501", None, Some(401)),
+            ("22003", user, Some(400)),
+            ("22P05", user, Some(400)),
+            ("23505", user, Some(409)),
+            ("25006", user, Some(405)),
+            ("57014", user, None),
+            ("42883", user, None),
+            ("XX000", user, None),
+            ("55P03", user, None),
         ] {
-            let status = match not_granted(error(code, "m", None), has_token) {
+            let status = match not_granted(error(code, "m", None), token) {
                 NotGranted::Refused(refusal) => Some(refusal.status().as_u16()),
                 NotGranted::Failed(Error::Unavailable { .. }) => None,
                 NotGranted::Failed(error) => panic!("{code}: {error}"),
@@ -220,14 +241,23 @@ mod tests {
             assert_eq!(status, wanted, "{code}");
         }
         // A refusal that says no status is no refusal.
-        let odd = not_granted(error(REFUSAL, "{}", Some("odd")), true);
+        let odd = not_granted(error(REFUSAL, "{}", Some("odd")), user);
         assert!(matches!(odd, NotGranted::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn an_error_of_postgres_has_its_details_and_its_hint() {
+        let refused = not_granted(error("23505", "m", Some("d")), None).into_response();
+        let body = to_bytes(refused.into_body(), 1_000).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let wanted = json!({"code": "23505", "message": "m", "details": "d", "hint": "h"});
+        assert_eq!(body, wanted);
     }
 
     #[tokio::test]
     async fn a_login_that_is_refused_is_503_without_a_reason() {
         let text = "no connection: the database refused: 28P01 password authentication failed";
-        let failed = not_granted(DbError::Unexpected(text.to_owned()), true);
+        let failed = not_granted(DbError::Unexpected(text.to_owned()), None);
         let NotGranted::Failed(error) = &failed else {
             panic!("{failed:?}");
         };

@@ -28,6 +28,8 @@ pub enum DbError {
         message: String,
         /// Postgres' detail. Of a refusal by `kijko.fail()`: status and headers of its answer.
         detail: Option<String>,
+        /// Postgres' hint.
+        hint: Option<String>,
         /// Whether the same call may succeed later.
         transient: bool,
     },
@@ -44,6 +46,7 @@ impl DbError {
             code: code.to_owned(),
             message: message.to_owned(),
             detail: None,
+            hint: None,
             transient: is_transient(&SqlState::from_code(code)),
         }
     }
@@ -93,6 +96,7 @@ impl From<tokio_postgres::Error> for DbError {
                 code: db.code().code().to_owned(),
                 message: db.message().to_owned(),
                 detail: db.detail().map(str::to_owned),
+                hint: db.hint().map(str::to_owned),
                 transient: is_transient(db.code()),
             },
             None => Self::Unreachable(with_causes(&error)),

@@ -263,6 +263,7 @@ fn busy() -> DbError {
         code: "55P03".to_owned(),
         message: "the call is locked".to_owned(),
         detail: None,
+        hint: None,
         transient: true,
     }
 }

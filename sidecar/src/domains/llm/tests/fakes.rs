@@ -104,6 +104,7 @@ impl Calls for Store {
                     code: "22P02".to_owned(),
                     message: "no".to_owned(),
                     detail: None,
+                    hint: None,
                     transient: false,
                 });
             }
