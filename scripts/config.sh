@@ -54,7 +54,7 @@ load_ports() {
     misuse "KIJKO_TRUSTED_PROXIES must be addresses or CIDRs separated by blanks, not '$TRUSTED_PROXIES'"
   TRUSTED_PROXIES=${TRUSTED_PROXIES//,/ }
   load_edge_settings
-  # PostgREST's connections for the API: its pool, and what the database shares out among tenants.
+  # PostgREST's connections for the API: its pool, and what the database shares out among tenants. The gateway's pools are no smaller.
   REST_POOL=10
   LOG_MEGABYTES=${KIJKO_LOG_MEGABYTES:-10}
   [[ $LOG_MEGABYTES =~ ^(0|[1-9][0-9]{0,5})$ ]] || misuse "KIJKO_LOG_MEGABYTES must be a number from 0 to 999999, not '$LOG_MEGABYTES'"
