@@ -177,7 +177,8 @@ alter role kijko_indexer set idle_in_transaction_session_timeout = '30s';
 select format('grant connect on database %I to kijko_indexer', current_database())
 \gexec
 -- The sidecar's second login, by which it asks some functions as their callers, and can become no more than a caller. What else it may
--- call, private.requests_enter(), is granted where that is made. Without a password it cannot log in: then the sidecar asks PostgREST.
+-- call, private.requests_enter(), is granted where that is made. Without a password it cannot log in. The sidecar asks PostgREST only if
+-- KIJKO_GATEWAY_DATABASE_URL is not set: with a URL whose login is refused, it answers 503.
 select 'create role kijko_gateway login noinherit nocreatedb nocreaterole nobypassrls'
 where not exists (select from pg_catalog.pg_roles where rolname = 'kijko_gateway')
 \gexec
