@@ -41,6 +41,7 @@ grant execute on function
     kijko.cron_latest(text, text, timestamptz),
     kijko.cron_upcoming_unchecked(text, text, timestamptz, integer),
     kijko.cron_upcoming(text, text, timestamptz, integer),
+    kijko.json_fits(jsonb, integer),
     kijko.text_grams(text, uuid),
     kijko.name_grams(text, uuid)
 to public;

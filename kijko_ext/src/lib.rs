@@ -21,6 +21,7 @@ mod headers;
 mod hll;
 mod invalidate_cache;
 mod issuer;
+mod json_fits;
 mod jwt;
 mod key_file;
 mod network;
@@ -114,6 +115,7 @@ extension_sql_file!(
     name = "funnel",
     requires = [funnel::funnel_add, funnel::funnel_final]
 );
+extension_sql_file!("json_fits.sql", name = "json_fits", requires = ["errors"]);
 extension_sql_file!("qr.sql", name = "qr", requires = [qr::qr_svg]);
 extension_sql_file!(
     "api_key.sql",

@@ -110,25 +110,9 @@ comment on function private.slugify(text) is 'Part of a URL from a name: lower c
 -- The trigger that fills a slug runs as the role that inserts an organization.
 grant execute on function private.slugify(text) to service_role;
 
--- A text of JSON can be thousands of times as large as its jsonb: 1e131071 takes ten bytes. So no text is made before its numbers were
--- looked at, and none of what cannot be small enough: a member of an array takes at most six times as much as its text.
 create function private.json_fits(given jsonb, max_bytes integer) returns boolean
-language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if pg_column_size(given) > 6 * max_bytes then
-    return false;
-  end if;
-  -- Asked first, because many values have no number. (As an array: jsonb_path_query() takes a time that grows by the square of the rows.)
-  if jsonb_path_exists(given, 'lax $.** ? (@.type() == "number")') and (
-    select sum(case when abs(n.value::numeric) >= 1e400 or scale(n.value::numeric) > 400 then max_bytes + 1::bigint else octet_length(n.value::text) end) > max_bytes
-    from jsonb_array_elements(jsonb_path_query_array(given, 'strict $.** ? (@.type() == "number")')) as n (value)
-  ) then
-    return false;
-  end if;
-  return octet_length(given::text) <= max_bytes;
-end
-$$;
+language sql immutable parallel safe
+return kijko.json_fits(given, max_bytes);
 comment on function private.json_fits(jsonb, integer) is 'Whether the text of a value has at most so many bytes, and no number has more than 400 digits before or behind its point. Null for null, which a check accepts. Nullable: result.';
 -- A check is evaluated as the role that writes the row.
 grant execute on function private.json_fits(jsonb, integer) to authenticated, service_role;

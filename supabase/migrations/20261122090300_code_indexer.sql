@@ -259,7 +259,7 @@ begin
   if indexing.id is null or indexing.status <> 'running' then
     return false;
   end if;
-  if jsonb_typeof(blobs) is distinct from 'array' or octet_length(blobs::text) > 67108864 then
+  if jsonb_typeof(blobs) is distinct from 'array' or not private.json_fits(blobs, 67108864) then
     perform kijko.fail('bad_request', 'blobs: an array of at most 64 MiB');
   end if;
   -- In the order of their ids, so that two jobs that bring the same blobs cannot deadlock.

@@ -50,12 +50,11 @@ return array[
   'executions_habit_id_scheduled_for_key', 'stripe_checkouts_pkey', 'stripe_credit_notes_pkey', 'stripe_mandates_pkey', 'stripe_customers_pkey', 'stripe_invoices_pkey', 'stripe_subscriptions_pkey'
 ];
 
--- Functions that may measure the text of a value: the one that does it after a look at the value, those of values that were measured
--- when they were stored, those of lists of texts, which have no numbers, and one of what the indexer says, where looking costs seconds.
+-- Functions that may measure the text of a value: those of values that were measured when they were stored, and those of lists of
+-- texts, which have no numbers.
 create function pg_temp.measuring_text() returns text[] language sql immutable
 return array[
-  'private.json_fits(jsonb,integer)', 'private.audit_columns(jsonb,text)', 'private.code_index_put(text,uuid,integer,jsonb)',
-  'export_skills(uuid[])', 'private.llm_is_target_list(text[])',
+  'private.audit_columns(jsonb,text)', 'export_skills(uuid[])', 'private.llm_is_target_list(text[])',
   'private.topics_is_word_list(text[])'
 ];
 
