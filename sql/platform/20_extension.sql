@@ -147,7 +147,7 @@ grant execute on function
 to :"owner";
 grant usage on sequence kijko.flag_revision to :"owner";
 -- The search in code: lines of files.
-grant execute on function kijko.find_lines(text, text, boolean, boolean, integer, integer) to :"owner";
+grant execute on function kijko.find_lines(text, text, boolean, boolean, integer, integer), kijko.event_time(text) to :"owner";
 -- The figures of shared memory, for the metrics that functions of the domain give to the sidecar. They name nobody.
 grant execute on function kijko.stats() to :"owner";
 

@@ -4,9 +4,10 @@
 
 create type private.analytics_message as (
   place bigint, code text, problem text, type text, name text, user_id text, anonymous_id text, previous_id text, group_id text,
-  message_id text, message uuid, properties jsonb, context jsonb, original_timestamp timestamptz, sent_at timestamptz, happened_at timestamptz
+  message_id text, message uuid, properties jsonb, context jsonb, original_timestamp timestamptz, sent_at timestamptz, happened_at timestamptz,
+  user_person uuid, anonymous_person uuid
 );
-comment on type private.analytics_message is 'A message of track(), read and checked. code and problem say what is wrong.';
+comment on type private.analytics_message is 'A message of track(), read and checked. code and problem say what is wrong. user_person and anonymous_person are the persons of its ids, once analytics_resolve() has looked them up.';
 
 -- The caller holds the lock of the organization's persons: one transaction at a time changes several of them.
 create function private.analytics_merge_persons(org uuid, merged uuid, into_person uuid) returns void
@@ -60,23 +61,35 @@ end
 $$;
 comment on function private.analytics_link_previous(uuid, text, text, boolean) is 'Merges the person of an earlier id into that of a user. Two signed-in users are merged only with may_join.';
 
--- Ids that are known cost look-ups only, each by the key: "limit 1" keeps the planner from reading all ids of an organization. Every
--- statement sees what others committed while it waited for them. A visitor who is new together with a user needs no merge.
-create function private.analytics_identify(org uuid, messages private.analytics_message[], may_join boolean) returns void
+-- Each look-up is by the key: "limit 1" keeps the planner from reading all ids of an organization.
+create function private.analytics_resolve(org uuid, messages private.analytics_message[]) returns private.analytics_message[]
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(array_agg(
+    row(
+      m.place, m.code, m.problem, m.type, m.name, m.user_id, m.anonymous_id, m.previous_id, m.group_id, m.message_id, m.message, m.properties, m.context,
+      m.original_timestamp, m.sent_at, m.happened_at, u.person_id, a.person_id
+    )::private.analytics_message order by m.place
+  ), '{}')
+  from unnest(messages) as m
+  left join lateral (
+    select k.person_id from private.analytics_identities as k where k.organization = org and k.kind = 'user' and k.external_id = m.user_id limit 1
+  ) as u on true
+  left join lateral (
+    select k.person_id from private.analytics_identities as k where k.organization = org and k.kind = 'anonymous' and k.external_id = m.anonymous_id limit 1
+  ) as a on true
+$$;
+comment on function private.analytics_resolve(uuid, private.analytics_message[]) is 'The messages with the persons that their ids mean now.';
+
+-- A visitor who is new together with a user needs no merge.
+create function private.analytics_add_persons(org uuid, messages private.analytics_message[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
-declare
-  pairs jsonb;
-  pair jsonb;
 begin
   with made as (
     insert into private.analytics_identities (organization, kind, external_id, person_id)
     select org, 'user', n.user_id, gen_random_uuid()
-    from (select distinct m.user_id from unnest(messages) as m where m.user_id is not null) as n
-    left join lateral (
-      select k.person_id from private.analytics_identities as k where k.organization = org and k.kind = 'user' and k.external_id = n.user_id limit 1
-    ) as k on true
-    where k.person_id is null
+    from (select distinct m.user_id from unnest(messages) as m where m.user_id is not null and m.user_person is null) as n
     order by n.user_id
     on conflict do nothing
     returning external_id, person_id
@@ -86,7 +99,7 @@ begin
   with named as (
     select n.external_id, (array_agg(n.user_id order by n.place) filter (where n.user_id is not null))[1] as user_id
     from (
-      select m.anonymous_id as external_id, m.user_id, m.place from unnest(messages) as m where m.anonymous_id is not null
+      select m.anonymous_id as external_id, m.user_id, m.place from unnest(messages) as m where m.anonymous_id is not null and m.anonymous_person is null
       union all
       select m.previous_id, null, m.place from unnest(messages) as m
       where m.previous_id is not null and (private.analytics_person(org, 'user', m.previous_id)).id is null
@@ -109,35 +122,50 @@ begin
   )
   insert into public.persons (id, org_id)
   select m.person_id, org from made as m join named as n on n.external_id = m.external_id where n.user_id is null;
+end
+$$;
+comment on function private.analytics_add_persons(uuid, private.analytics_message[]) is 'Makes persons for the ids that mean nobody yet.';
+
+-- Ids that are known cost look-ups only. Every statement sees what others committed while it waited for them.
+create function private.analytics_identify(org uuid, messages private.analytics_message[], may_join boolean) returns private.analytics_message[]
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+  resolved private.analytics_message[] := private.analytics_resolve(org, messages);
+  pairs jsonb;
+  pair jsonb;
+begin
+  if exists (
+    select 1 from unnest(resolved) as m
+    where (m.user_id is not null and m.user_person is null) or (m.anonymous_id is not null and m.anonymous_person is null) or m.previous_id is not null
+  ) then
+    perform private.analytics_add_persons(org, resolved);
+    resolved := private.analytics_resolve(org, messages);
+  end if;
 
   select jsonb_agg(jsonb_build_object('user', l.user_id, 'previous', l.previous_id, 'may_join', l.may_join) order by l.place) into pairs
   from (
     -- Of two users of one browser, whichever is first has the visitor: only an alias joins users.
     select b.user_id, b.anonymous_id as previous_id, b.place, false as may_join
     from (
-      select m.user_id, m.anonymous_id, min(m.place) as place from unnest(messages) as m
-      where m.user_id is not null and m.anonymous_id is not null group by 1, 2
+      select m.user_id, m.anonymous_id, m.anonymous_person, min(m.place) as place from unnest(resolved) as m
+      where m.user_person <> m.anonymous_person group by 1, 2, 3
     ) as b
-    cross join lateral (
-      select k.person_id from private.analytics_identities as k where k.organization = org and k.kind = 'user' and k.external_id = b.user_id limit 1
-    ) as u
-    cross join lateral (
-      select k.person_id from private.analytics_identities as k where k.organization = org and k.kind = 'anonymous' and k.external_id = b.anonymous_id limit 1
-    ) as a
-    where u.person_id <> a.person_id and exists (select 1 from public.persons as p where p.id = a.person_id and p.user_id is null limit 1)
+    where exists (select 1 from public.persons as p where p.id = b.anonymous_person and p.user_id is null limit 1)
     union all
     select m.user_id, m.previous_id, m.place, analytics_identify.may_join from unnest(messages) as m where m.type = 'alias'
   ) as l;
   if pairs is null then
-    return;
+    return resolved;
   end if;
   perform private.analytics_lock_persons(org);
   for pair in select p.value from jsonb_array_elements(pairs) as p loop
     perform private.analytics_link_previous(org, pair ->> 'user', pair ->> 'previous', (pair -> 'may_join')::boolean);
   end loop;
+  return private.analytics_resolve(org, messages);
 end
 $$;
-comment on function private.analytics_identify(uuid, private.analytics_message[], boolean) is 'Makes persons for ids that are new, and merges those that messages show to be the same.';
+comment on function private.analytics_identify(uuid, private.analytics_message[], boolean) is 'Makes persons for ids that are new, and merges those that messages show to be the same. Returns the messages with their persons.';
 
 create function private.analytics_lock_persons(org uuid) returns void
 language sql volatile set search_path = pg_catalog, pg_temp

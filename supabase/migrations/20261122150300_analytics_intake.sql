@@ -2,13 +2,10 @@
 -- Analytics: taking messages in.
 -- ============================================================================
 
--- Most clients write JavaScript's toISOString(), which a pattern accepts, but for the 29th of February. Anything else costs a
--- subtransaction.
-create function private.analytics_time(given text) returns timestamptz
-language plpgsql stable set search_path = pg_catalog, pg_temp
+create function private.analytics_other_time(given text) returns timestamptz
+language plpgsql stable strict set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Of these centuries, so that the difference of two is never out of range.
   if given !~ '^[12]\d{3}-\d\d-\d\d' or char_length(given) > 40 then
     return null;
   end if;
@@ -17,17 +14,17 @@ exception when data_exception then
   return null;
 end
 $$;
-comment on function private.analytics_time(text) is 'A time in ISO 8601; null if it is none.';
+comment on function private.analytics_other_time(text) is 'A time in another form of ISO 8601, which costs a subtransaction; null if it is none.';
+
+-- Of these centuries, so that the difference of two is never out of range.
+create function private.analytics_time(given text) returns timestamptz
+language sql stable
+return case when left(given, 1) in ('1', '2') then coalesce(kijko.event_time(given), private.analytics_other_time(given)) end;
+comment on function private.analytics_time(text) is 'A time in ISO 8601, from the year 1000 to 2999; null if it is none.';
 
 create function private.analytics_read_time(given jsonb) returns timestamptz
-language sql stable set search_path = pg_catalog, pg_temp
-as $$
-  select case
-    when (given #>> '{}') ~ '^[12]\d{3}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8]))T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-](0\d|1[0-4]):?[0-5]\d)$'
-      then (given #>> '{}')::timestamptz
-    when jsonb_typeof(given) = 'string' then private.analytics_time(given #>> '{}')
-  end
-$$;
+language sql stable
+return case when jsonb_typeof(given) = 'string' then private.analytics_time(given #>> '{}') end;
 comment on function private.analytics_read_time(jsonb) is 'A time of a message; null if it is none.';
 
 create function private.analytics_read(messages jsonb, arrived_at timestamptz) returns setof private.analytics_message
@@ -40,7 +37,7 @@ as $$
     r.user_id, r.anonymous_id, case when r.type = 'alias' then r.previous_id end, case when r.type = 'group' then r.group_id end,
     r.message_id, md5(r.message_id)::uuid,
     coalesce(nullif(r.properties, 'null'), '{}'), case when jsonb_typeof(r.message -> 'context') = 'object' then r.message -> 'context' else '{}' end,
-    r.original_timestamp, r.sent_at, r.happened_at
+    r.original_timestamp, r.sent_at, r.happened_at, null::uuid, null::uuid
   from (
     select
       t.*, coalesce(t.given_message_id, gen_random_uuid()::text) as message_id,
@@ -50,8 +47,8 @@ as $$
     from (
       select
         g.*,
-        case when g.given_timestamp ~ '^[12]\d{3}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8]))T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-](0\d|1[0-4]):?[0-5]\d)$' then g.given_timestamp::timestamptz else private.analytics_time(g.given_timestamp) end as original_timestamp,
-        case when g.given_sent_at ~ '^[12]\d{3}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8]))T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|[+-](0\d|1[0-4]):?[0-5]\d)$' then g.given_sent_at::timestamptz else private.analytics_time(g.given_sent_at) end as sent_at
+        private.analytics_time(g.given_timestamp) as original_timestamp,
+        private.analytics_time(g.given_sent_at) as sent_at
       from (
         -- Functions with a search_path are not inlined, and these would be called thousands of times for a batch.
         select
@@ -97,7 +94,7 @@ as $$
     end
   ) as f (fault)
 $$;
-comment on function private.analytics_read(jsonb, timestamptz) is 'Reads and checks the messages of track(). Nullable: code, problem, name, user_id, anonymous_id, previous_id, group_id, original_timestamp, sent_at.';
+comment on function private.analytics_read(jsonb, timestamptz) is 'Reads and checks the messages of track(). Nullable: code, problem, name, user_id, anonymous_id, previous_id, group_id, original_timestamp, sent_at, user_person, anonymous_person.';
 
 create function private.analytics_quarantine(org uuid, sent jsonb, messages private.analytics_message[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -158,35 +155,23 @@ comment on function private.analytics_consume(uuid, bigint) is 'Uses as many eve
 create function private.analytics_store(org uuid, messages private.analytics_message[], received timestamptz, may_join boolean) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+declare
+  resolved constant private.analytics_message[] := private.analytics_identify(org, messages, may_join);
 begin
-  perform private.analytics_identify(org, messages, may_join);
   insert into public.events (
     org_id, type, name, person_id, user_id, anonymous_id, group_id, message_id, properties, context, "timestamp", original_timestamp, sent_at, created_at
   )
   select
-    org, m.type, m.name, coalesce(u.person_id, a.person_id), m.user_id, m.anonymous_id, m.group_id, m.message_id, m.properties, m.context,
+    org, m.type, m.name, coalesce(m.user_person, m.anonymous_person), m.user_id, m.anonymous_id, m.group_id, m.message_id, m.properties, m.context,
     m.happened_at, m.original_timestamp, m.sent_at, received
-  from unnest(messages) as m
-  left join lateral (
-    select k.person_id from private.analytics_identities as k where k.organization = org and k.kind = 'user' and k.external_id = m.user_id limit 1
-  ) as u on true
-  left join lateral (
-    select k.person_id from private.analytics_identities as k where k.organization = org and k.kind = 'anonymous' and k.external_id = m.anonymous_id limit 1
-  ) as a on true;
+  from unnest(resolved) as m;
   perform private.analytics_set_traits(org, messages);
   -- Who holds a person at the moment says so, too. To wait for them could be to wait in a circle.
   update public.persons as p set last_seen_at = received
   where p.id = any (array(
     select l.id from public.persons as l
     where l.last_seen_at < received - interval '1 day' and l.id = any (array(
-      select distinct i.person_id
-      from unnest(messages) as m
-      cross join lateral (
-        select k.person_id from private.analytics_identities as k
-        where k.organization = org and k.kind = case when m.user_id is null then 'anonymous' else 'user' end
-          and k.external_id = coalesce(m.user_id, m.anonymous_id)
-        limit 1
-      ) as i
+      select distinct coalesce(m.user_person, m.anonymous_person) from unnest(resolved) as m
     ))
     for no key update skip locked
   ));

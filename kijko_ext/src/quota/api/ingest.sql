@@ -19,7 +19,7 @@ create index ingested_events_received_at on kijko.ingested_events using brin (re
 comment on index kijko.ingested_events_received_at is 'Finds events that are old enough to be deleted.';
 select pg_catalog.pg_extension_config_dump('kijko.ingested_events', '');
 
-comment on function kijko.event_time(text) is 'Internal: an RFC 3339 time; null for anything else.';
+comment on function kijko.event_time(text) is 'An RFC 3339 time; null for anything else.';
 
 create function kijko.event_key(source text, id text) returns uuid
     language sql immutable parallel safe
