@@ -17,7 +17,7 @@ command_mutate() {
 declare -A BENCH_PACKAGES=([limits]='redis-server wrk' [requests]=wrk [storage]='nginx wrk')
 # Benchmarks that need more connections than the stack has by itself.
 declare -A BENCH_CONNECTIONS=([tenants]=1100)
-# Benchmarks that compare two stacks. The second one is SECOND_ADMIN_DB_URL.
+# Benchmarks that compare two stacks. The second one is SECOND_ADMIN_DB_URL, SECOND_API_URL and SECOND_ANON_KEY.
 declare -A BENCH_SECOND=([executions]=yes)
 SECOND_STACK=()
 
@@ -46,7 +46,7 @@ command_bench() {
 
 start_second_stack() {
   start_test_stack bench-second
-  export SECOND_ADMIN_DB_URL=$ADMIN_DB_URL
+  export SECOND_ADMIN_DB_URL=$ADMIN_DB_URL SECOND_API_URL=$API_URL SECOND_ANON_KEY=$ANON_KEY
   SECOND_STACK=("$TEST_HOME" "$TEST_PORT")
   TEST_STACK=no
 }
