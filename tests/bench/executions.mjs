@@ -156,7 +156,8 @@ function page(title, list, filters, { after, order = ['created_at', 'id'] } = {}
   }
   const ordered = order.map((column) => `${column} desc`).join(', ');
   const path = new URLSearchParams({ select: LISTS[list], order: order.map((column) => `${column}.desc`).join(), limit: PAGE });
-  for (const [column, operator, value] of filters) path.append(column, `${operator}.${value instanceof Date ? value.toISOString() : value}`);
+  for (const [column, operator, value] of filters)
+    path.append(column, `${operator}.${value instanceof Date ? value.toISOString() : value}`);
   if (after) {
     path.append('created_at', `lte."${after.created_at}"`);
     path.append('or', `(created_at.lt."${after.created_at}",id.lt.${after.id})`);
@@ -171,10 +172,7 @@ function page(title, list, filters, { after, order = ['created_at', 'id'] } = {}
 }
 
 /** The first page of a list, and one that a cursor reaches in the middle. */
-const pages = (title, list, filters, after) => [
-  page(title, list, filters),
-  page(`${title}, in the middle`, list, filters, { after }),
-];
+const pages = (title, list, filters, after) => [page(title, list, filters), page(`${title}, in the middle`, list, filters, { after })];
 
 function lists({ skills, member, reflex }, { executions, jobs }) {
   const ofExecutions = [
@@ -334,7 +332,8 @@ function table(heading, took, digits) {
 
 function requestTable(took) {
   console.log(`\n| list page over the API | ${grouped(FEW)} rows, ms | ${grouped(MANY)} rows, ms | ratio |\n|---|---|---|---|`);
-  for (const { title, small, large, ratio } of took) console.log(`| ${title} | ${small.toFixed(2)} | ${large.toFixed(2)} | ${ratio.toFixed(2)} |`);
+  for (const { title, small, large, ratio } of took)
+    console.log(`| ${title} | ${small.toFixed(2)} | ${large.toFixed(2)} | ${ratio.toFixed(2)} |`);
 }
 
 const stacks = await Promise.all(
