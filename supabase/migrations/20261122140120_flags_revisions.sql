@@ -172,11 +172,14 @@ comment on function private.flags_after_write() is 'Trigger: flags were added or
 -- with those who locked the flags first and write a row in the user's name.
 create function private.flags_after_update() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- A session keeps the plan of its first statement, which may have changed no row: a loop would compare each of many with each.
+set enable_nestloop = off
 as $$
 begin
+  -- As texts: 1 and 1.000 are equal in jsonb, and the size of flags is limited.
   perform private.flags_touch(array(
     select c.org_id from changed as c join previous as p on p.id = c.id
-    where to_jsonb(c) - array['created_by', 'updated_at'] <> to_jsonb(p) - array['created_by', 'updated_at']
+    where (to_jsonb(c) - array['created_by', 'updated_at'])::text <> (to_jsonb(p) - array['created_by', 'updated_at'])::text
   ));
   return null;
 end

@@ -118,6 +118,14 @@ rollback to savepoint changed;
 select is((public.flag_definitions() ->> 'revision')::bigint, :revision::bigint, 'which a rollback takes back');
 update public.feature_flags set description = 'y' where name = 'other';
 select cmp_ok((public.flag_definitions() ->> 'revision')::bigint, '>', :rolled_back::bigint, 'and gives to nobody else');
+-- 1 and 1.0 are equal in jsonb.
+update public.flag_variants set payload = '{"type": "json", "value": "{}", "n": 1}' where name = 'green';
+select (public.flag_definitions() ->> 'revision')::bigint as revision \gset
+update public.flag_variants set payload = '{"type": "json", "value": "{}", "n": 1.0}' where name = 'green';
+select cmp_ok((public.flag_definitions() ->> 'revision')::bigint, '>', :revision::bigint, 'another text of a number is a change');
+select (public.flag_definitions() ->> 'revision')::bigint as revision \gset
+update public.flag_variants set payload = payload where name = 'green';
+select is((public.flag_definitions() ->> 'revision')::bigint, :revision::bigint, 'what changes nothing is none');
 select tests.refuses($$select public.flag_definitions('nowhere')$$, 'not_found', 'there is no such environment');
 
 -- ---- programs
