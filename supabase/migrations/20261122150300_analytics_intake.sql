@@ -6,7 +6,7 @@ create function private.analytics_other_time(given text) returns timestamptz
 language plpgsql stable strict set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if given !~ '^[12]\d{3}-\d\d-\d\d' or char_length(given) > 40 then
+  if given !~ '^[12]\d{3}-\d\d-\d\d' then
     return null;
   end if;
   return given::timestamptz;
@@ -16,10 +16,14 @@ end
 $$;
 comment on function private.analytics_other_time(text) is 'A time in another form of ISO 8601, which costs a subtransaction; null if it is none.';
 
--- Of these centuries, so that the difference of two is never out of range.
+-- Of these centuries, so that the difference of two is never out of range. What RFC 3339 allows and Postgres does not, or takes for
+-- another moment, is left to Postgres: a second 60, and the name of a zone.
 create function private.analytics_time(given text) returns timestamptz
 language sql stable
-return case when left(given, 1) in ('1', '2') then coalesce(kijko.event_time(given), private.analytics_other_time(given)) end;
+return case when char_length(given) <= 40 and left(given, 1) in ('1', '2') then coalesce(
+  case when given like '____-__-__T__:__:__%' and given not like '%:60%' and given not like '%[%' then kijko.event_time(given) end,
+  private.analytics_other_time(given)
+) end;
 comment on function private.analytics_time(text) is 'A time in ISO 8601, from the year 1000 to 2999; null if it is none.';
 
 create function private.analytics_read_time(given jsonb) returns timestamptz
@@ -61,7 +65,7 @@ as $$
           case when jsonb_typeof(m.message -> 'messageId') in ('string', 'number') then nullif(m.message ->> 'messageId', '') end as given_message_id,
           coalesce(m.message -> case when m.message ->> 'type' in ('identify', 'group') then 'traits' else 'properties' end, '{}') as properties,
           coalesce(m.message ->> 'originalTimestamp', m.message ->> 'timestamp') as given_timestamp, m.message ->> 'sentAt' as given_sent_at
-        -- One that is too large is not read at all. "offset 0" keeps the planner from asking again for each column.
+        -- One that is too large is not read at all. "offset 0" keeps the planner from asking again for each use of a column.
         from (
           select s.place, s.is_large, case when not s.is_large then s.message end as message
           from (
@@ -72,6 +76,7 @@ as $$
           offset 0
         ) as m
       ) as g
+      offset 0
     ) as t
   ) as r
   cross join lateral (

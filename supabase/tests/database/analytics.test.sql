@@ -1,7 +1,7 @@
 -- Product events: who sends and reads them, what track() makes of messages, persons and merges.
 begin;
 \ir 000_helpers.sql
-select plan(115);
+select plan(128);
 
 create function tests.message(name text, who text, id text, more jsonb default '{}') returns jsonb language sql as $$
   select jsonb_strip_nulls(jsonb_build_object('type', 'track', 'event', name, 'userId', who, 'messageId', id)) || more
@@ -114,6 +114,12 @@ select results_eq(
   $$select t from unnest(array['2028-02-30', '2028-04-31', '2028-01-32', '2028-13-01', '2028-00-10', '2028-06-00']) as t
     where private.analytics_read_time(to_jsonb(t || 'T10:00:00Z')) is not null$$, array[]::text[], 'a day that is none is not'
 );
+select is(private.analytics_read_time(to_jsonb(t.text)), t.moment, 'a time: ' || left(t.text, 50)) from (values
+  ('2028-06-01T10:00:00.123456Z', '2028-06-01 10:00:00.123456Z'::timestamptz), ('2028-06-01T10:00:00+0530', '2028-06-01 04:30:00Z'),
+  ('2028-06-01t10:00:00z', '2028-06-01 10:00:00Z'), ('2028-06-01', '2028-06-01 00:00:00Z'), ('2028-06-01T23:59:60Z', '2028-06-02 00:00:00Z'),
+  ('2028-06-01T10:00:00Z[UTC]', null), ('20280601T100000Z', null), ('0999-06-01T10:00:00Z', null), ('3000-06-01T10:00:00Z', null),
+  ('+002028-06-01T10:00:00Z', null), ('now', null), ('infinity', null), (rpad('2028-06-01T10:00:00.', 41, '0'), null)
+) as t (text, moment);
 select tests.act_as_key(:'sender', tests.org('ada'));
 select tests.send(
   tests.message('Clock', 'c', 'slow', '{"timestamp": "2020-01-01T00:00:00.000Z", "sentAt": "2020-01-01T00:10:00.000Z"}'),
