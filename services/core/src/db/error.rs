@@ -54,10 +54,13 @@ impl DbError {
     /// The same for an error before there was a connection. It is about the login or the server, never about a statement, so callers must
     /// not take its code for the answer to theirs.
     pub(super) fn without_connection(self) -> Self {
+        // Of the server as a whole. Callers tell them apart.
+        let is_of_the_server = matches!(&self, Self::Refused { code, .. } if matches!(code.get(..2), Some("08" | "53" | "57")));
         match self {
             Self::Refused {
                 transient: false, ..
             } => Self::Unexpected(format!("no connection: {self}")),
+            Self::Refused { .. } if !is_of_the_server => Self::Unreachable(self.to_string()),
             other => other,
         }
     }
@@ -152,6 +155,8 @@ mod tests {
         assert!(full.is_transient() && !full.is_away(), "{full}");
         let starting = DbError::refused("57P03", "starting up").without_connection();
         assert!(starting.is_transient() && starting.is_away(), "{starting}");
+        let odd = DbError::refused("0A000", "no").without_connection();
+        assert!(matches!(odd, DbError::Unreachable(_)), "{odd:?}");
     }
 
     #[test]
