@@ -104,6 +104,8 @@ impl Turns {
 
     /// Waits for a turn. `None` when too many checks of the organization wait already.
     async fn take(&self, organization: Uuid) -> Option<Turn> {
+        // Dropped after the receiver, by which one who waits is known.
+        let _waiter = Waiter(&self.state);
         let (turn, served) = oneshot::channel();
         {
             let mut state = lock(&self.state);
@@ -116,6 +118,15 @@ impl Turns {
         }
         serve(&self.state);
         served.await.ok()
+    }
+}
+
+/// Who waits for a turn. Whoever gives up stops nobody any more.
+struct Waiter<'a>(&'a Arc<Mutex<State>>);
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        serve(self.0);
     }
 }
 
@@ -349,13 +360,17 @@ mod tests {
             lock(&turns.state).taken.insert(organization(n), taken);
         }
         let held = fill(&turns).await;
-        let _waiting = {
+        let waiting = {
             let turns = turns.clone();
             tokio::spawn(async move { turns.take(organization(9)).await })
         };
         held[0].overdue().await;
         let overdue = tokio::time::timeout(2 * SHARE, held[1].overdue());
         assert!(overdue.await.is_err());
+        waiting.abort();
+        assert!(waiting.await.is_err());
+        let overdue = tokio::time::timeout(2 * SHARE, held[0].overdue());
+        assert!(overdue.await.is_err(), "who gave up stops nobody");
     }
 
     #[tokio::test]
