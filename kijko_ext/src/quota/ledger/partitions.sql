@@ -42,7 +42,7 @@ comment on function kijko.lock_briefly(regclass) is 'Internal: locks a table exc
 -- Attaching a partition reads the whole default partition under an exclusive lock, unless a valid constraint says that it has no
 -- such row. Adding a constraint NOT VALID needs the lock, but no time; validating it needs time, but no such lock. A
 -- transaction keeps its locks, so these are steps of several calls.
-create function kijko.bound_ledger_default(recorded_from timestamptz, recorded_until timestamptz) returns void
+create function kijko.bound_ledger_default(recorded_from timestamptz, recorded_until timestamptz) returns boolean
     language plpgsql volatile parallel unsafe
     set search_path = pg_catalog, pg_temp
     set datestyle = 'ISO'
@@ -51,6 +51,9 @@ create function kijko.bound_ledger_default(recorded_from timestamptz, recorded_u
 as $$
 begin
     perform kijko.lock_briefly('kijko.ledger_default');
+    if pg_catalog.clock_timestamp() >= recorded_until then
+        return false; -- rows were recorded after it while this waited
+    end if;
     alter table kijko.ledger_default drop constraint if exists ledger_default_bounds;
     if pg_catalog.isfinite(recorded_from) or pg_catalog.isfinite(recorded_until) then
         execute pg_catalog.format(
@@ -60,9 +63,10 @@ begin
     end if;
     update kijko.ledger_default_bounds as b
     set recorded_from = bound_ledger_default.recorded_from, recorded_until = bound_ledger_default.recorded_until;
+    return true;
 end
 $$;
-comment on function kijko.bound_ledger_default(timestamptz, timestamptz) is 'Internal: from the commit on, rows that go to the default partition are recorded within these bounds.';
+comment on function kijko.bound_ledger_default(timestamptz, timestamptz) is 'Internal: from the commit on, rows that go to the default partition are recorded within these bounds. False if recorded_until has passed: then nothing changes.';
 
 create function kijko.ledger_partition_name(starts_at timestamptz) returns text
     language sql immutable parallel unsafe

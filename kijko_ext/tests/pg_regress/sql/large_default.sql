@@ -28,6 +28,9 @@ begin
         into written from kijko.ledger as g, kijko.ledger_default_bounds as b where g.subject = d(1) order by g.recorded_at desc, g.id desc limit 1;
 end
 $$;
+-- A boundary that passes while the lock is waited for is none: rows may lie on both of its sides.
+select kijko.bound_ledger_default('-infinity', clock_timestamp()) as is_bounded;
+select recorded_from, recorded_until from kijko.ledger_default_bounds;
 -- Rows are recorded before a boundary, also when it has passed.
 select partitions, is_bounded, rows from step() \gset
 select * from look(:'partitions', :'is_bounded', :'rows');
