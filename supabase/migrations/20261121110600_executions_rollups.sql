@@ -88,8 +88,9 @@ create index execution_rollups_skill_idx on private.execution_rollups (org, skil
 create index execution_rollups_habit_idx on private.execution_rollups (org, habit_id, width_minutes, starts_at) where habit_id is not null;
 create index execution_rollups_reflex_idx on private.execution_rollups (org, reflex_id, width_minutes, starts_at) where reflex_id is not null;
 create index execution_rollups_project_idx on private.execution_rollups (org, project_id, is_total, width_minutes, starts_at) where project_id is not null;
--- For the retention of rollups.
-create index execution_rollups_starts_at_idx on private.execution_rollups (starts_at);
+-- For the retention of rollups. Not a btree: where one organization has most rows, statistics would read those of all skills and
+-- widths of a period by it, 800 ms instead of 14.
+create index execution_rollups_starts_at_idx on private.execution_rollups using brin (starts_at);
 
 comment on table private.execution_rollups is 'Sums of ended executions by interval, written by executions_fold(). They outlive the executions.';
 comment on column private.execution_rollups.org is 'Organization.';
