@@ -5,7 +5,7 @@
 // Postgres plans each page anew, except when there are few rows. Times are the client's; ratios are those of the backend's processor
 // time, which other programs change least. Then the same pages are asked for over the API, as a frontend does.
 //
-//   ./kijko bench executions     KIJKO_BENCH_ROWS=10000000 (needs about 25 GB of disk)   KIJKO_BENCH_RUNS=60
+//   ./kijko bench executions     KIJKO_BENCH_ROWS=10000000 (needs about 15 GB of disk)   KIJKO_BENCH_RUNS=60
 //   ADMIN_DB_URL=… API_URL=… ANON_KEY=… SECOND_… node tests/bench/executions.mjs     on stacks of your own, which keep the rows for the next run
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
