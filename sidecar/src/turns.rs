@@ -50,7 +50,7 @@ struct State {
     running: Vec<Uuid>,
     waiting: Vec<Waiting>,
     taken: HashMap<Uuid, Taken>,
-    /// What the one took who is next, if there is one who could run and has no place.
+    /// Time that the next organization in line has taken. None: nobody waits for a free place.
     next_took: watch::Sender<Option<Duration>>,
 }
 
@@ -104,7 +104,7 @@ impl Turns {
 
     /// Waits for a turn. `None` when too many checks of the organization wait already.
     async fn take(&self, organization: Uuid) -> Option<Turn> {
-        // Dropped after the receiver, by which one who waits is known.
+        // Declared before the receiver, so dropped after it: then `serve` no longer counts this caller.
         let _waiter = Waiter(&self.state);
         let (turn, served) = oneshot::channel();
         {
@@ -121,7 +121,7 @@ impl Turns {
     }
 }
 
-/// Who waits for a turn. Whoever gives up stops nobody any more.
+/// A caller that waits for a turn. Once it gives up, no check is stopped for it.
 struct Waiter<'a>(&'a Arc<Mutex<State>>);
 
 impl Drop for Waiter<'_> {

@@ -1,5 +1,5 @@
-//! How jsonb and its numbers lie in storage (jsonb.h, numeric.c), as far as the length of their text depends on it. They lie in
-//! tables like this, so the layout is the same in all versions of Postgres.
+//! How Postgres stores jsonb and its numbers (jsonb.h, numeric.c), as far as the length of their text depends on it. Tables hold
+//! values in this layout, so it is the same in all versions.
 
 /// No number has more digits before its point, or behind it.
 const MAX_DIGITS: usize = 400;

@@ -162,8 +162,9 @@ fn a_bad_value_of_each_setting_alone_stops_the_start() {
         let mut errors = sidecar.child.stderr.take().unwrap();
         errors.read_to_string(&mut text).unwrap();
         assert_eq!(status, Some(2), "{name}={value} {text}");
-        let lines = text.lines().skip(1).map(str::split_whitespace);
-        let named: Vec<_> = lines.filter_map(|mut words| words.next()).collect();
+        let (_heading, problems) = text.split_once('\n').unwrap();
+        let words = problems.lines().map(str::split_whitespace);
+        let named: Vec<_> = words.filter_map(|mut words| words.next()).collect();
         assert_eq!(named, [name], "{value} {text}");
     }
 }
