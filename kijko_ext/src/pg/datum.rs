@@ -80,22 +80,70 @@ pub fn tid_datum(tid: pg_sys::ItemPointerData) -> pg_sys::Datum {
 
 /// An array; null for none.
 pub fn tids_datum(tids: &[pg_sys::ItemPointerData]) -> Option<pg_sys::Datum> {
-    let mut datums: Vec<_> = tids
+    let datums = tids
         .iter()
         .map(|tid| pg_sys::Datum::from(std::ptr::from_ref(tid)))
         .collect();
-    // SAFETY: copies as many elements of the type's size and alignment into the current memory context.
+    let size = size_of::<pg_sys::ItemPointerData>() as i32;
+    // SAFETY: as Postgres declares the type.
     (!tids.is_empty()).then(|| unsafe {
+        array(
+            datums,
+            pg_sys::TIDOID,
+            size,
+            false,
+            pg_sys::TYPALIGN_SHORT as _,
+        )
+    })
+}
+
+pub fn uuids_datum(uuids: &[[u8; 16]]) -> pg_sys::Datum {
+    let datums = uuids
+        .iter()
+        .map(|uuid| pg_sys::Datum::from(uuid.as_ptr()))
+        .collect();
+    // SAFETY: as Postgres declares the type.
+    unsafe {
+        array(
+            datums,
+            pg_sys::UUIDOID,
+            16,
+            false,
+            pg_sys::TYPALIGN_CHAR as _,
+        )
+    }
+}
+
+/// An array of a type that is an integer of eight bytes: bigint, or timestamptz in Postgres microseconds.
+pub fn integers_datum(integers: &[i64], of: pg_sys::Oid) -> pg_sys::Datum {
+    let datums = integers.iter().map(|it| pg_sys::Datum::from(*it)).collect();
+    // SAFETY: as Postgres declares these types.
+    unsafe { array(datums, of, 8, true, pg_sys::TYPALIGN_DOUBLE as _) }
+}
+
+/// Copies the elements into the current memory context.
+///
+/// # Safety
+/// The type has this size and alignment, and is passed by value or not.
+unsafe fn array(
+    mut datums: Vec<pg_sys::Datum>,
+    of: pg_sys::Oid,
+    size: i32,
+    by_value: bool,
+    alignment: std::ffi::c_char,
+) -> pg_sys::Datum {
+    // SAFETY: as the caller says.
+    unsafe {
         let array = pg_sys::construct_array(
             datums.as_mut_ptr(),
             datums.len() as i32,
-            pg_sys::TIDOID,
-            size_of::<pg_sys::ItemPointerData>() as i32,
-            false,
-            pg_sys::TYPALIGN_SHORT as _,
+            of,
+            size,
+            by_value,
+            alignment,
         );
         pg_sys::Datum::from(array)
-    })
+    }
 }
 
 pub fn uuid_datum(uuid: &[u8; 16]) -> pg_sys::Datum {

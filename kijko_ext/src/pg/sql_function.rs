@@ -65,6 +65,20 @@ impl<'call> Arguments<'call> {
         )
     }
 
+    pub fn integers(self, at: usize) -> Option<Vec<Option<i64>>> {
+        let datum = self.datum(at)?;
+        // SAFETY: declared as bigint[].
+        let array = unsafe { pgrx::Array::<i64>::from_datum(datum, false) }?;
+        Some(array.iter().collect())
+    }
+
+    pub fn texts(self, at: usize) -> Option<Vec<Option<String>>> {
+        let datum = self.datum(at)?;
+        // SAFETY: declared as text[].
+        let array = unsafe { pgrx::Array::<String>::from_datum(datum, false) }?;
+        Some(array.iter().collect())
+    }
+
     pub fn null(self) -> pg_sys::Datum {
         // SAFETY: the call is ours.
         unsafe { (*self.call).isnull = true };

@@ -67,6 +67,10 @@ as $$
 $$;
 comment on function kijko.reserve(uuid, text, bigint, interval, text) is 'Reserves an amount of a subject''s meter until it is settled, released or older than ttl. It counts as used meanwhile. Fails with quota_exceeded. The same key again returns the same hold, or a new one if that expired or was released. It may commit asynchronously (synchronous_commit = off): a crash may then lose the hold, and kijko.settle with subject and meter records the cost all the same.';
 
+create function kijko.try_reserve_many(subjects uuid[], meters text[], amounts bigint[], expires_at timestamptz) returns uuid[]
+    language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_try_reserve_many';
+comment on function kijko.try_reserve_many(uuid[], text[], bigint[], timestamptz) is 'Like kijko.reserve for several holds at once, all or nothing, in one statement: the ids of the holds, in the order of the arrays. Null, and nothing is reserved, when one does not fit; kijko.reserve says why.';
+
 create function kijko.find_hold(id uuid) returns tid
     language c volatile parallel unsafe as 'MODULE_PATHNAME', 'kijko_find_hold';
 comment on function kijko.find_hold(uuid) is 'Internal: where the newest committed version of a hold is, or this transaction''s own; null without one.';
@@ -187,6 +191,57 @@ begin
 end
 $$;
 comment on function kijko.settle(uuid, bigint, uuid, text) is 'Ends a hold and records the actual cost, more or less than was reserved, in the period of the hold. True when it was recorded. A second settlement does nothing and returns false. The cost of a hold that expired or was released is recorded all the same, and so is that of an unknown hold whose subject and meter are given.';
+
+create function kijko.try_settle_many(holds uuid[], actuals bigint[], attributes jsonb[] default null) returns boolean
+    language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables
+    set search_path = pg_catalog, pg_temp
+    set enable_seqscan = off -- as kijko.lock_hold
+as $$
+declare
+    present constant timestamptz := kijko.now();
+    places tid[];
+    found_holds kijko.holds[];
+    are_wanted boolean;
+    id uuid;
+    h kijko.holds;
+    place integer;
+    ended bigint[];
+    changed bigint;
+begin
+    if holds is null or pg_catalog.cardinality(holds) is distinct from pg_catalog.cardinality(actuals) or 0 > any (actuals) then
+        perform kijko.fail('invalid_input', 'each hold needs an amount of at least 0, or null');
+    end if;
+    foreach id in array holds loop
+        places := pg_catalog.array_append(places, kijko.find_hold(id));
+    end loop;
+    -- By their places, as kijko.lock_hold. Postgres sorts these, so that two calls do not deadlock.
+    select pg_catalog.array_agg(l.at), pg_catalog.array_agg(l.hold), pg_catalog.bool_and((l.hold).id = any (holds))
+    into places, found_holds, are_wanted
+    from (select o.ctid as at, o as hold from kijko.holds as o where o.ctid = any (places) and o.state = 'open' for update) as l;
+    -- A hold that was changed in between may have left its place to another one.
+    if coalesce(pg_catalog.cardinality(found_holds), 0) <> pg_catalog.cardinality(holds) or not are_wanted then
+        return false;
+    end if;
+    -- Before the rows change, as in kijko.settle.
+    foreach h in array coalesce(found_holds, '{}') loop
+        place := pg_catalog.array_position(holds, h.id);
+        perform kijko.record_entry(
+            h.subject, h.meter, coalesce(actuals[place], 0), h.period_start, h.amount, h.overage, 'settle', present, null, null, null,
+            case when actuals[place] is not null then attributes[place] end
+        );
+        ended := pg_catalog.array_append(ended, actuals[place]);
+    end loop;
+    update kijko.holds as o
+    set state = case when s.actual is null then 'released' else 'settled' end, ended_at = present, settled_amount = s.actual
+    from unnest(places, ended) as s (at, actual) where o.ctid = s.at;
+    get diagnostics changed = row_count;
+    if changed <> pg_catalog.cardinality(holds) then
+        raise internal_error using message = 'a locked hold has moved';
+    end if;
+    return true;
+end
+$$;
+comment on function kijko.try_settle_many(uuid[], bigint[], jsonb[]) is 'Like kijko.settle for several open holds at once; an actual cost of null releases the hold. Attributes of each are merged into those of kijko.usage_attributes. False, and nothing is done, when one of them is not open, or is there twice: kijko.settle and kijko.release end each by itself.';
 
 create function kijko.release(hold uuid) returns boolean
     language plpgsql volatile parallel unsafe security definer -- callers have no rights on the tables

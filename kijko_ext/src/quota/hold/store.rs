@@ -8,6 +8,7 @@ use crate::pg::datum;
 use crate::pg::query::{self, Statement};
 use crate::pg::scan::{self, ScanKey, Tuple};
 use crate::pg::sql_function::{Answer, Arguments, sql_function};
+use crate::pg::value::Held;
 use crate::quota::meter_key::MeterKey;
 
 thread_local! {
@@ -21,6 +22,16 @@ thread_local! {
         &[
             pg_sys::UUIDOID, pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::TIMESTAMPTZOID, pg_sys::INT8OID, pg_sys::TEXTOID,
             pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID, pg_sys::INT8OID,
+        ],
+    ) };
+    // Postgres reads the checks of the table anew for each statement: one for all rows.
+    static INSERT_MANY: Statement = const { Statement::new(
+        "insert into kijko.holds (id, subject, meter, period_start, amount, overage, created_at, expires_at, state) \
+         select ($1)[n], ($2)[n], ($3)[n], ($4)[n], ($5)[n], ($6)[n], $7, $8, 'open' \
+         from pg_catalog.generate_series(1, pg_catalog.cardinality($1)) as n",
+        &[
+            pg_sys::UUIDARRAYOID, pg_sys::UUIDARRAYOID, pg_sys::TEXTARRAYOID, pg_sys::TIMESTAMPTZARRAYOID, pg_sys::INT8ARRAYOID,
+            pg_sys::INT8ARRAYOID, pg_sys::TIMESTAMPTZOID, pg_sys::TIMESTAMPTZOID,
         ],
     ) };
 }
@@ -59,6 +70,19 @@ pub struct NewHold<'a> {
     /// The part of the amount above a limit that flags or bills.
     pub overage: i64,
     pub idempotency_key: Option<&'a str>,
+    pub created_at: i64,
+    pub expires_at: i64,
+}
+
+/// New holds without keys, column by column. They begin and expire at the same time.
+pub struct NewHolds<'a> {
+    pub ids: &'a [[u8; 16]],
+    /// Arrays as a call gives them.
+    pub subjects: Held<'a>,
+    pub meters: Held<'a>,
+    pub amounts: Held<'a>,
+    pub period_starts: &'a [i64],
+    pub overages: &'a [i64],
     pub created_at: i64,
     pub expires_at: i64,
 }
@@ -226,4 +250,24 @@ pub fn insert(hold: &NewHold) {
         hold.overage.into(),
     ];
     INSERT.with(|statement| statement.write(&values, |_| ()));
+}
+
+pub fn insert_many(holds: &NewHolds) {
+    let ids = datum::uuids_datum(holds.ids);
+    let period_starts = datum::integers_datum(holds.period_starts, pg_sys::TIMESTAMPTZOID);
+    let overages = datum::integers_datum(holds.overages, pg_sys::INT8OID);
+    // SAFETY: they are in the memory of the caller's call, which lasts longer than the statement.
+    let [ids, period_starts, overages] =
+        [ids, period_starts, overages].map(|datum| unsafe { Held::new(datum.value()) });
+    let values = [
+        ids.into(),
+        holds.subjects.into(),
+        holds.meters.into(),
+        period_starts.into(),
+        holds.amounts.into(),
+        overages.into(),
+        holds.created_at.into(),
+        holds.expires_at.into(),
+    ];
+    INSERT_MANY.with(|statement| statement.write(&values, |_| ()));
 }

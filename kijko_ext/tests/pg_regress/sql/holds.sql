@@ -114,6 +114,57 @@ select kijko.reserve(h(3), 'tokens', 1, null);
 select kijko.settle(null, 1);
 select kijko.settle(:'hold', -1);
 select kijko.expire_holds(-1);
+-- Several at once, all or none: those of one counter add up.
+select kijko.set_limit(h(20), 'tokens', 'lifetime', 10), kijko.set_limit(h(21), 'tokens', 'lifetime', 5), kijko.set_limit(h(22), 'tokens', 'lifetime', 1, 'bill');
+create function many(subjects uuid[], amounts bigint[], ttl interval default '1 hour') returns uuid[] language sql
+as $$ select kijko.try_reserve_many(subjects, array_fill('tokens'::text, array[cardinality(subjects)]), amounts, kijko.now() + ttl) $$;
+select many(array[h(20), h(21), h(20), h(22)], array[4, 5, 6, 3]) as holds \gset
+select subject = (array[h(20), h(21), h(20), h(22)])[n] as as_asked, amount, overage, state, period_start
+from unnest(:'holds'::uuid[]) with ordinality as i (id, n) join kijko.holds using (id) order by n;
+select many(array[h(22), h(20)], array[1, 1]), many(array[h(20)], array[1]);
+select used from kijko.usage(h(20)) union all select used from kijko.usage(h(22));
+-- What one transaction has freed it can hold, and what does not fit stays free.
+begin;
+select kijko.release((:'holds'::uuid[])[1]);
+select many(array[h(20), h(21)], array[4, 1]);
+select many(array[h(20), h(20)], array[3, 2]);
+select used from kijko.quota_status(h(20), 'tokens');
+select cardinality(many(array[h(20), h(20)], array[3, 1]));
+select used from kijko.quota_status(h(20), 'tokens');
+rollback;
+select used from kijko.usage(h(20));
+select many(array[h(21), h(20)], array[1, 1], '-1 second');
+-- The amount of expired holds is free.
+select kijko.set_limit(h(23), 'tokens', 'lifetime', 5);
+select cardinality(many(array[h(23), h(23)], array[2, 3], '1 microsecond'));
+select pg_sleep(0.01) is not null as slept;
+select cardinality(many(array[h(23)], array[5]));
+-- Each is settled or released, once, or all are left as they are.
+select kijko.try_settle_many(:'holds'::uuid[], array[3, null, 7, 2], array['{"skill": "a"}', '{"skill": "b"}', '{"skill": "c"}', null]::jsonb[]);
+select state, amount, settled_amount, ended_at is not null as ended from unnest(:'holds'::uuid[]) with ordinality as i (id, n) join kijko.holds using (id) order by n;
+select amount, overage, kind, attributes from kijko.ledger where subject in (h(20), h(21), h(22)) order by subject, amount;
+select used from kijko.usage(h(20)) union all select used from kijko.usage(h(22));
+select many(array[h(21)], array[2]) as more \gset
+select kijko.try_settle_many(:'more'::uuid[] || :'holds'::uuid[], array[1, 1, 1, 1, 1]), kijko.try_settle_many(:'more'::uuid[] || :'more'::uuid[], array[1, 1]),
+    kijko.try_settle_many(:'more'::uuid[] || gen_random_uuid(), array[1, 1]), kijko.try_settle_many(array_append(:'more'::uuid[], null), array[1, 1]);
+set kijko.usage_attributes = '{"member": "m", "skill": "a"}';
+select kijko.try_settle_many(:'more'::uuid[], array[0], array['{"skill": "b"}']::jsonb[]), kijko.try_settle_many('{}', '{}');
+reset kijko.usage_attributes;
+select amount, kind, attributes from kijko.ledger where subject = h(21);
+select state, settled_amount from kijko.holds where id = any (:'more'::uuid[]);
+select used from kijko.usage(h(21));
+select kijko.try_settle_many(:'more'::uuid[], array[-1]);
+select kijko.try_settle_many(:'more'::uuid[], '{}');
+select kijko.try_settle_many(null, null);
+select kijko.try_reserve_many(array[h(20), null], array['tokens', 'tokens'], array[1, 1], now() + '1 hour');
+select kijko.try_reserve_many(array[h(20)], array['Tokens'], array[1], now() + '1 hour');
+select kijko.try_reserve_many(array[h(20)], array['tokens'], array[0], now() + '1 hour');
+select kijko.try_reserve_many(array[h(20)], array['tokens', 'tokens'], array[1], now() + '1 hour');
+select kijko.try_reserve_many(array[h(20)], array['tokens'], array[1], null);
+select kijko.try_reserve_many('{}', '{}', '{}', now() + '1 hour');
+begin read only;
+select many(array[h(20)], array[1]);
+rollback;
 -- Gauges: decreases count from the commit on, for the same transaction at once.
 select kijko.set_limit(h(5), 'members', 'lifetime', 3);
 select allowed, used from kijko.adjust_gauge(h(5), 'members', 3);

@@ -122,6 +122,7 @@ select allowed, used, "limit" from kijko.try_consume(q(9), 'x', 11);
 create role consumer;
 grant execute on function kijko.consume(uuid, text, bigint, text), kijko.consume_many(uuid[], text, bigint, text, jsonb),
     kijko.reserve(uuid, text, bigint, interval, text), kijko.settle(uuid, bigint, uuid, text), kijko.release(uuid),
+    kijko.try_reserve_many(uuid[], text[], bigint[], timestamptz), kijko.try_settle_many(uuid[], bigint[], jsonb[]),
     kijko.adjust_gauge(uuid, text, bigint), kijko.usage(uuid), kijko.correct_usage(uuid, text, bigint, text, timestamptz, text)
     to consumer;
 grant usage on schema kijko to consumer;
@@ -139,6 +140,8 @@ select kijko.reserve(q(11), 'x', 3);
 rollback to a;
 select kijko.reserve(q(11), 'x', 2) as hold \gset
 select kijko.settle(:'hold', 1);
+select kijko.try_reserve_many(array[q(11)], array['x'], array[1], kijko.now() + '1 hour') as holds \gset
+select kijko.try_settle_many(:'holds'::uuid[], array[1]);
 select used from kijko.adjust_gauge(q(11), 'members', 1);
 savepoint a;
 select used from kijko.adjust_gauge(q(11), 'members', 1);
