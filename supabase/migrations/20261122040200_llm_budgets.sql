@@ -121,7 +121,7 @@ create trigger llm_budget_subjects_drop after delete on private.llm_budget_subje
   for each row execute function private.llm_drop_subject();
 
 -- ----------------------------------------------------------------------------
--- Which budgets apply to a call
+-- By what a budget counts
 -- ----------------------------------------------------------------------------
 
 create function private.llm_budget_value(budget public.llm_budgets, attributes jsonb, route text, target text) returns text
@@ -157,54 +157,29 @@ language sql immutable
 return case unit when 'tokens' then 'llm_tokens' else 'llm_cost_microusd' end;
 comment on function private.llm_meter(text) is 'The meter that counts a unit.';
 
-create function private.llm_budgets_of_call(org uuid, attributes jsonb, route text, target text)
-returns table (budget_id uuid, name text, subject uuid, unit text, on_exceeded text, ends_at timestamptz)
+create function private.llm_set_budget_subject(
+  budget public.llm_budgets, value text, subject uuid, starts_at timestamptz, ends_at timestamptz, project uuid
+) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
-#variable_conflict use_column
-declare
-  counted record;
+#variable_conflict use_variable
 begin
-  -- In one order, so that calls that make subjects do not deadlock.
-  for counted in
-    select b.id, b.name, b.unit, b.on_exceeded, b.amount, b.period, b.scope, v.value, w.starts_at,
-      w.starts_at + case b.period when 'hour' then interval '1 hour' else interval '7 days' end as ends_at,
-      private.llm_budget_subject(b, v.value, w.starts_at) as subject
-    from public.llm_budgets as b
-    cross join lateral (select private.llm_budget_value(b, attributes, route, target)) as v (value)
-    cross join lateral (select private.llm_window_start(b.period)) as w (starts_at)
-    where b.org_id = org and b.enabled and v.value is not null
-    order by b.id
-  loop
-    if not exists (
-      select 1 from private.llm_budget_subjects as s
-      where s.subject = counted.subject and s.amount = counted.amount and s.on_exceeded = counted.on_exceeded
-    ) then
-      -- The row first: of two calls the later one waits here, and then sets the same limit.
-      insert into private.llm_budget_subjects as s (subject, organization, budget_id, value, starts_at, ends_at, amount, on_exceeded)
-      values (counted.subject, org, counted.id, counted.value, counted.starts_at, counted.ends_at, counted.amount, counted.on_exceeded)
-      on conflict (subject) do update set amount = excluded.amount, on_exceeded = excluded.on_exceeded;
-      insert into private.usage_subjects as s (subject, organization, notification, project_id, data)
-      values (
-        counted.subject, org, 'llm.budget',
-        -- A budget of a project or skill is the business of those who see it.
-        case when counted.scope in ('project', 'skill') then private.as_uuid(attributes ->> 'project') end,
-        jsonb_build_object('budget_id', counted.id, 'budget', counted.name, 'scope', counted.scope, 'value', counted.value, 'unit', counted.unit)
-      )
-      on conflict (subject) do update set data = excluded.data, project_id = excluded.project_id;
-      perform kijko.set_limit(
-        counted.subject, private.llm_meter(counted.unit), case when counted.period in ('day', 'month') then counted.period else 'lifetime' end,
-        counted.amount, counted.on_exceeded
-      );
-    end if;
-    budget_id := counted.id;
-    name := counted.name;
-    subject := counted.subject;
-    unit := counted.unit;
-    on_exceeded := counted.on_exceeded;
-    ends_at := counted.ends_at;
-    return next;
-  end loop;
+  -- The row first: of two calls the later one waits here, and then sets the same limit.
+  insert into private.llm_budget_subjects as s (subject, organization, budget_id, value, starts_at, ends_at, amount, on_exceeded)
+  values (subject, budget.org_id, budget.id, value, starts_at, ends_at, budget.amount, budget.on_exceeded)
+  on conflict on constraint llm_budget_subjects_pkey do update set amount = excluded.amount, on_exceeded = excluded.on_exceeded;
+  insert into private.usage_subjects as s (subject, organization, notification, project_id, data)
+  values (
+    subject, budget.org_id, 'llm.budget',
+    -- A budget of a project or skill is the business of those who see it.
+    case when budget.scope in ('project', 'skill') then project end,
+    jsonb_build_object('budget_id', budget.id, 'budget', budget.name, 'scope', budget.scope, 'value', value, 'unit', budget.unit)
+  )
+  on conflict on constraint usage_subjects_pkey do update set data = excluded.data, project_id = excluded.project_id;
+  perform kijko.set_limit(
+    subject, private.llm_meter(budget.unit), case when budget.period in ('day', 'month') then budget.period else 'lifetime' end,
+    budget.amount, budget.on_exceeded
+  );
 end
 $$;
-comment on function private.llm_budgets_of_call(uuid, jsonb, text, text) is 'The budgets that apply to a call, with the subject of each, whose limit is set if it is new or has changed. ends_at: the end of an hour or week. Nullable: ends_at.';
+comment on function private.llm_set_budget_subject(public.llm_budgets, text, uuid, timestamptz, timestamptz, uuid) is 'Has a budget count by a subject, with the limit that it has now. project: that of the call.';

@@ -87,32 +87,50 @@ comment on function private.llm_amount(text, jsonb) is 'What a use is on a meter
 create function private.llm_wants(org uuid, attributes jsonb, route text, target jsonb, attempt jsonb) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
+#variable_conflict use_column
 declare
-  budget record;
   wants jsonb := jsonb_build_array(jsonb_build_object('subject', org, 'meter', 'llm_tokens'));
+  is_priced constant boolean := attempt ->> 'cost_microusd' is not null;
+  counted record;
 begin
   if not (target ->> 'own_key')::boolean then
     wants := wants || jsonb_build_object('subject', org, 'meter', 'llm_cost_microusd');
   end if;
-  for budget in select b.* from private.llm_budgets_of_call(org, attributes, route, target ->> 'name') as b loop
-    if budget.unit = 'microusd' and attempt ->> 'cost_microusd' is null then
-      if budget.on_exceeded = 'refuse' then
+  -- In one order, so that calls that make subjects do not deadlock.
+  for counted in
+    select b as budget, v.value, w.starts_at, x.subject,
+      w.starts_at + case b.period when 'hour' then interval '1 hour' else interval '7 days' end as ends_at,
+      (select s.amount = b.amount and s.on_exceeded = b.on_exceeded from private.llm_budget_subjects as s where s.subject = x.subject) as is_set
+    from public.llm_budgets as b
+    cross join lateral (select private.llm_budget_value(b, attributes, route, target ->> 'name')) as v (value)
+    cross join lateral (select private.llm_window_start(b.period)) as w (starts_at)
+    cross join lateral (select private.llm_budget_subject(b, v.value, w.starts_at)) as x (subject)
+    where b.org_id = org and b.enabled and v.value is not null
+    order by b.id
+  loop
+    if counted.is_set is not true then
+      perform private.llm_set_budget_subject(
+        counted.budget, counted.value, counted.subject, counted.starts_at, counted.ends_at, private.as_uuid(attributes ->> 'project')
+      );
+    end if;
+    if not is_priced and (counted.budget).unit = 'microusd' then
+      if (counted.budget).on_exceeded = 'refuse' then
         perform kijko.fail(
-          'model_not_priced', format('the budget %s is in money, and no price is known for %s', budget.name, target ->> 'name'),
+          'model_not_priced', format('the budget %s is in money, and no price is known for %s', (counted.budget).name, target ->> 'name'),
           'Use a budget in tokens, or a model that has a price.'
         );
       end if;
       continue;
     end if;
     wants := wants || jsonb_build_object(
-      'subject', budget.subject, 'meter', private.llm_meter(budget.unit), 'budget', budget.budget_id, 'name', budget.name,
-      'unit', budget.unit, 'ends_at', budget.ends_at
+      'subject', counted.subject, 'meter', private.llm_meter((counted.budget).unit), 'budget', (counted.budget).id,
+      'name', (counted.budget).name, 'unit', (counted.budget).unit, 'ends_at', counted.ends_at
     );
   end loop;
   return wants;
 end
 $$;
-comment on function private.llm_wants(uuid, jsonb, text, jsonb, jsonb) is 'The meters and budgets that an attempt counts against. Fails with model_not_priced if a budget in money cannot hold for it.';
+comment on function private.llm_wants(uuid, jsonb, text, jsonb, jsonb) is 'The meters and budgets that an attempt counts against. The limit of a budget that is new or has changed is set. Fails with model_not_priced if a budget in money cannot hold for it.';
 
 create function private.llm_refuse(entry jsonb, amount bigint) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
@@ -137,7 +155,7 @@ end
 $$;
 comment on function private.llm_refuse(jsonb, bigint) is 'Fails with budget_exceeded, and says which budget and when it resets.';
 
-create function private.llm_hold(holds jsonb, wants jsonb, attempt jsonb, ttl interval) returns jsonb
+create function private.llm_hold_each(holds jsonb, wants jsonb, attempt jsonb, ttl interval) returns jsonb
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -146,7 +164,6 @@ declare
   missing bigint;
   made jsonb := '[]'::jsonb;
 begin
-  -- No query for the first attempt: loops and assignments of plpgsql need no executor.
   if holds <> '[]' then
     select jsonb_agg(
       h.value || jsonb_build_object('counts', exists (
@@ -192,9 +209,57 @@ exception when sqlstate 'KJ429' or sqlstate 'PGRST' then
   return null;
 end
 $$;
+comment on function private.llm_hold_each(jsonb, jsonb, jsonb, interval) is 'As private.llm_hold(), one hold after the other: one that does not fit says why.';
+
+create function private.llm_hold(holds jsonb, wants jsonb, attempt jsonb, ttl interval) returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+declare
+  tokens constant bigint := private.llm_amount('llm_tokens', attempt);
+  cost constant bigint := private.llm_amount('llm_cost_microusd', attempt);
+  entry jsonb;
+  amount bigint;
+  subjects uuid[];
+  meters text[];
+  amounts bigint[];
+  ids uuid[];
+  place_of_id integer := 0;
+  made jsonb := '[]'::jsonb;
+begin
+  if holds <> '[]' then
+    return private.llm_hold_each(holds, wants, attempt, ttl);
+  end if;
+  -- The first attempt: all at once. Loops and assignments of plpgsql need no executor.
+  for place in 0 .. jsonb_array_length(wants) - 1 loop
+    entry := wants -> place;
+    amount := case when entry ->> 'meter' = 'llm_tokens' then tokens else cost end;
+    if amount > 0 then
+      subjects := array_append(subjects, (entry ->> 'subject')::uuid);
+      meters := array_append(meters, entry ->> 'meter');
+      amounts := array_append(amounts, amount);
+    end if;
+  end loop;
+  if subjects is not null then
+    ids := kijko.try_reserve_many(subjects, meters, amounts, kijko.now() + ttl);
+    if ids is null then
+      return private.llm_hold_each(holds, wants, attempt, ttl);
+    end if;
+  end if;
+  for place in 0 .. jsonb_array_length(wants) - 1 loop
+    entry := wants -> place || '{"holds": [], "held": 0, "sunk": 0, "counts": true}';
+    amount := case when entry ->> 'meter' = 'llm_tokens' then tokens else cost end;
+    if amount > 0 then
+      place_of_id := place_of_id + 1;
+      entry := entry || jsonb_build_object('holds', jsonb_build_array(ids[place_of_id]), 'held', amount);
+    end if;
+    made := made || entry;
+  end loop;
+  return made;
+end
+$$;
 comment on function private.llm_hold(jsonb, jsonb, jsonb, interval) is 'The holds of a call, raised by what the attempt needs beyond them: all or none. Fails with budget_exceeded or quota_exceeded.';
 
-create function private.llm_end_holds(holds jsonb, used jsonb, attributes jsonb) returns void
+create function private.llm_end_each_hold(holds jsonb, used jsonb, attributes jsonb) returns void
 language plpgsql volatile set search_path = pg_catalog, pg_temp
 -- Restored when the function ends: the attributes are those of this use only.
 set kijko.usage_attributes = '{}'
@@ -206,7 +271,6 @@ declare
   ids jsonb;
   settled integer;
 begin
-  -- Expressions and not queries, for each of which plpgsql would start an executor: every call comes here.
   for place in 0 .. jsonb_array_length(holds) - 1 loop
     entry := holds -> place;
     ids := entry -> 'holds';
@@ -224,6 +288,54 @@ begin
       perform kijko.release(h.value::uuid) from jsonb_array_elements_text(ids) with ordinality as h (value, place) where h.place > settled;
     end if;
   end loop;
+end
+$$;
+comment on function private.llm_end_each_hold(jsonb, jsonb, jsonb) is 'As private.llm_end_holds(), one hold after the other: also one that has ended, and what was used without one.';
+
+create function private.llm_end_holds_of_calls(holds jsonb[], used jsonb[], attributes jsonb[]) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+-- Restored when the function ends: the attributes are those of each use only.
+set kijko.usage_attributes = '{}'
+as $$
+declare
+  entry jsonb;
+  amount bigint;
+  ids jsonb;
+  hold_ids uuid[];
+  actuals bigint[];
+  own jsonb[];
+  are_all_held boolean := true;
+begin
+  -- Expressions and not queries, for each of which plpgsql would start an executor: every call comes here.
+  for n in 1 .. cardinality(holds) loop
+    for place in 0 .. jsonb_array_length(holds[n]) - 1 loop
+      entry := holds[n] -> place;
+      ids := entry -> 'holds';
+      amount := (entry ->> 'sunk')::bigint + case when (entry ->> 'counts')::boolean then private.llm_amount(entry ->> 'meter', used[n]) else 0 end;
+      are_all_held := are_all_held and (ids <> '[]' or amount = 0);
+      -- The first one is settled, the others are released.
+      for of_entry in 0 .. jsonb_array_length(ids) - 1 loop
+        hold_ids := array_append(hold_ids, (ids ->> of_entry)::uuid);
+        actuals := array_append(actuals, case when of_entry = 0 and amount > 0 then amount end);
+        own := array_append(own, attributes[n]);
+      end loop;
+    end loop;
+  end loop;
+  if are_all_held and (hold_ids is null or kijko.try_settle_many(hold_ids, actuals, own)) then
+    return;
+  end if;
+  for n in 1 .. cardinality(holds) loop
+    perform private.llm_end_each_hold(holds[n], used[n], attributes[n]);
+  end loop;
+end
+$$;
+comment on function private.llm_end_holds_of_calls(jsonb[], jsonb[], jsonb[]) is 'Settles the holds of calls, as private.llm_end_holds() those of one, all at once.';
+
+create function private.llm_end_holds(holds jsonb, used jsonb, attributes jsonb) returns void
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.llm_end_holds_of_calls(array[holds], array[used], array[attributes]);
 end
 $$;
 comment on function private.llm_end_holds(jsonb, jsonb, jsonb) is 'Settles the holds of a call with what former attempts (sunk) and its last one (used) have used, and releases what is left.';

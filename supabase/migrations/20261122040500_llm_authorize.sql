@@ -157,17 +157,11 @@ begin
     make_interval(secs => route.time_budget_seconds) + interval '1 hour'
   );
 
-  opened.call_id := coalesce(opened_as, gen_random_uuid());
-  opened.organization := org;
-  opened.called_at := kijko.now();
-  opened.status := case when is_opened then 'sent' else 'reserved' end;
-  opened.ends_at := clock_timestamp() + case when is_opened then private.llm_lasts(call) else interval '60 seconds' end;
-  opened.call := call;
-  opened.attributes := attributes;
-  opened.holds := holds;
-  opened.target_index := 0;
-  opened.attempt := attempt;
-  opened.spent := '{}';
+  opened := row(
+    coalesce(opened_as, gen_random_uuid()), org, kijko.now(), case when is_opened then 'sent' else 'reserved' end,
+    clock_timestamp() + case when is_opened then private.llm_lasts(call) else interval '60 seconds' end,
+    call, attributes, holds, 0, attempt, '{}'::jsonb
+  );
   insert into public.llm_calls (
     id, org_id, kind, route, requested_model, provider, model, own_key, status, attempts, held_tokens, held_microusd, member_id, key_id, project_id,
     skill_id, prompt_id, prompt_version, trace_id, created_by, created_at
@@ -301,7 +295,9 @@ begin
   elsif fields is null or cardinality(fields) > 100 or char_length(trace_id) > 64 or octet_length(array_to_string(fields, '')) > 2000 then
     perform kijko.fail('invalid_input', 'fields: at most 100; trace_id: at most 64 characters');
   end if;
-  place := private.llm_require_place(org, project_id, skill_id);
+  if project_id is not null or skill_id is not null then
+    place := private.llm_require_place(org, project_id, skill_id);
+  end if;
   if prompt_version_id is not null then
     -- Whose content it is, the caller says; so only a version that they may read is believed.
     select v.prompt_id, v.version into prompt_id, prompt_version from public.prompt_versions as v

@@ -131,9 +131,15 @@ const EQUIVALENT = [
   },
   {
     area: 'billing',
-    object: 'private.llm_end_holds',
-    what: 'comparison in line 10: > → >=',
+    object: 'private.llm_end_each_hold',
+    what: 'comparison in line 14: > → >=',
     reason: 'settling nothing releases a hold, and records nothing without one.',
+  },
+  {
+    area: 'billing',
+    object: 'private.llm_end_holds_of_calls',
+    what: 'comparison in line 21: > → >=',
+    reason: 'settling nothing releases a hold.',
   },
   {
     area: 'billing',
