@@ -10,6 +10,7 @@ for part in ui postgres build; do
   # shellcheck source=/dev/null
   . "$ROOT/scripts/$part.sh"
 done
+choose_build_profile package
 choose_pg_major
 build_library
 put_extension "$1"

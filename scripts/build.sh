@@ -1,11 +1,20 @@
 # Builds: the extension for one major version of Postgres, and the sidecar. Sourced by ./kijko.
 # shellcheck shell=bash
 
-RELEASE=${CARGO_TARGET_DIR:-$ROOT/target}/release
-SIDECAR_BINARY=$RELEASE/kijko-sidecar
-REALTIME_BINARY=$RELEASE/kijko-realtime
-STORAGE_BINARY=$RELEASE/kijko-storage
-INDEXER_BINARY=$RELEASE/kijko-indexer
+# choose_build_profile [COMMAND]: KIJKO_BUILD_PROFILE, or else quick, which compiles in half the time, and release for what is measured or
+# given to others (Cargo.toml). Exported, so that stacks of tests and benchmarks are built as what starts them.
+choose_build_profile() {
+  local fallback=quick
+  [[ ${1:-} != bench && ${1:-} != package ]] || fallback=release
+  BUILD_PROFILE=${KIJKO_BUILD_PROFILE:-$fallback}
+  [[ $BUILD_PROFILE = quick || $BUILD_PROFILE = release ]] || misuse "KIJKO_BUILD_PROFILE must be quick or release, not '$BUILD_PROFILE'"
+  export KIJKO_BUILD_PROFILE=$BUILD_PROFILE
+  BUILT=${CARGO_TARGET_DIR:-$ROOT/target}/$BUILD_PROFILE
+  SIDECAR_BINARY=$BUILT/kijko-sidecar
+  REALTIME_BINARY=$BUILT/kijko-realtime
+  STORAGE_BINARY=$BUILT/kijko-storage
+  INDEXER_BINARY=$BUILT/kijko-indexer
+}
 
 # pgrx_environment: which Postgres pgrx translates the headers of. KIJKO_PG_CONFIG is another pg_config than the system's.
 pgrx_environment() {
@@ -25,7 +34,7 @@ source_hash() {
   (cd "$ROOT" && find "$@" -type f -not -path '*/target/*' -not -path 'kijko_ext/tests/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
 }
 
-extension_hash() { source_hash kijko_ext services/flags services/guard Cargo.toml Cargo.lock; }
+extension_hash() { printf '%s %s\n' "$(source_hash kijko_ext services/flags services/guard Cargo.toml Cargo.lock)" "$BUILD_PROFILE"; }
 
 extension_is_current() {
   [ -f "$BUILD_PREFIX/.extension" ] && [ "$(cat "$BUILD_PREFIX/.extension")" = "$(extension_hash)" ]
@@ -40,14 +49,14 @@ build_extension() {
   printf '%s\n' "$wanted" > "$BUILD_PREFIX/.extension"
 }
 
-# build_library: target/release/libkijko.so, and the program that reads it. The sidecar is built by another call of
+# build_library: libkijko.so, and the program that reads it. The sidecar is built by another call of
 # cargo: in one call the features of shared crates would be united, and the extension would read JSON in another way.
 build_library() {
-  local features="kijko_ext/pg$PG_MAJOR" built=$RELEASE/.kijko-library
+  local features="kijko_ext/pg$PG_MAJOR" built=$BUILT/.kijko-library
   pgrx_environment
   # The library has the same name for all versions of Postgres. Cargo does not see that it was built for others in between.
-  if [ -f "$built" ] && [ "$(cat "$built")" != "$features" ]; then rm -f "$RELEASE"/{,deps/}libkijko.so; fi
-  (cd "$ROOT" && cargo build --release --package kijko_ext --package kijko-schema --features "$features")
+  if [ -f "$built" ] && [ "$(cat "$built")" != "$features" ]; then rm -f "$BUILT"/{,deps/}libkijko.so; fi
+  (cd "$ROOT" && cargo build --profile "$BUILD_PROFILE" --package kijko_ext --package kijko-schema --features "$features")
   printf '%s\n' "$features" > "$built"
 }
 
@@ -59,9 +68,9 @@ put_extension() {
   mkdir -p "$extension" "$(dirname "$(pg_library "$1")")"
   rm -f "$extension"/kijko* "$(pg_library "$1")"
   find "$ROOT/kijko_ext/sql" -name 'kijko--*.sql' -exec cp -t "$extension" {} +
-  "$RELEASE/kijko-schema" "$RELEASE/libkijko.so" "$control" "$version" > "$extension/kijko--$version.sql"
+  "$BUILT/kijko-schema" "$BUILT/libkijko.so" "$control" "$version" > "$extension/kijko--$version.sql"
   sed "s/@CARGO_VERSION@/$version/" "$control" > "$extension/kijko.control"
-  cp "$RELEASE/libkijko.so" "$(pg_library "$1")"
+  cp "$BUILT/libkijko.so" "$(pg_library "$1")"
 }
 
 workspace_version() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$ROOT/Cargo.toml"; }
@@ -81,5 +90,5 @@ for package in core flags guard sidecar realtime storage grammars indexer; do AL
 build_programs() {
   local packages=(--package kijko-sidecar --package kijko-realtime --package kijko-storage)
   if has_service indexer || [ "${KIJKO_BUILD_INDEXER:-}" = 1 ]; then packages=("${ALL_PACKAGES[@]}"); fi
-  (cd "$ROOT" && cargo build --release "${packages[@]}")
+  (cd "$ROOT" && cargo build --profile "$BUILD_PROFILE" "${packages[@]}")
 }

@@ -45,7 +45,7 @@ test_in_root() {
     if [ "$area" = pg_upgrade ]; then
       upgrade_in_root "$major" "$root"
     else
-      in_root "$root" env KIJKO_PG_MAJOR="$major" KIJKO_PREBUILT=1 KIJKO_YES=1 KIJKO_HOME=/var/lib/kijko \
+      in_root "$root" env KIJKO_PG_MAJOR="$major" KIJKO_BUILD_PROFILE="$BUILD_PROFILE" KIJKO_PREBUILT=1 KIJKO_YES=1 KIJKO_HOME=/var/lib/kijko \
         KIJKO_EXT_LAYERS='regress isolation crash workers replication outbox pg_upgrade upgrade' "$ROOT/kijko" test "$area"
     fi
   done
@@ -60,7 +60,7 @@ upgrade_in_root() {
   step "the extension for PostgreSQL $from" "the compiler's message above says what is wrong" build_for "$from" ''
   # An upgrade leaves the former cluster beside the new one, where it would be in the way of the next.
   rm -rf "$root/var/lib/kijko-upgrade"
-  in_root "$root" env KIJKO_PG_MAJOR="$from" KIJKO_UPGRADE_TO="$to" KIJKO_PREBUILT=1 KIJKO_YES=1 KIJKO_HOME=/var/lib/kijko-upgrade \
+  in_root "$root" env KIJKO_PG_MAJOR="$from" KIJKO_BUILD_PROFILE="$BUILD_PROFILE" KIJKO_UPGRADE_TO="$to" KIJKO_PREBUILT=1 KIJKO_YES=1 KIJKO_HOME=/var/lib/kijko-upgrade \
     "$ROOT/kijko" test pg_upgrade
 }
 

@@ -61,8 +61,8 @@ test_coverage_rust() (
   eval "$counters"
   rm -f "$CARGO_TARGET_DIR"/*.profraw
   KIJKO_TEST_DATABASE_URL="$(TEST_SECRET=SIDECAR test_role_url kijko_sidecar)" KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL \
-    cargo test --release --no-fail-fast "${COVERAGE_PACKAGES[@]}" || status=$?
-  cargo build --release "${ALL_PACKAGES[@]}"
+    cargo test --profile "$BUILD_PROFILE" --no-fail-fast "${COVERAGE_PACKAGES[@]}" || status=$?
+  cargo build --profile "$BUILD_PROFILE" "${ALL_PACKAGES[@]}"
   # Programs write their counts when they end, and some are the stack's user.
   install -d -m 1777 "$TEST_HOME/coverage"
   LLVM_PROFILE_FILE=$TEST_HOME/coverage/$(basename "$LLVM_PROFILE_FILE")
@@ -74,7 +74,7 @@ test_coverage_rust() (
   # Of children in a sandbox, which are given no environment.
   find "$ROOT" -maxdepth 3 -name 'default_*.profraw' -not -path '*/node_modules/*' -delete
   # Without what tests consist of.
-  cargo llvm-cov report --release --summary-only --fail-under-lines "$COVERAGE_FLOOR" --ignore-filename-regex '/tests?(/|\.rs$)'
+  cargo llvm-cov report --profile "$BUILD_PROFILE" --summary-only --fail-under-lines "$COVERAGE_FLOOR" --ignore-filename-regex '/tests?(/|\.rs$)'
   return "$status"
 )
 

@@ -108,7 +108,7 @@ await_builds() {
   BUILDS=''
 }
 
-build_sidecar_tests() { (cd "$ROOT" && cargo test --release --no-run "${ALL_PACKAGES[@]}"); }
+build_sidecar_tests() { (cd "$ROOT" && cargo test --profile "$BUILD_PROFILE" --no-run "${ALL_PACKAGES[@]}"); }
 
 run_row() {
   local area
@@ -199,8 +199,8 @@ test_lint() {
   shellcheck kijko scripts/*.sh .ci/run .githooks/* kijko_ext/build.sh kijko_ext/tests/*.sh kijko_ext/tests/*/*.sh deploy/docker/*.sh deploy/kubernetes/*.sh deploy/debian/* tests/encryption/*.sh
   [ "$LINTED_BUILDS" = no ] || return 0
   pgrx_environment
-  cargo clippy --release --package kijko_ext --package kijko-schema --features "kijko_ext/pg$PG_MAJOR" --all-targets -- -D warnings
-  cargo clippy --release --workspace --exclude kijko_ext --exclude kijko-schema --all-targets -- -D warnings
+  cargo clippy --profile "$BUILD_PROFILE" --package kijko_ext --package kijko-schema --features "kijko_ext/pg$PG_MAJOR" --all-targets -- -D warnings
+  cargo clippy --profile "$BUILD_PROFILE" --workspace --exclude kijko_ext --exclude kijko-schema --all-targets -- -D warnings
 }
 
 # Licences, versions and sources of all crates. Advisories need GitHub: the workflow there checks them.
@@ -263,7 +263,7 @@ second_push_changes_nothing() {
 # The worker's own role for what it does, the superuser for what the tests arrange.
 test_sidecar() {
   KIJKO_TEST_DATABASE_URL="$(TEST_SECRET=SIDECAR test_role_url kijko_sidecar)" KIJKO_TEST_ADMIN_DATABASE_URL=$ADMIN_DB_URL \
-    cargo test --release --no-fail-fast "${ALL_PACKAGES[@]}"
+    cargo test --profile "$BUILD_PROFILE" --no-fail-fast "${ALL_PACKAGES[@]}"
 }
 
 test_role_url() {

@@ -102,7 +102,8 @@ export function atMost(promise, timeoutMs, what) {
 }
 
 export function binary(name) {
-  const found = [join(HOME, `bin/kijko-${name}`), join(ROOT, `target/release/kijko-${name}`)].find(existsSync);
+  const built = join(ROOT, 'target', process.env.KIJKO_BUILD_PROFILE ?? 'quick', `kijko-${name}`);
+  const found = [join(HOME, `bin/kijko-${name}`), built].find(existsSync);
   assert.ok(found, `there is no kijko-${name} to start: ./kijko up builds it`);
   return found;
 }

@@ -27,6 +27,7 @@ source "$ROOT/scripts/ui.sh"
 source "$ROOT/scripts/postgres.sh"
 # shellcheck source=scripts/build.sh
 source "$ROOT/scripts/build.sh"
+choose_build_profile
 choose_pg_major
 PREFIX=$HOME_DIR/pgsql
 BIN=$(pg_bin "$PREFIX")
@@ -346,13 +347,13 @@ layer_cron() {
 }
 
 layer_model() {
-  (cd "$ROOT" && cargo test --release --package kijko-model)
+  (cd "$ROOT" && cargo test --profile "$BUILD_PROFILE" --package kijko-model)
 }
 
 # They run without a server: the linker drops what calls one, as no test reaches it.
 layer_unit() {
   pgrx_environment
-  (cd "$ROOT" && cargo test --release --package kijko_ext --package kijko-schema --features "kijko_ext/pg$PG_MAJOR")
+  (cd "$ROOT" && cargo test --profile "$BUILD_PROFILE" --package kijko_ext --package kijko-schema --features "kijko_ext/pg$PG_MAJOR")
 }
 
 main "$@"
