@@ -77,9 +77,7 @@ make_root() {
   local major=$1 root=$2 mirror
   [ ! -f "$root/.kijko-ready" ] || return 0
   mirror=$(debian_mirror)
-  rm -rf "$root"
-  mkdir -p "$root"
-  debootstrap --variant=minbase --include=ca-certificates "${PG_SUITES[$major]}" "$root" ${mirror:+"$mirror"}
+  unpack_root "${PG_SUITES[$major]}" "$root" "$mirror" || unpack_root "${PG_SUITES[$major]}" "$root" "$mirror"
   printf 'force-unsafe-io\n' > "$root/etc/dpkg/dpkg.cfg.d/kijko"
   printf 'Acquire::Check-Valid-Until "false";\n' > "$root/etc/apt/apt.conf.d/99kijko"
   cp "$ROOT/scripts/apt-install.sh" "$root/tmp/"
@@ -89,6 +87,13 @@ make_root() {
   in_root "$root" bash -c 'cd "$(mktemp -d)" && chmod 755 . && apt-get download -q "$@" && for file in *.deb; do dpkg -x "$file" /; done' \
     download "postgresql-server-dev-$major" libpq-dev
   touch "$root/.kijko-ready"
+}
+
+# unpack_root SUITE ROOT MIRROR: a mirror drops a connection now and then, and debootstrap does not go on where it was.
+unpack_root() {
+  rm -rf "$2"
+  mkdir -p "$2"
+  debootstrap --variant=minbase --include=ca-certificates "$1" "$2" ${3:+"$3"}
 }
 
 # The one that this machine's apt has, which may be the only one that it reaches. Without one debootstrap takes its own.
