@@ -174,6 +174,9 @@ create table private.code_tree_entries (
   path text collate "C" not null check (octet_length(path) between 1 and 1024),
   blob_id bigint not null,
   mode integer not null,
+  is_secondary boolean not null generated always as (
+    path ~ '(^|/)(tests?|__tests__|spec|bench(es)?|examples?|vendor)/|[._-](test|spec)\.'
+  ) stored,
   primary key (organization, branch_id, path),
   foreign key (organization, branch_id) references public.repository_branches (org_id, id) on delete cascade,
   -- Deferred: a deleted organization loses its blobs and its trees in either order.
@@ -186,8 +189,9 @@ comment on column private.code_tree_entries.branch_id is 'The branch.';
 comment on column private.code_tree_entries.path is 'Path of the file.';
 comment on column private.code_tree_entries.blob_id is 'Its content.';
 comment on column private.code_tree_entries.mode is 'Its mode in git, as the number that octal 100644 is.';
+comment on column private.code_tree_entries.is_secondary is 'Whether it is a test, a benchmark, an example or foreign code, by its path: searches put its symbols lower.';
 select private.describe_data('private.code_tree_entries', '{
-  "organization, branch_id, path, blob_id, mode": {"subject": "organization", "purpose": "which files a branch has", "export": "none"}
+  "organization, branch_id, path, blob_id, mode, is_secondary": {"subject": "organization", "purpose": "which files a branch has", "export": "none"}
 }');
 alter table private.code_tree_entries enable row level security;
 

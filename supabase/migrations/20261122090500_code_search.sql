@@ -15,7 +15,8 @@ begin
     from public.repositories as r
     join public.repository_branches as b on b.org_id = r.org_id and b.repository_id = r.id
     where r.org_id = org and (repository_id is null or r.id = repository_id)
-      and (r.project_id = any (array(select private.projects_hidden_ids()))) is not true
+      -- Without a project, nobody asks which projects the caller does not see.
+      and (r.project_id is null or (r.project_id = any (array(select private.projects_hidden_ids()))) is not true)
       and b.name = coalesce(branch, private.code_indexed_branch(r))
   );
 end
@@ -45,7 +46,9 @@ begin
   end if;
   perform set_config('kijko.usage_attributes', jsonb_strip_nulls(jsonb_build_object(
     'member', kijko.user_id(), 'key', kijko.api_key_id(), 'repository', repository_id,
-    'project', (select r.project_id from public.repositories as r where r.org_id = org and r.id = repository_id)
+    'project', case when repository_id is not null then (
+      select r.project_id from public.repositories as r where r.org_id = org and r.id = repository_id
+    ) end
   ))::text, true);
   perform kijko.consume(org, 'code_searches', 1);
 end
@@ -81,18 +84,16 @@ create type public.symbol_match as (
 );
 comment on type public.symbol_match is 'Result of search_symbols() and list_file_symbols(): a definition, how it matches (exact, prefix, word, infix, or file) and how well, from 0 to 1. Nullable: language, parent, signature, documentation.';
 
--- Without a "set" clause Postgres puts the body in its place. A call of it for each row took most of a search's time.
-create function private.code_rank_symbol(match text, q text, name text, kind text, exported boolean, path text) returns real
+-- Without a "set" clause Postgres puts the body in its place. A call of it for each row took most of a search's time; numeric in the
+-- place of float8 took as much again.
+create function private.code_rank_symbol(tier float8, asked float8, name text, kind text, exported boolean) returns float8
 language sql immutable parallel safe
-return (
-  case match when 'exact' then 0.85 when 'prefix' then 0.6 when 'word' then 0.4 else 0.2 end
+return tier
   -- The more of the name was asked for, the better.
-  + 0.1 * char_length(q) / greatest(char_length(name), 1)
-  + case when exported then 0.03 else 0 end
-  + case when kind in ('variable', 'field', 'property', 'variant', 'constant') then 0 else 0.02 end
-  - case when path ~ '(^|/)(tests?|__tests__|spec|bench(es)?|examples?|vendor)/|[._-](test|spec)\.' then 0.05 else 0 end
-)::real;
-comment on function private.code_rank_symbol(text, text, text, text, boolean, text) is 'How well a symbol matches: by its tier, the share of the name that was asked for, its kind, and its file.';
+  + asked / char_length(name)
+  + case when exported then 0.03::float8 else 0 end
+  + case when kind in ('variable', 'field', 'property', 'variant', 'constant') then 0 else 0.02::float8 end;
+comment on function private.code_rank_symbol(float8, float8, text, text, boolean) is 'How well a symbol matches: by the rank of its tier, the share of the name that was asked for (asked is a tenth of the length of that), and its kind. A file of tests takes 0.05 from it.';
 
 -- The settings keep the plans independent of statistics. Four keys of the n-gram index leave few symbols, and each key costs a
 -- descent, so the others are compared by name only. No index serves "is not distinct from", so that the n-gram index is used.
@@ -130,7 +131,9 @@ end
 $$;
 comment on function private.code_candidates(uuid, text, text, integer) is 'Up to so many symbols of an organization that match a name in small letters: exactly, as a prefix, as a word, or anywhere. Called by private.code_find_symbols(), under its settings.';
 
--- One tier after the other, each by its own index, until there are enough; infix only if there is nothing better.
+-- One tier after the other, each by its own index, until there are enough; infix only if there is nothing better. Without filters one
+-- statement finds exact names and prefixes: to start another one takes as long as to find a name. Every rank of the one is above those of
+-- the other.
 create function private.code_find_symbols(
   org uuid, branches uuid[], q text, kinds text[], languages text[], path text, min_score real, n integer, matches text[] default null
 ) returns setof public.symbol_match
@@ -140,31 +143,68 @@ as $$
 #variable_conflict use_variable
 declare
   wanted constant text := lower(q);
+  asked constant float8 := 0.1 * char_length(q)::float8;
+  is_filtered constant boolean := (kinds is null and languages is null and path is null and min_score <= 0) is not true;
+  is_exact constant boolean := ('exact' = any (matches)) is not false;
+  is_prefix constant boolean := ('prefix' = any (matches)) is not false;
   -- The first 200 of a tier are ranked. Where others may be asked for, they are among the first 5,000.
   most constant integer := case when kinds is not null or languages is not null or path is not null or cardinality(branches) < (
     select count(*) from public.repository_branches as b where b.org_id = org
   ) then 5000 else 200 end;
   tier text;
+  base float8;
   found_rows integer := 0;
   added integer;
 begin
-  foreach tier in array array['exact', 'prefix', 'word', 'infix'] loop
+  if not is_filtered and (is_exact or is_prefix) then
+    return query
+    select x.score, x.tier, b.repository_id, b.name, x.path::text, o.language, x.name, x.kind, p.name, x.signature, x.documentation, x.exported,
+      x.name_line, x.name_column, x.end_line
+    from (
+      select (case when t.is_secondary then c.rank - 0.05::float8 else c.rank end)::real as score, t.path, t.branch_id, c.*
+      from (
+        (
+          select 'exact' as tier, private.code_rank_symbol(0.85, asked, e.name, e.kind, e.exported) as rank, e.*
+          from private.code_symbols as e
+          where is_exact and e.organization = org and e.lower_name = wanted collate "C"
+          limit most
+        ) union all (
+          select 'prefix', private.code_rank_symbol(0.6, asked, e.name, e.kind, e.exported), e.*
+          from private.code_symbols as e
+          where is_prefix and e.organization = org and e.lower_name > wanted collate "C" and e.lower_name < (wanted || chr(1114111)) collate "C"
+          order by e.lower_name
+          limit most
+        )
+      ) as c
+      join private.code_tree_entries as t on t.organization = org and t.blob_id = c.blob_id and t.branch_id = any (branches)
+      order by 1 desc, c.name, t.path, c.name_line
+      limit n
+    ) as x
+    join public.repository_branches as b on b.id = x.branch_id
+    join private.code_blobs as o on o.organization = org and o.id = x.blob_id
+    left join private.code_symbols as p on p.organization = org and p.blob_id = x.blob_id and p.ordinal = x.parent
+    order by x.score desc, x.name, x.path, x.name_line;
+    get diagnostics found_rows = row_count;
+  end if;
+  foreach tier in array case when is_filtered then '{exact,prefix,word,infix}' else '{word,infix}' end::text[] loop
     continue when tier <> all (matches);
-    exit when found_rows >= n or (tier = 'infix' and found_rows > 0)
-      or private.code_rank_symbol(tier, q, q, 'function', true, '') < min_score;
+    base := case tier when 'exact' then 0.85 when 'prefix' then 0.6 when 'word' then 0.4 else 0.2 end;
+    -- No rank of the tier is more than 0.15 above its base.
+    exit when found_rows >= n or (tier = 'infix' and found_rows > 0) or (base + 0.15)::real < min_score;
     return query
     select x.score, tier, b.repository_id, b.name, x.path::text, o.language, x.name, x.kind, p.name, x.signature, x.documentation, x.exported,
       x.name_line, x.name_column, x.end_line
     from (
-      select private.code_rank_symbol(tier, q, s.name, s.kind, s.exported, t.path) as score, t.path, t.branch_id, s.*
+      select (case when t.is_secondary then r.rank - 0.05::float8 else r.rank end)::real as score, t.path, t.branch_id, s.*
       from private.code_candidates(org, tier, wanted, most) as s
+      cross join lateral (select private.code_rank_symbol(base, asked, s.name, s.kind, s.exported) as rank) as r
       join private.code_tree_entries as t on t.organization = org and t.blob_id = s.blob_id and t.branch_id = any (branches)
       where (kinds is null or s.kind = any (kinds)) and (path is null or starts_with(t.path, path))
         and (languages is null or exists (
           select 1 from private.code_blobs as o where o.organization = org and o.id = s.blob_id and o.language = any (languages)
         ))
         -- Every score is above 0.
-        and (min_score <= 0 or private.code_rank_symbol(tier, q, s.name, s.kind, s.exported, t.path) >= min_score)
+        and (min_score <= 0 or (case when t.is_secondary then r.rank - 0.05::float8 else r.rank end)::real >= min_score)
       order by 1 desc, s.name, t.path, s.name_line
       limit n - found_rows
     ) as x
