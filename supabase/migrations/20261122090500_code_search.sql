@@ -51,9 +51,16 @@ begin
     ) end
   ))::text, true);
   perform kijko.consume(org, 'code_searches', 1);
+  -- Such a request writes nothing else, so it need not wait for the disk, which takes several times as long as the search. In a function of
+  -- somebody's own that searches, other writes may be in the same transaction: it waits.
+  if current_setting('request.path', true) in (
+    '/rpc/search_symbols', '/rpc/search_code', '/rpc/symbol_graph', '/rpc/code_candidates'
+  ) then
+    perform set_config('synchronous_commit', 'off', true);
+  end if;
 end
 $$;
-comment on function private.code_meter(uuid, uuid) is 'Counts a search of code. Fails with quota_exceeded beyond the plan, and in a READ ONLY transaction with rate_limited beyond a thirtieth of it a day.';
+comment on function private.code_meter(uuid, uuid) is 'Counts a search of code. Fails with quota_exceeded beyond the plan, and in a READ ONLY transaction with rate_limited beyond a thirtieth of it a day. A request that is a search does not wait for the disk: a crash of the server may lose those of its last second.';
 
 create function private.code_search_scope(repository_id uuid, branch text) returns uuid[]
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -1,7 +1,7 @@
 -- Search in the index of repositories: who finds what, in which order, and which edges hold when.
 begin;
 \ir 000_helpers.sql
-select plan(58);
+select plan(60);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -107,6 +107,13 @@ select is((public.read_code_file(:'app', 'src/main.rs', start_line => 2, end_lin
 select results_eq(format('select path from public.list_code_files(%L, path => %L, after_path => %L)', :'app', 'src/', 'src/lib.rs'), array['src/main.rs'], 'pages of files');
 select results_eq(format('select name from public.list_file_symbols(%L, %L)', :'app', 'src/lib.rs'), array['parse_config', 'HttpServer', 'run', 'findUserById'], 'the outline of a file');
 select ok(tests.used(tests.org('ada'), 'code_searches') >= 15, 'searches are counted');
+select set_config('synchronous_commit', 'on', true), set_config('request.path', '/rpc/of_somebody', true);
+select count(*) as found from public.search_symbols('zzzz') \gset
+select is(current_setting('synchronous_commit'), 'on', 'a search in a function of somebody''s own waits for the disk');
+select set_config('request.path', '/rpc/search_symbols', true);
+select count(*) as found from public.search_symbols('zzzz') \gset
+select is(current_setting('synchronous_commit'), 'off', 'a request that only searches does not');
+select set_config('synchronous_commit', 'on', true);
 
 -- ---- edges: same language, how they were found, and when they held
 select results_eq(
