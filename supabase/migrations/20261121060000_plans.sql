@@ -3,8 +3,9 @@
 --
 --   1. plans and plan_limits are the catalogue. It is filled here because sign-up needs it.
 --   2. Each organization has one row in subscriptions, which names its plan.
---   3. A change of plan or of the catalogue sets the limits in the extension, in the same
---      transaction. Usage is in the extension's ledger; no change resets it.
+--   3. A change of plan (plans_entitlements.sql) or of the catalogue sets the limits in the
+--      extension, in the same transaction. Usage is in the extension's ledger; no change
+--      resets it.
 --   4. plans_tiers.sql gives each user the rate of their best plan, and
 --      plans_organizations.sql limits how many organizations they create.
 -- ============================================================================
@@ -149,20 +150,34 @@ cross join lateral (
 -- subscriptions
 -- ----------------------------------------------------------------------------
 
+-- Postgres reads and plans a check constraint anew in every statement that writes the table. A function in plpgsql keeps its plan, and
+-- is not inlined.
+create function private.plans_is_subscription_row(
+  org_id uuid, plan text, plan_override text, current_period_start timestamptz, current_period_end timestamptz
+) returns boolean
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return org_id <> kijko.platform_org_id() and plan_override = plan and current_period_end > current_period_start;
+end
+$$;
+comment on function private.plans_is_subscription_row(uuid, text, text, timestamptz, timestamptz) is 'The check of subscriptions: not of the platform, an override is the plan, and a period ends after its start. Null, which a check accepts, where there is no override or end. Nullable: result.';
+-- A check is evaluated as the role that writes the row.
+grant execute on function private.plans_is_subscription_row(uuid, text, text, timestamptz, timestamptz) to service_role;
+
 create table public.subscriptions (
   id uuid primary key default gen_random_uuid(),
-  org_id uuid not null default public.org_id() unique references public.organizations (id) on delete cascade
-    check (org_id <> kijko.platform_org_id()),
+  org_id uuid not null default public.org_id() unique references public.organizations (id) on delete cascade,
   plan text not null default 'FREE' references public.plans (code),
   -- Without a foreign key: plan has one, and a second would make the embedding of plans ambiguous.
-  plan_override text check (plan_override = plan),
+  plan_override text,
   status text not null default 'active' check (status in ('active', 'trialing', 'past_due', 'unpaid', 'canceled')),
   current_period_start timestamptz not null default kijko.now(),
   current_period_end timestamptz,
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
-  check (current_period_end > current_period_start)
+  check (private.plans_is_subscription_row(org_id, plan, plan_override, current_period_start, current_period_end))
 );
 create index subscriptions_plan_idx on public.subscriptions (plan);
 create index subscriptions_created_by_idx on public.subscriptions (created_by);
@@ -212,35 +227,8 @@ create trigger subscriptions_override before insert or update of plan, plan_over
   execute function private.plans_keep_override();
 
 -- ----------------------------------------------------------------------------
--- From plan to limits
+-- From the catalogue to limits
 -- ----------------------------------------------------------------------------
-
-create function private.plans_push_limits() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
--- Planning in each call costs more than the statement, and finds no better plan.
-set plan_cache_mode = force_generic_plan
-as $$
-begin
-  perform kijko.set_tier(new.org_id, new.plan);
-  perform kijko.set_limits(array_agg(new.org_id), array_agg(l.meter), array_agg(l.period), array_agg(l.amount), array_agg(l.overage_policy))
-  from (
-    select p.meter, p.period, p.amount, p.overage_policy from public.plan_limits as p where p.plan = new.plan
-    union all
-    -- A meter that only the former plan limits becomes unlimited. On insert there is no former plan.
-    select p.meter, p.period, null, p.overage_policy
-    from public.plan_limits as p
-    where p.plan = old.plan and not exists (select 1 from public.plan_limits as n where n.plan = new.plan and n.meter = p.meter)
-  ) as l
-  having count(*) > 0;
-  return null;
-end
-$$;
-comment on function private.plans_push_limits() is 'Trigger: sets the limits of the new plan in the same transaction. Usage stays. Definer: only the domain may set limits.';
-create trigger subscriptions_limits_insert after insert on public.subscriptions
-  for each row execute function private.plans_push_limits();
-create trigger subscriptions_limits_update after update of plan, plan_override on public.subscriptions
-  for each row when (old.plan is distinct from new.plan)
-  execute function private.plans_push_limits();
 
 create function private.plans_push_limit_change() returns trigger
 language plpgsql security definer set search_path = ''

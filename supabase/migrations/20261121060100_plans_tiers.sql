@@ -15,7 +15,7 @@
 
 create function private.plans_push_user_tiers(users uuid[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
--- As private.plans_push_limits.
+-- Planning in each call costs more than the statement, and finds no better plan.
 set plan_cache_mode = force_generic_plan
 as $$
 begin
@@ -105,16 +105,14 @@ create function private.plans_sync_subscription_tiers() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform private.plans_queue_user_tiers(array(select m.user_id from public.memberships as m where m.org_id = coalesce(new.org_id, old.org_id)));
+  perform private.plans_queue_user_tiers(array(select m.user_id from public.memberships as m where m.org_id = old.org_id));
   return null;
 end
 $$;
-comment on function private.plans_sync_subscription_tiers() is 'Trigger: the tiers of members follow the plan of their organization. Definer: it reads rows that the caller may not see.';
-create trigger subscriptions_user_tiers after insert or delete on public.subscriptions
+comment on function private.plans_sync_subscription_tiers() is 'Trigger: without a subscription an organization gives its members no tier. Definer: it reads rows that the caller may not see.';
+-- A row that is made or gets another plan does the same (plans_entitlements.sql).
+create trigger subscriptions_user_tiers after delete on public.subscriptions
   for each row execute function private.plans_sync_subscription_tiers();
-create trigger subscriptions_user_tiers_update after update on public.subscriptions
-  for each row when (old.plan <> new.plan)
-  execute function private.plans_sync_subscription_tiers();
 
 create function private.plans_sync_all_tiers() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp

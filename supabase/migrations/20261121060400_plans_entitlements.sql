@@ -99,23 +99,44 @@ create trigger plan_overrides_apply after insert or delete or update of amount, 
 -- Changes of the plan and of the catalogue
 -- ----------------------------------------------------------------------------
 
-create function private.plans_apply_overrides() returns trigger
+-- One trigger, since entering each costs as much as a statement.
+create function private.plans_apply_plan() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- Planning in each call costs more than the statements, and finds no better plans.
+set plan_cache_mode = force_generic_plan
 as $$
 begin
-  perform private.plans_push_entitlements(new.org_id);
+  perform kijko.set_tier(new.org_id, new.plan);
+  perform kijko.set_limits(array_agg(new.org_id), array_agg(l.meter), array_agg(l.period), array_agg(l.amount), array_agg(l.overage_policy))
+  from (
+    select p.meter, p.period, p.amount, p.overage_policy from public.plan_limits as p where p.plan = new.plan
+    union all
+    -- A meter that only the former plan limits becomes unlimited. On insert there is no former plan.
+    select p.meter, p.period, null, p.overage_policy
+    from public.plan_limits as p
+    where p.plan = old.plan and not exists (select 1 from public.plan_limits as n where n.plan = new.plan and n.meter = p.meter)
+  ) as l
+  having count(*) > 0;
+  -- Overrides do not depend on the plan, so plans with the same features make no difference.
+  if old.plan is null or exists (
+    select from public.plan_features as f
+    where f.plan in (old.plan, new.plan) group by f.feature having count(*) = 1
+  ) then
+    perform private.plans_push_entitlements(new.org_id);
+  end if;
   perform private.plans_push_override(o.org_id, o.meter)
   from public.plan_overrides as o where o.org_id = new.org_id and o.meter is not null and o.ended_at is null;
+  perform private.plans_queue_user_tiers(array(select m.user_id from public.memberships as m where m.org_id = new.org_id));
   return null;
 end
 $$;
-comment on function private.plans_apply_overrides() is 'Trigger: after a change of plan, the features of the new plan and the organization''s overrides. Definer: only the domain may set limits and entitlements.';
--- After subscriptions_limits_*, which set the limits of the plan: triggers of one event run in the order of their names.
-create trigger subscriptions_overrides_insert after insert on public.subscriptions
-  for each row execute function private.plans_apply_overrides();
-create trigger subscriptions_overrides_update after update of plan, plan_override on public.subscriptions
-  for each row when (old.plan is distinct from new.plan)
-  execute function private.plans_apply_overrides();
+comment on function private.plans_apply_plan() is 'Trigger: sets the limits and features of the new plan in the same transaction, then the organization''s overrides, and at its end the tiers of its members. Usage stays. Definer: only the domain may set limits and entitlements, and it reads rows that the caller may not see.';
+-- Before subscriptions_override_end, whose own change of the plan is the later one: triggers of one event run in the order of their names.
+create trigger subscriptions_limits_insert after insert on public.subscriptions
+  for each row execute function private.plans_apply_plan();
+create trigger subscriptions_limits_update after update of plan, plan_override on public.subscriptions
+  for each row when (old.plan <> new.plan)
+  execute function private.plans_apply_plan();
 
 create function private.plans_end_entitlements() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp

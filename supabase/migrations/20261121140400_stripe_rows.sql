@@ -48,6 +48,24 @@ end
 $$;
 comment on function private.stripe_upsert_checkout(private.stripe_events) is 'Writes the row of a checkout session from its latest event.';
 
+-- Stable, because it would not be inlined as an immutable one: jsonb_build_object is not.
+create function private.stripe_item(item jsonb, subscription jsonb) returns jsonb
+language sql stable parallel safe
+return jsonb_build_object(
+  'id', item ->> 'id',
+  -- Older API versions have plans instead of prices, with the same ids.
+  'price', coalesce(private.stripe_id(item -> 'price'), private.stripe_id(item -> 'plan')),
+  'product', private.stripe_id(coalesce(item #> '{price,product}', item #> '{plan,product}')),
+  'quantity', (item ->> 'quantity')::bigint,
+  -- The period moved from the subscription to its items with API version 2025-03-31.
+  'current_period_start', (coalesce(item ->> 'current_period_start', subscription ->> 'current_period_start'))::bigint,
+  'current_period_end', (coalesce(item ->> 'current_period_end', subscription ->> 'current_period_end'))::bigint,
+  'lookup_key', item #>> '{price,lookup_key}'
+) || case when coalesce(item -> 'tax_rates', '[]') in ('[]', 'null') then '{}'
+  else jsonb_strip_nulls(jsonb_build_object('tax_rates', nullif(private.stripe_ids(item -> 'tax_rates'), '{}')))
+end;
+comment on function private.stripe_item(jsonb, jsonb) is 'An item of a subscription as stripe_subscriptions.items has it.';
+
 -- Statements and calls that can be left out are: each costs some hundredths of the time of an event. In plpgsql, like
 -- stripe_paid_for and stripe_nothing_owed, because it keeps the plans of its queries.
 create function private.stripe_upsert_subscription(event private.stripe_events) returns uuid
@@ -55,29 +73,21 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   o constant jsonb := event.payload #> '{data,object}';
+  listed constant jsonb := o #> '{items,data}';
+  item jsonb;
   items jsonb;
   base jsonb;
   overdue timestamptz;
   org uuid;
 begin
-  items := (
-    select coalesce(jsonb_agg(
-      jsonb_build_object(
-        'id', item ->> 'id',
-        -- Older API versions have plans instead of prices, with the same ids.
-        'price', coalesce(private.stripe_id(item -> 'price'), private.stripe_id(item -> 'plan')),
-        'product', private.stripe_id(coalesce(item #> '{price,product}', item #> '{plan,product}')),
-        'quantity', (item ->> 'quantity')::bigint,
-        -- The period moved from the subscription to its items with API version 2025-03-31.
-        'current_period_start', (coalesce(item ->> 'current_period_start', o ->> 'current_period_start'))::bigint,
-        'current_period_end', (coalesce(item ->> 'current_period_end', o ->> 'current_period_end'))::bigint,
-        'lookup_key', item #>> '{price,lookup_key}'
-      ) || case when coalesce(item -> 'tax_rates', '[]') in ('[]', 'null') then '{}'
-        else jsonb_strip_nulls(jsonb_build_object('tax_rates', nullif(private.stripe_ids(item -> 'tax_rates'), '{}')))
-      end order by item ->> 'id' collate "C"
-    ), '[]')
-    from jsonb_array_elements(o #> '{items,data}') as item
-  );
+  if jsonb_array_length(listed) = 1 then
+    item := listed -> 0;
+    items := jsonb_build_array(private.stripe_item(item, o));
+  else
+    items := (
+      select coalesce(jsonb_agg(private.stripe_item(i.value, o) order by i.value ->> 'id' collate "C"), '[]') from jsonb_array_elements(listed) as i
+    );
+  end if;
   if items @? '$[*] ? (@.lookup_key == null)' then
     -- A price whose lookup key moved to a newer price has none. The key that this subscription's events showed still holds.
     items := (

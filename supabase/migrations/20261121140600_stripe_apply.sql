@@ -74,15 +74,16 @@ declare
   customer constant text := private.stripe_id(o -> 'customer');
   subscription constant text := private.stripe_invoice_subscription(o);
   tax bigint;
-  bills record;
   former record;
   written record;
 begin
-  -- What stripe_paid_for, stripe_nothing_owed and stripe_is_repaid read of an invoice.
-  select i.subscription_id, i.status, i.billing_reason, i.amount_paid, i.paid_out_of_band, i.amount_remaining, i.paid_at, i.created_at into former
-  from public.stripe_invoices as i where i.id = latest.object_id and i.livemode = latest.livemode;
-  select s.org_id, s.payment_lost_at into bills
-  from public.stripe_subscriptions as s where s.id = subscription and s.livemode = latest.livemode;
+  -- Of an invoice what stripe_paid_for, stripe_nothing_owed and stripe_is_repaid read; of its subscription whose plan it may change.
+  select i.subscription_id, i.status, i.billing_reason, i.amount_paid, i.paid_out_of_band, i.amount_remaining, i.paid_at, i.created_at,
+    s.org_id, s.payment_lost_at
+  into former
+  from (select latest.object_id as id, latest.livemode) as o
+  left join public.stripe_invoices as i on i.id = o.id and i.livemode = o.livemode
+  left join public.stripe_subscriptions as s on s.id = subscription and s.livemode = o.livemode;
   if jsonb_typeof(o -> 'total_taxes') is distinct from 'array' then
     -- Before API version 2025-03-31.
     tax := (o ->> 'tax')::bigint;
@@ -97,7 +98,7 @@ begin
   )
   values (
     latest.object_id,
-    coalesce(bills.org_id, (select c.org_id from public.stripe_customers as c where c.id = customer and c.livemode = latest.livemode)),
+    coalesce(former.org_id, (select c.org_id from public.stripe_customers as c where c.id = customer and c.livemode = latest.livemode)),
     customer, subscription,
     o ->> 'number', o ->> 'status', o ->> 'currency',
     coalesce((o ->> 'total')::bigint, 0), coalesce(tax, 0), coalesce((o ->> 'amount_due')::bigint, 0), coalesce((o ->> 'amount_paid')::bigint, 0),
@@ -117,23 +118,25 @@ begin
     period_start = excluded.period_start, period_end = excluded.period_end, due_date = excluded.due_date, paid_at = excluded.paid_at,
     deleted = excluded.deleted, event_id = excluded.event_id,
     created_at = excluded.created_at, as_of = excluded.as_of
-  returning i.subscription_id, i.status, i.billing_reason, i.amount_paid, i.paid_out_of_band, i.amount_remaining, i.paid_at, i.created_at into written;
+  returning i.subscription_id, i.status, i.billing_reason, i.amount_paid, i.paid_out_of_band, i.amount_remaining, i.paid_at, i.created_at,
+    former.org_id, former.payment_lost_at
+  into written;
 
   -- No plan depends on a draft.
   if former is not distinct from written or (coalesce(former.status, 'draft') = 'draft' and written.status = 'draft') then
     return;
   end if;
   -- Once a subscription is paid for, no other invoice changes the plan, unless a dispute took a payment back. Its status does.
-  if bills.org_id is not null
-    and (bills.payment_lost_at is not null or not private.stripe_paid_for(subscription, latest.livemode, latest.object_id))
+  if former.org_id is not null
+    and (former.payment_lost_at is not null or not private.stripe_paid_for(subscription, latest.livemode, latest.object_id))
   then
-    perform private.stripe_refresh_plan(bills.org_id);
+    perform private.stripe_refresh_plan(former.org_id);
   end if;
 end
 $$;
 comment on function private.stripe_apply_invoice(private.stripe_events) is 'Writes the row of an invoice from its latest event, then derives the plan if it can depend on that invoice.';
 
-create function private.stripe_try_apply_event(event private.stripe_events) returns text
+create function private.stripe_try_apply_event(event private.stripe_events, is_locked boolean default false) returns text
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -147,8 +150,10 @@ declare
 begin
   begin
     -- One event at a time for each object and each customer, locked in this order. Null locks nothing.
-    perform pg_advisory_xact_lock(private.stripe_object_lock(event.object_id, event.livemode)),
-      pg_advisory_xact_lock(private.stripe_customer_lock(customer, event.livemode));
+    if not is_locked then
+      perform pg_advisory_xact_lock(private.stripe_object_lock(event.object_id, event.livemode)),
+        pg_advisory_xact_lock(private.stripe_customer_lock(customer, event.livemode));
+    end if;
 
     -- It is the latest, unless another one of its object is as late.
     if exists (
@@ -202,7 +207,7 @@ begin
   return code;
 end
 $$;
-comment on function private.stripe_try_apply_event(private.stripe_events) is 'Applies a stored event that is marked applied, in a subtransaction: writes the row of its object, links it to an organization, derives the plan. A failure undoes all changes to rows; its reason and the time of the next attempt are stored. Returns the SQLSTATE of the failure, null if there was none.';
+comment on function private.stripe_try_apply_event(private.stripe_events, boolean) is 'Applies a stored event that is marked applied, in a subtransaction, whose object and customer the caller may have locked: writes the row of its object, links it to an organization, derives the plan. A failure undoes all changes to rows; its reason and the time of the next attempt are stored. Returns the SQLSTATE of the failure, null if there was none.';
 
 create function private.stripe_retry_event(event_id text, livemode boolean) returns text
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -237,7 +242,7 @@ return coalesce(
 );
 comment on function private.stripe_is_mirrored_event(jsonb) is 'Whether an event is about an object that is mirrored. Others are ignored, and deleted after 30 days.';
 
-create function private.stripe_take_event(payload jsonb, out status text, out duplicate boolean, out error_code text)
+create function private.stripe_take_event(payload jsonb, is_locked boolean, out status text, out duplicate boolean, out error_code text)
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -289,14 +294,14 @@ begin
       status := case when error_code is null then 'applied' else 'failed' end;
     end if;
   elsif ours then
-    error_code := private.stripe_try_apply_event(event);
+    error_code := private.stripe_try_apply_event(event, is_locked);
     status := case when error_code is null then 'applied' else 'failed' end;
   else
     status := 'ignored';
   end if;
 end
 $$;
-comment on function private.stripe_take_event(jsonb, out text, out boolean, out text) is 'Stores a verified event once and applies it. Called with the settings of private.stripe_ingest_event(), which are made once for all events of a batch. Nullable: error_code.';
+comment on function private.stripe_take_event(jsonb, boolean, out text, out boolean, out text) is 'Stores a verified event once and applies it. is_locked: the caller has locked its object and customer. Called with the settings of private.stripe_ingest_event(), which are made once for all events of a batch. Nullable: error_code.';
 
 create function private.stripe_ingest_event(payload jsonb)
 returns table (status text, duplicate boolean, error_code text)
@@ -310,7 +315,7 @@ set enable_mergejoin = off
 set jit = off -- else the high cost of a disabled plan would turn it on
 as $$
 begin
-  return query select e.* from private.stripe_take_event(payload) as e;
+  return query select e.* from private.stripe_take_event(payload, false) as e;
 end
 $$;
 comment on function private.stripe_ingest_event(jsonb) is 'Stores a verified event once and applies it. Returns applied, failed (stored, retried by schedule) or ignored. Nullable: error_code. Definer: the sidecar has no rights on the tables.';

@@ -27,7 +27,7 @@ begin
     select distinct k.key
     from unnest(payloads) as p (payload)
     cross join lateral (
-      select p.payload #> '{data,object}' as object, coalesce(p.payload -> 'livemode' = 'true', false) as livemode
+      select p.payload #> '{data,object}' as object, coalesce((p.payload ->> 'livemode')::boolean, false) as livemode
     ) as e
     cross join lateral (
       values
@@ -38,7 +38,7 @@ begin
     order by k.key
   ) as l;
   for n in 1 .. cardinality(payloads) loop
-    taken := private.stripe_take_event(payloads[n]);
+    taken := private.stripe_take_event(payloads[n], true);
     place := n;
     status := taken.status;
     duplicate := taken.duplicate;

@@ -173,27 +173,44 @@ insert into private.notification_texts (type, locale, title, body) values
 -- notifications
 -- ----------------------------------------------------------------------------
 
+-- Postgres reads and plans a check constraint anew in every statement that writes the table. A function in plpgsql keeps its plan, and
+-- is not inlined.
+create function private.notifications_is_row(
+  org_id uuid, audience text, user_id uuid, type text, permission text, body text, data jsonb, link text, dedupe_key text
+) returns boolean
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (audience = 'user') = (user_id is not null)
+    and case audience when 'everyone' then org_id = kijko.platform_org_id() when 'organization' then org_id <> kijko.platform_org_id() else true end
+    and char_length(type) <= 63 and char_length(permission) <= 80
+    and char_length(body) <= 2000
+    and jsonb_typeof(data) = 'object' and private.json_fits(data, 8192)
+    and private.notifications_is_link(link) and char_length(dedupe_key) between 1 and 255;
+end
+$$;
+comment on function private.notifications_is_row(uuid, text, uuid, text, text, text, jsonb, text, text) is 'The check of notifications: the audience fits the reader and the organization, and texts and data have their form and length. Null, which a check accepts, where one of them is null. Nullable: result.';
+
 create table public.notifications (
   id uuid primary key default gen_random_uuid(),
   org_id uuid not null default public.org_id() references public.organizations (id) on delete cascade,
   audience text not null check (audience in ('user', 'organization', 'everyone')),
   user_id uuid references public.profiles (id) on delete cascade,
-  type text not null check (char_length(type) <= 63),
-  permission text check (char_length(permission) <= 80),
+  type text not null,
+  permission text,
   project_id uuid,
   title text not null check (char_length(title) <= 200 and private.is_name(title)),
-  body text check (char_length(body) <= 2000),
-  data jsonb not null default '{}' check (jsonb_typeof(data) = 'object' and private.json_fits(data, 8192)),
-  link text check (private.notifications_is_link(link)),
-  dedupe_key text check (char_length(dedupe_key) between 1 and 255),
+  body text,
+  data jsonb not null default '{}',
+  link text,
+  dedupe_key text,
   -- A reader's cursor is a snapshot: it finds what was committed since, whatever its time. A cursor by time loses late commits.
   xid xid8 not null default pg_current_xact_id(),
   created_by uuid default kijko.user_id() references auth.users (id) on delete set null,
   created_by_key uuid default kijko.api_key_id(),
   created_at timestamptz not null default kijko.now(),
   updated_at timestamptz not null default kijko.now(),
-  check ((audience = 'user') = (user_id is not null)),
-  check (case audience when 'everyone' then org_id = kijko.platform_org_id() when 'organization' then org_id <> kijko.platform_org_id() else true end),
+  check (private.notifications_is_row(org_id, audience, user_id, type, permission, body, data, link, dedupe_key)),
   -- What is about a deleted project goes with it: nobody could say any more who may see it.
   foreign key (org_id, project_id) references public.projects (org_id, id) on delete cascade
 );

@@ -52,33 +52,37 @@ comment on function private.notifications_broadcast(text[], text, jsonb) is 'Sen
 create function private.notifications_after_insert() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+  present uuid[];
 begin
   if new.audience = 'everyone' then
     -- Its readers are not listed. Every signed-in user may join the platform's topic.
     perform private.notifications_broadcast(array['org:' || new.org_id], 'notification', jsonb_build_object('notification_id', new.id));
     return null;
   end if;
-  with present as materialized (
+  present := array(
     select p.id
     from private.notifications_readers(new) as r (id)
     join public.profiles as p on p.id = r.id
     -- Who is being deleted reads nothing any more; to wait for that could be a deadlock.
     for key share of p skip locked
-  ), readers as materialized (
-    select c.user_id as id, c.in_app, c.mail
-    from private.notifications_choices(array(select p.id from present as p), new.org_id, new.type) as c
-  ), hidden as (
-    insert into private.notification_states (user_id, notification_id, is_hidden, is_counted)
-    select r.id, new.id, true, true from readers as r where not r.in_app
-  ), mailed as (
-    insert into private.notification_mails (user_id, notification_id, due_at)
-    select r.id, new.id, private.notifications_digest_due(r.id, r.mail)
-    from readers as r
-    where r.mail <> 'off' and not (r.mail = 'now' and exists (
-      select 1 from public.notification_types as t where t.org_id = kijko.platform_org_id() and t.name = new.type and t.has_own_mail
-    ))
-  )
-  insert into private.notification_differences (user_id, difference) select r.id, 1 from readers as r where r.in_app;
+  );
+  if present <> '{}' then
+    with readers as materialized (
+      select c.user_id as id, c.in_app, c.mail from private.notifications_choices(present, new.org_id, new.type) as c
+    ), hidden as (
+      insert into private.notification_states (user_id, notification_id, is_hidden, is_counted)
+      select r.id, new.id, true, true from readers as r where not r.in_app
+    ), mailed as (
+      insert into private.notification_mails (user_id, notification_id, due_at)
+      select r.id, new.id, private.notifications_digest_due(r.id, r.mail)
+      from readers as r
+      where r.mail <> 'off' and not (r.mail = 'now' and exists (
+        select 1 from public.notification_types as t where t.org_id = kijko.platform_org_id() and t.name = new.type and t.has_own_mail
+      ))
+    )
+    insert into private.notification_differences (user_id, difference) select r.id, 1 from readers as r where r.in_app;
+  end if;
   if new.audience = 'organization' then
     -- Members who may not see the notification join the topic, too: it carries the id alone.
     perform private.notifications_broadcast(array['org:' || new.org_id], 'notification', jsonb_build_object('notification_id', new.id));
@@ -139,9 +143,11 @@ declare
   notification uuid;
 begin
   -- The caller holds locks already, so this waits for none. Only a deletion holds such a lock: then there is no reader left.
-  perform 1 from public.organizations as o where o.id = org for key share skip locked;
-  if not found then
-    return null;
+  if notifications_send.project_id is not null or reader is not null then
+    perform 1 from public.organizations as o where o.id = org for key share skip locked;
+    if not found then
+      return null;
+    end if;
   end if;
   if notifications_send.project_id is not null then
     perform 1 from public.projects as p where p.id = notifications_send.project_id for key share skip locked;
@@ -159,8 +165,12 @@ begin
   select org, case when reader is null then 'organization' else 'user' end, reader, t.name, case when reader is null then t.permission end,
     notifications_send.project_id, x.title, x.body, notifications_send.data, notifications_send.dedupe_key, null, null
   from public.notification_types as t
-  cross join lateral private.notifications_text(t.name, private.notifications_locale(reader), notifications_send.data) as x
+  join public.organizations as o on o.id = org
+  cross join lateral private.notifications_text(
+    t.name, case when reader is not null then private.notifications_locale(reader) end, notifications_send.data
+  ) as x
   where t.org_id = kijko.platform_org_id() and t.name = notifications_send.type
+  for key share of o skip locked
   on conflict (org_id, dedupe_key) where dedupe_key is not null do nothing
   returning n.id into notification;
   return notification;

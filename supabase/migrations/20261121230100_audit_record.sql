@@ -67,39 +67,48 @@ comment on function private.audit_record(uuid, text, text, text, jsonb, jsonb) i
 -- Rows of tables
 -- ----------------------------------------------------------------------------
 
--- A value may be as long as its table allows, and an entry must not grow with it.
+-- A value may be as long as its table allows, and an entry must not grow with it. Without a "set" clause, so that Postgres inlines it.
+create function private.audit_value(value jsonb, form text) returns jsonb
+language sql stable parallel safe
+return case
+  when value = 'null' then value
+  -- Paths and queries of addresses are secrets of whom they belong to.
+  when form = 'host' then to_jsonb(substring(value #>> '{}' from '^[a-z][a-z0-9+.-]*://[^/?#@]*'))
+  when octet_length(value::text) > 4096 then to_jsonb('sha256:' || encode(sha256(convert_to(value::text, 'UTF8')), 'hex'))
+  else value
+end;
+comment on function private.audit_value(jsonb, text) is 'A value as an entry has it: with the form host of an address only scheme and host, and of a value of more than 4 KiB its SHA-256. Nullable: result.';
+
 create function private.audit_columns(changed jsonb, columns text) returns jsonb
-language plpgsql immutable strict set search_path = pg_catalog, pg_temp
+language plpgsql stable strict set search_path = pg_catalog, pg_temp
 as $$
 begin
   return (
-    select jsonb_object_agg(
-      c.name,
-      case
-        when c.value = 'null' then c.value
-        -- Paths and queries of addresses are secrets of whom they belong to.
-        when c.form = 'host' then to_jsonb(substring(c.value #>> '{}' from '^[a-z][a-z0-9+.-]*://[^/?#@]*'))
-        when octet_length(c.value::text) > 4096 then to_jsonb('sha256:' || encode(sha256(convert_to(c.value::text, 'UTF8')), 'hex'))
-        else c.value
-      end
-    )
-    from (
-      select split_part(w.entry, ':', 1) as name, split_part(w.entry, ':', 2) as form, changed -> split_part(w.entry, ':', 1) as value
-      from string_to_table(columns, ',') as w (entry)
-    ) as c
+    select jsonb_object_agg(c.name, private.audit_value(changed -> c.name, c.form))
+    from (select split_part(w.entry, ':', 1) as name, split_part(w.entry, ':', 2) as form from string_to_table(columns, ',') as w (entry)) as c
   );
 end
 $$;
 comment on function private.audit_columns(jsonb, text) is 'The named columns of a row, as "name,url:host": of an address with :host only scheme and host, and of a value of more than 4 KiB its SHA-256. Nullable: result.';
 
-create function private.audit_difference(one jsonb, other jsonb) returns jsonb
-language plpgsql immutable set search_path = pg_catalog, pg_temp
+-- As two calls of audit_columns(), by one query, which writes down only what differs.
+create function private.audit_changes(former jsonb, latter jsonb, columns text, out before jsonb, out after jsonb)
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return (select jsonb_object_agg(e.name, e.value) from jsonb_each(one) as e (name, value) where e.value is distinct from other -> e.name);
+  select jsonb_object_agg(c.name, c.former), jsonb_object_agg(c.name, c.latter) into before, after
+  from (
+    select n.name, private.audit_value(n.former, n.form) as former, private.audit_value(n.latter, n.form) as latter
+    from (
+      select w.name, w.form, audit_changes.former -> w.name as former, audit_changes.latter -> w.name as latter
+      from (select split_part(e.entry, ':', 1) as name, split_part(e.entry, ':', 2) as form from string_to_table(columns, ',') as e (entry)) as w
+    ) as n
+    where n.former is distinct from n.latter
+  ) as c
+  where c.former is distinct from c.latter;
 end
 $$;
-comment on function private.audit_difference(jsonb, jsonb) is 'The fields of one object that the other does not have, or has with another value. Null if there are none. Nullable: result.';
+comment on function private.audit_changes(jsonb, jsonb, text) is 'The named columns that two states of a row do not have in common, as private.audit_columns() gives them. Null if there are none. Nullable: before, after.';
 
 -- Arguments: type, columns, columns about a person, column of the user whom the row is about, column of the organization, of the id.
 create function private.audit_row() returns trigger
@@ -110,8 +119,8 @@ declare
   latter constant jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
   whole constant jsonb := coalesce(latter, former);
   org uuid := (whole ->> tg_argv[4])::uuid;
-  before jsonb := private.audit_columns(former, tg_argv[1]);
-  after jsonb := private.audit_columns(latter, tg_argv[1]);
+  before jsonb;
+  after jsonb;
   personal jsonb;
 begin
   if tg_op = 'DELETE' and not exists (select 1 from public.organizations as o where o.id = org) then
@@ -129,11 +138,13 @@ begin
     if (personal -> 'before') is not distinct from personal -> 'after' then
       personal := null;
     end if;
-    if before = after and personal is null then
+    select c.before, c.after into before, after from private.audit_changes(former, latter, tg_argv[1]) as c;
+    if before is null and personal is null then
       return null;
     end if;
-    -- The right side sees the former values of both.
-    select private.audit_difference(before, after), private.audit_difference(after, before) into before, after;
+  else
+    before := private.audit_columns(former, tg_argv[1]);
+    after := private.audit_columns(latter, tg_argv[1]);
   end if;
   perform private.audit_insert(
     array[coalesce(org, kijko.platform_org_id())],

@@ -206,18 +206,17 @@ as $$
 begin
   if new.status = 'applied' then
     perform private.billing_notify_event(new);
-  else
+  elsif new.object_type in ('charge', 'dispute', 'payment_method', 'tax_id', 'credit_note', 'mandate') and new.payload ->> 'account' is null then
     perform private.billing_apply_event(new);
   end if;
   return null;
 end
 $$;
 comment on function private.billing_after_event() is 'Trigger: applies events about payments and disputes, which are not mirrored, and tells of others, at the end of their transaction. Definer: the sidecar has no rights on the tables.';
--- Deferred: the rows of the event's object are written after the event.
+-- Deferred: the rows of the event's object are written after the event. The condition is short, since it is read anew for every event.
 create constraint trigger stripe_events_billing after insert on private.stripe_events deferrable initially deferred
   for each row when (
-    (new.status = 'ignored' and new.object_type in ('charge', 'dispute', 'payment_method', 'tax_id', 'credit_note', 'mandate') and new.payload ->> 'account' is null)
-    or (new.status = 'applied' and new.type in ('customer.subscription.trial_will_end', 'checkout.session.async_payment_failed'))
+    new.status = 'ignored' or new.type in ('customer.subscription.trial_will_end', 'checkout.session.async_payment_failed')
   )
   execute function private.billing_after_event();
 
@@ -230,14 +229,22 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
   names jsonb;
+  mirrored boolean;
+  has_overage boolean;
   since timestamptz;
 begin
+  select count(*) > 0, bool_or(private.billing_has_overage(s.items)), min(s.past_due_since) filter (where s.status = 'past_due')
+  into mirrored, has_overage, since
+  from public.stripe_subscriptions as s where s.org_id = new.org_id;
   -- What an operator changes by hand is no news of a payment.
-  if not exists (select from public.stripe_subscriptions as s where s.org_id = new.org_id) then
+  if not mirrored then
     return null;
   end if;
+  -- Without metered prices the plan's own policy holds, which has been set with the plan.
+  if has_overage then
+    perform private.billing_apply_overage(new.org_id);
+  end if;
   select jsonb_object_agg(p.code, p.name) into names from public.plans as p where p.code in (old.plan, new.plan);
-  select min(s.past_due_since) into since from public.stripe_subscriptions as s where s.org_id = new.org_id and s.status = 'past_due';
   if new.plan <> old.plan then
     perform private.notifications_send(new.org_id, null, 'billing.plan_changed', jsonb_build_object(
       'plan', names ->> new.plan, 'former_plan', names ->> old.plan
@@ -253,9 +260,10 @@ begin
   return null;
 end
 $$;
-comment on function private.billing_after_subscription() is 'Trigger: tells members that the plan changed, a payment failed, or one arrived after all. Definer: only the domain sends notifications.';
+comment on function private.billing_after_subscription() is 'Trigger: tells members that the plan changed, a payment failed, or one arrived after all; and whether use beyond the limits is billed follows the plan and the subscription''s prices. Definer: only the domain sends notifications and may set limits.';
+-- After subscriptions_limits_update, which sets the limits: triggers fire by name.
 create trigger subscriptions_notices after update on public.subscriptions
-  for each row when (old.plan is distinct from new.plan or old.status is distinct from new.status)
+  for each row when (old.plan <> new.plan or old.status <> new.status)
   execute function private.billing_after_subscription();
 
 create function private.billing_remind(max_reminders integer default 1000) returns integer

@@ -105,38 +105,6 @@ end
 $$;
 comment on function private.billing_apply_overage(uuid) is 'Sets whether use beyond the limits is billed or refused; the limits stay.';
 
-create function private.billing_after_plan() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  -- Without metered prices the plan's own policy holds, which has been set with the plan.
-  if exists (select from public.stripe_subscriptions as s where s.org_id = new.org_id and private.billing_has_overage(s.items)) then
-    perform private.billing_apply_overage(new.org_id);
-  end if;
-  return null;
-end
-$$;
-comment on function private.billing_after_plan() is 'Trigger: whether use beyond the limits is billed follows the plan and the subscription''s prices. Definer: only the domain may set limits.';
--- After subscriptions_limits_update and subscriptions_overrides_update: triggers fire by name.
-create trigger subscriptions_use_overage after update on public.subscriptions
-  for each row when (old.plan is distinct from new.plan or old.status is distinct from new.status)
-  execute function private.billing_after_plan();
-
-create function private.billing_after_items() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if private.billing_has_overage(new.items || old.items) then
-    perform private.billing_apply_overage(new.org_id);
-  end if;
-  return null;
-end
-$$;
-comment on function private.billing_after_items() is 'Trigger: as billing_after_plan(), when the prices of a subscription change. Definer: only the domain may set limits.';
-create trigger stripe_subscriptions_overage after update on public.stripe_subscriptions
-  for each row when (new.org_id is not null and (old.items, old.org_id) is distinct from (new.items, new.org_id))
-  execute function private.billing_after_items();
-
 -- ----------------------------------------------------------------------------
 -- Reports
 -- ----------------------------------------------------------------------------

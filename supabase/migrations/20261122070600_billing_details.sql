@@ -56,21 +56,6 @@ as $$
 $$;
 comment on function private.billing_note_change(uuid) is 'Has the details of an organization compared with Stripe''s.';
 
-create function private.billing_after_tax_rates() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform private.billing_note_change(new.org_id);
-  return null;
-end
-$$;
-comment on function private.billing_after_tax_rates() is 'Trigger: a subscription that begins, or whose rates change, may not have the VAT of its organization. Definer: the sidecar has no rights on the tables.';
-create trigger stripe_subscriptions_tax_insert after insert on public.stripe_subscriptions
-  for each row when (new.org_id is not null) execute function private.billing_after_tax_rates();
-create trigger stripe_subscriptions_tax_update after update on public.stripe_subscriptions
-  for each row when (new.org_id is not null and (old.org_id, old.tax_rate_ids) is distinct from (new.org_id, new.tax_rate_ids))
-  execute function private.billing_after_tax_rates();
-
 create function private.billing_keep_tax_id(tax_id jsonb, livemode boolean, is_gone boolean) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$

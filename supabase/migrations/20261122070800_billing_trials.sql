@@ -73,47 +73,37 @@ end
 $$;
 comment on function private.billing_refuse_trial(text, boolean) is 'Ends a trial that is not allowed.';
 
-create function private.billing_begin_trial() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+create function private.billing_begin_trial(begun public.stripe_subscriptions) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
   is_ours boolean;
   is_allowed boolean;
 begin
-  if new.trial_end <= new.created_at
-    or exists (select from private.billing_trials as t where t.subscription_id = new.id and t.livemode = new.livemode)
+  if begun.trial_end <= begun.created_at
+    or exists (select from private.billing_trials as t where t.subscription_id = begun.id and t.livemode = begun.livemode)
   then
-    return null;
+    return;
   end if;
   is_allowed := private.plans_trial_begin(
-    new.org_id, private.billing_fingerprint(new.customer_id, new.livemode), least(new.trial_end - new.created_at, interval '90 days')
+    begun.org_id, private.billing_fingerprint(begun.customer_id, begun.livemode), least(begun.trial_end - begun.created_at, interval '90 days')
   );
   is_ours := exists (
     select from private.stripe_events as e
-    where e.id = new.event_id and e.livemode = new.livemode and e.payload #>> '{data,object,metadata,kijko_trial}' = 'checkout'
+    where e.id = begun.event_id and e.livemode = begun.livemode and e.payload #>> '{data,object,metadata,kijko_trial}' = 'checkout'
   );
   insert into private.billing_trials (subscription_id, livemode, organization_id, allowed, by_checkout)
-  values (new.id, new.livemode, new.org_id, is_allowed or not is_ours, is_ours);
+  values (begun.id, begun.livemode, begun.org_id, is_allowed or not is_ours, is_ours);
   -- One that was bought beside a running subscription is cancelled as a whole.
   if not is_allowed and is_ours and not exists (
     select from public.stripe_subscriptions as s
-    where s.org_id = new.org_id and s.livemode = new.livemode and s.id <> new.id and s.status in ('active', 'trialing', 'past_due')
+    where s.org_id = begun.org_id and s.livemode = begun.livemode and s.id <> begun.id and s.status in ('active', 'trialing', 'past_due')
   ) then
-    perform private.billing_refuse_trial(new.id, new.livemode);
+    perform private.billing_refuse_trial(begun.id, begun.livemode);
   end if;
-  return null;
 end
 $$;
-comment on function private.billing_begin_trial() is 'Trigger: a subscription with a trial is the one trial of the organization and its owners; a further one ends. Definer: the sidecar has no rights on the tables.';
-create trigger stripe_subscriptions_trial_insert after insert on public.stripe_subscriptions
-  for each row when (new.status = 'trialing' and new.org_id is not null and new.trial_end is not null)
-  execute function private.billing_begin_trial();
-create trigger stripe_subscriptions_trial_update after update on public.stripe_subscriptions
-  for each row when (
-    new.status = 'trialing' and new.org_id is not null and new.trial_end is not null
-    and (old.org_id is distinct from new.org_id or old.status <> 'trialing')
-  )
-  execute function private.billing_begin_trial();
+comment on function private.billing_begin_trial(public.stripe_subscriptions) is 'A subscription with a trial is the one trial of the organization and its owners; a further one ends.';
 
 create function private.billing_retry_trial_ends(max_trials integer default 200) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -137,20 +127,6 @@ begin
 end
 $$;
 comment on function private.billing_retry_trial_ends(integer) is 'Asks again to end trials that are not allowed and still run. Returns how many.';
-
-create function private.billing_end_trial() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform private.plans_trial_end(old.org_id);
-  return null;
-end
-$$;
-comment on function private.billing_end_trial() is 'Trigger: a subscription that is paid or ended before its trial is over ends the trial, so that no notice announces its end. Definer: the sidecar has no rights on the tables.';
-create trigger stripe_subscriptions_trial_end after update on public.stripe_subscriptions
-  for each row when (old.status = 'trialing' and new.status <> 'trialing' and old.org_id is not null and old.trial_end > kijko.now())
-  execute function private.billing_end_trial();
-
 
 -- ----------------------------------------------------------------------------
 -- The means of payment

@@ -32,7 +32,7 @@ create view pg_temp.problems as
     and r.message <> 'routine is marked as STABLE, but expression is VOLATILE'
     -- And stable ones in an immutable one. These print texts, whole numbers, uuids and JSON, which look the same in every session.
     and not (r.message = 'routine is marked as IMMUTABLE, but expression is STABLE' and c.name = any (array[
-      'private.api_keys_normalize(jsonb)', 'private.audit_columns(jsonb,text)', 'private.billing_form(jsonb,text)', 'private.blog_diff_lines(text,text)',
+      'private.api_keys_normalize(jsonb)', 'private.billing_form(jsonb,text)', 'private.blog_diff_lines(text,text)',
       'private.executions_usage_attributes(uuid,uuid,uuid,uuid,uuid)', 'private.habits_day_words(text,text,text)', 'private.habits_item_words(text,text)',
       'private.habits_time_words(text,text)', 'private.llm_sum(jsonb,jsonb)', 'private.privacy_redact(jsonb,text[])',
       'private.privacy_redact_event(jsonb)', 'private.social_size_problems(text,integer,text,integer,integer,integer)',

@@ -54,7 +54,7 @@ return array[
 -- texts, which have no numbers.
 create function pg_temp.measuring_text() returns text[] language sql immutable
 return array[
-  'private.audit_columns(jsonb,text)', 'export_skills(uuid[])', 'private.llm_is_target_list(text[])',
+  'private.audit_value(jsonb,text)', 'export_skills(uuid[])', 'private.llm_is_target_list(text[])',
   'private.topics_is_word_list(text[])'
 ];
 

@@ -42,13 +42,13 @@ const EQUIVALENT = [
   {
     area: 'money',
     object: 'private.stripe_try_apply_event',
-    what: 'logic in line 19: and → or',
+    what: 'logic in line 21: and → or',
     reason: 'an event that may not be the latest is compared with the others, and found to be it.',
   },
   {
     area: 'money',
     object: 'private.stripe_try_apply_event',
-    what: 'logic in line 20: and → or',
+    what: 'logic in line 22: and → or',
     reason: 'an event that may not be the latest is compared with the others, and found to be it.',
   },
   {
@@ -71,8 +71,8 @@ const EQUIVALENT = [
   },
   {
     area: 'limits',
-    object: 'private.plans_apply_overrides',
-    what: 'logic in line 5: and → or',
+    object: 'private.plans_apply_plan',
+    what: 'logic in line 22: and → or',
     reason: 'it sets more limits again, to what they are; without a meter there is none to set.',
   },
   {
@@ -115,12 +115,6 @@ const EQUIVALENT = [
     area: 'billing',
     object: 'private.billing_after_limit',
     what: 'logic in line 9: and → or',
-    reason: 'it sets limits of more organizations again, to what they are.',
-  },
-  {
-    area: 'billing',
-    object: 'private.billing_after_plan',
-    what: 'logic in line 4: and → or',
     reason: 'it sets limits of more organizations again, to what they are.',
   },
   {
