@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(71);
+select plan(73);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('adm'), tests.sign_up('mem'), tests.sign_up('vic');
 update public.subscriptions set plan = 'TEAMS' where org_id = tests.org('ada');
@@ -215,6 +215,31 @@ select is(
 );
 select lives_ok(
   $$delete from public.audit_log where org_id = (select f.org_id from tests.first_organizations as f where f.user_id = tests.id('bob'))$$, 'its log may go'
+);
+
+-- ---- the check of entries: each term alone is at its edge, then beyond it
+select tests.act_as_superuser();
+select is(
+  private.audit_is_entry(
+    'a.' || repeat('b', 98), repeat('r', 63), repeat('t', 60), repeat('i', 200), repeat('q', 200), repeat('u', 512), gen_random_uuid(), null, null, 'x'
+  ),
+  true, 'an entry at every edge is written'
+);
+select is_empty(
+  $$select c.n from (values
+      (1, private.audit_is_entry('a.' || repeat('b', 99), 'r', 't', 'i', 'q', 'u', gen_random_uuid(), null, null, 'x')),
+      (2, private.audit_is_entry('A.b', 'r', 't', 'i', 'q', 'u', gen_random_uuid(), null, null, 'x')),
+      (3, private.audit_is_entry('a.b', repeat('r', 64), 't', null, null, null, gen_random_uuid(), null, null, 'x')),
+      (4, private.audit_is_entry('a.b', 'r', repeat('t', 61), null, null, null, gen_random_uuid(), null, null, 'x')),
+      (5, private.audit_is_entry('a.b', 'r', 't', repeat('i', 201), null, null, gen_random_uuid(), null, null, 'x')),
+      (6, private.audit_is_entry('a.b', 'r', 't', null, repeat('q', 201), null, gen_random_uuid(), null, null, 'x')),
+      (7, private.audit_is_entry('a.b', 'r', 't', null, null, repeat('u', 513), gen_random_uuid(), null, null, 'x')),
+      (8, private.audit_is_entry('a.b', 'r', 't', null, null, null, null, null, null, 'x')),
+      (9, private.audit_is_entry('a.b', 'r', 't', null, null, null, gen_random_uuid(), 'x', null, 'x')),
+      (10, private.audit_is_entry('a.b', 'r', 't', null, null, null, gen_random_uuid(), null, null, null)),
+      (11, private.audit_is_entry('a.b', 'r', 't', null, null, null, gen_random_uuid(), null, gen_random_uuid(), 'x'))
+    ) as c (n, fits) where c.fits is not false$$,
+  'and none beyond one, whatever else is null'
 );
 
 select * from finish();

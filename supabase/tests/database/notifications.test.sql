@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(139);
+select plan(141);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('eve'), tests.sign_up('cus');
 select tests.org('ada') as org \gset
@@ -239,6 +239,34 @@ select ok(private.notifications_purge(50) > 0, 'the purge deletes');
 select is((select count(*) from public.notifications where org_id = :'org' and audience = 'organization'), 50::bigint, 'all but the newest');
 select tests.act_as('bob', :'org');
 select is(public.unread_count(), 51, 'and the counter follows: they, and the news to everyone');
+
+-- ---- the check of notifications: each term alone is at its edge, then beyond it
+select tests.act_as_superuser();
+select is_empty(
+  $$select c.n from (values
+      (1, private.notifications_is_row(tests.org('bob'), 'organization', null, repeat('t', 63), repeat('p', 80), repeat('b', 2000), '{}', '/a', repeat('k', 255))),
+      (2, private.notifications_is_row(kijko.platform_org_id(), 'user', tests.id('bob'), 't', 'p', 'b', '{}', '/a', 'k')),
+      (3, private.notifications_is_row(kijko.platform_org_id(), 'everyone', null, 't', 'p', 'b', '{}', 'https://a.example/b', 'k'))
+    ) as c (n, fits) where c.fits is not true$$,
+  'a notification at every edge is stored'
+);
+select is_empty(
+  $$select c.n from (values
+      (1, private.notifications_is_row(tests.org('bob'), 'organization', tests.id('bob'), 't', null, null, '{}', null, null)),
+      (2, private.notifications_is_row(tests.org('bob'), 'user', null, 't', null, null, '{}', null, null)),
+      (3, private.notifications_is_row(kijko.platform_org_id(), 'organization', null, 't', null, null, '{}', null, null)),
+      (4, private.notifications_is_row(tests.org('bob'), 'everyone', null, 't', null, null, '{}', null, null)),
+      (5, private.notifications_is_row(tests.org('bob'), 'organization', null, repeat('t', 64), null, null, '{}', null, null)),
+      (6, private.notifications_is_row(tests.org('bob'), 'organization', null, 't', repeat('p', 81), null, '{}', null, null)),
+      (7, private.notifications_is_row(tests.org('bob'), 'organization', null, 't', null, repeat('b', 2001), '{}', null, null)),
+      (8, private.notifications_is_row(tests.org('bob'), 'organization', null, 't', null, null, '[]', null, null)),
+      (9, private.notifications_is_row(tests.org('bob'), 'organization', null, 't', null, null, jsonb_build_object('a', repeat('d', 8192)), null, null)),
+      (10, private.notifications_is_row(tests.org('bob'), 'organization', null, 't', null, null, '{}', 'javascript:a', null)),
+      (11, private.notifications_is_row(tests.org('bob'), 'organization', null, 't', null, null, '{}', null, '')),
+      (12, private.notifications_is_row(tests.org('bob'), 'organization', null, 't', null, null, '{}', null, repeat('k', 256)))
+    ) as c (n, fits) where c.fits is not false$$,
+  'and none beyond one, whatever else is null'
+);
 
 select * from finish();
 rollback;

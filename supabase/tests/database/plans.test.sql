@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(47);
+select plan(49);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -134,6 +134,22 @@ select tests.act_as_superuser();
 select is((select count(*) from cron.job where username = 'postgres' and jobname = 'kijko-maintain-usage'), 1::bigint, 'pg_cron keeps the ledger in order');
 set role postgres;
 select lives_ok('select * from kijko.maintain_usage()', 'and may');
+reset role;
+
+-- ---- the check of subscriptions, asked as the role that writes them
+select is_empty(
+  $$select c.n from (values
+      (1, private.plans_is_subscription_row(kijko.platform_org_id(), 'FREE', null, now(), null)),
+      (2, private.plans_is_subscription_row(tests.org('bob'), 'PRO', 'TEAMS', now(), null)),
+      (3, private.plans_is_subscription_row(tests.org('bob'), 'PRO', null, now(), now()))
+    ) as c (n, fits) where c.fits is not false$$,
+  'not of the platform, not with another plan than its override, not with a period of no length'
+);
+select tests.act_as_service();
+select throws_ok(
+  format($$update public.subscriptions set current_period_end = current_period_start where org_id = %L$$, tests.org('bob')), '23514', null,
+  'service_role writes subscriptions by the same check'
+);
 reset role;
 
 select * from finish();

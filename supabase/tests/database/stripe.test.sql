@@ -2,7 +2,7 @@
 begin;
 \ir 000_helpers.sql
 \ir stripe_helpers.sql
-select plan(89);
+select plan(91);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic'), tests.sign_up('mel'), tests.sign_up('adm');
 -- Four people are more than FREE has room for.
@@ -164,6 +164,36 @@ rollback to hard;
 select results_eq($$select id, status from private.stripe_replay_events()$$, $$values ('evt_hard', 'applied')$$, 'a replay applies it once the cause is gone');
 select is((select org_id from public.stripe_invoices where id = 'in_3'), tests.org('bob'), 'its row is then as if it had not failed');
 
+-- ---- the check of events: each term alone is at its edge, then beyond it
+select tests.act_as_superuser();
+select is_empty(
+  $$select c.n from (values
+      (1, private.stripe_is_event_row('evt_' || repeat('a', 250), repeat('t', 300), repeat('v', 300), repeat('o', 300), repeat('o', 300), 'applied', null, null, now())),
+      (2, private.stripe_is_event_row('evt_1', 't', null, 'o', null, 'failed', repeat('c', 300), repeat('e', 2000), null)),
+      (3, private.stripe_is_event_row('evt_1', 't', null, null, null, 'ignored', null, null, null))
+    ) as c (n, fits) where c.fits is not true$$,
+  'an event at every edge is stored'
+);
+select is_empty(
+  $$select c.n from (values
+      (1, private.stripe_is_event_row('evt_' || repeat('a', 251), 't', null, 'o', null, 'applied', null, null, now())),
+      (2, private.stripe_is_event_row('cus_1', 't', null, 'o', null, 'applied', null, null, now())),
+      (3, private.stripe_is_event_row('evt_1', '', null, 'o', null, 'applied', null, null, now())),
+      (4, private.stripe_is_event_row('evt_1', repeat('t', 301), null, 'o', null, 'applied', null, null, now())),
+      (5, private.stripe_is_event_row('evt_1', 't', repeat('v', 301), 'o', null, 'applied', null, null, now())),
+      (6, private.stripe_is_event_row('evt_1', 't', null, repeat('o', 301), null, 'applied', null, null, now())),
+      (7, private.stripe_is_event_row('evt_1', 't', null, 'o', repeat('o', 301), 'applied', null, null, now())),
+      (8, private.stripe_is_event_row('evt_1', 't', null, 'o', null, 'failed', repeat('c', 301), 'e', null)),
+      (9, private.stripe_is_event_row('evt_1', 't', null, 'o', null, 'failed', 'c', repeat('e', 2001), null)),
+      (10, private.stripe_is_event_row('evt_1', 't', null, 'o', null, 'open', null, null, null)),
+      (11, private.stripe_is_event_row('evt_1', 't', null, 'o', null, 'applied', null, null, null)),
+      (12, private.stripe_is_event_row('evt_1', 't', null, 'o', null, 'failed', 'c', null, now())),
+      (13, private.stripe_is_event_row('evt_1', 't', null, 'o', null, 'failed', null, null, null)),
+      (14, private.stripe_is_event_row('evt_1', 't', null, 'o', null, 'applied', 'c', null, now())),
+      (15, private.stripe_is_event_row('evt_1', 't', null, null, null, 'applied', null, null, now()))
+    ) as c (n, fits) where c.fits is not false$$,
+  'and none beyond one'
+);
 
 select * from finish();
 rollback;
