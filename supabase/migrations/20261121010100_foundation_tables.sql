@@ -259,10 +259,36 @@ comment on function private.reset_tenant_row_counts() is 'Trigger: an emptied ta
 -- Partitions by time. Those of public.t are private.t_YYYY_MM, a month each, or private.t_YYYY_MM_DD, a day each.
 -- ----------------------------------------------------------------------------
 
+-- Who waits for this lock keeps everybody waiting behind it, readers and writers of all organizations. A backup or a forgotten
+-- transaction may use the table for hours. So each attempt is short, and between two of them everybody passes.
+create function private.lock_briefly(names regclass[], against_writers regclass[] default '{}') returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+set lock_timeout = '50ms'
+as $$
+declare
+  name regclass;
+begin
+  for attempt in 1 .. 20 loop
+    begin
+      foreach name in array names loop
+        execute format('lock table only %s in access exclusive mode', name);
+      end loop;
+      foreach name in array against_writers loop
+        execute format('lock table only %s in share row exclusive mode', name);
+      end loop;
+      return true;
+    exception when lock_not_available or deadlock_detected then
+      perform pg_sleep(0.05 + 0.05 * random());
+    end;
+  end loop;
+  raise warning 'in use, left for the next run: %', names || against_writers;
+  return false;
+end
+$$;
+comment on function private.lock_briefly(regclass[], regclass[]) is 'Locks tables against everybody until the transaction ends, and others against writers, all without their partitions; false after about two seconds, when somebody uses one of them for long. Nobody waits longer than a moment behind it.';
+
 create function private.make_partitions(parent regclass, unit text, ahead integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
--- Writers do not wait long for it; the next run tries again.
-set lock_timeout = '5s'
 as $$
 declare
   name constant text := (select c.relname from pg_class as c where c.oid = parent);
@@ -271,6 +297,10 @@ declare
   ends timestamptz;
   partition text;
   has_rows boolean;
+  names regclass[];
+  referenced constant regclass[] := array(
+    select distinct k.confrelid::regclass from pg_constraint as k where k.conrelid = parent and k.contype = 'f'
+  );
   made integer := 0;
 begin
   if (ahead between 0 and 400) is not true then
@@ -283,9 +313,13 @@ begin
     continue when to_regclass('private.' || quote_ident(partition)) is not null;
     execute format('create table private.%I (like %s including all)', partition, parent);
     execute format('select exists (select from private.%I where created_at >= %L and created_at < %L)', name || '_default', starts, ends) into has_rows;
+    -- Attaching locks the default partition, and the tables that foreign keys refer to. And nobody writes while its rows move.
+    names := array[format('private.%I', name || '_default')::regclass] || case when has_rows then parent end;
+    if not private.lock_briefly(array_remove(names, null), referenced) then
+      execute format('drop table private.%I', partition);
+      exit;
+    end if;
     if has_rows then
-      -- Nobody writes while its rows move.
-      execute format('lock table %s in access exclusive mode', parent);
       execute format(
         'with moved as (delete from private.%I where created_at >= %L and created_at < %L returning *) insert into private.%I select * from moved',
         name || '_default', starts, ends, partition
@@ -297,12 +331,10 @@ begin
   return made;
 end
 $$;
-comment on function private.make_partitions(regclass, text, integer) is 'Makes the partitions of a table for this month or day (the unit) and the next ones, and returns how many. Rows that the default partition has for them move.';
+comment on function private.make_partitions(regclass, text, integer) is 'Makes the partitions of a table for this month or day (the unit) and the next ones, and returns how many. Rows that the default partition has for them move. While somebody uses the default partition for long, the rest is left for the next run.';
 
 create function private.drop_partitions(parent regclass, ended_before timestamptz) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
--- Writers do not wait long for it; the next run tries again.
-set lock_timeout = '5s'
 as $$
 declare
   prefix constant text := (select c.relname || '_' from pg_class as c where c.oid = parent);
@@ -321,6 +353,8 @@ begin
       end <= ended_before at time zone 'UTC'
     order by c.relname
   loop
+    -- Dropping a partition locks its parent.
+    exit when not private.lock_briefly(array[format('private.%I', partition)::regclass, parent]);
     execute format('drop table private.%I', partition);
     dropped := dropped + 1;
   end loop;
@@ -329,4 +363,4 @@ begin
   return dropped;
 end
 $$;
-comment on function private.drop_partitions(regclass, timestamptz) is 'Drops the partitions of a table whose month or day was over at a time, and returns how many. The default partition stays, without its rows of before.';
+comment on function private.drop_partitions(regclass, timestamptz) is 'Drops the partitions of a table whose month or day was over at a time, and returns how many. The default partition stays, without its rows of before. While somebody uses the table for long, the rest is left for the next run.';

@@ -126,7 +126,8 @@ end
 $$;
 comment on procedure private.llm_maintain() is 'Called by pg_cron each minute: releases and settles calls that nobody ended, and deletes what is over, in batches.';
 select private.schedule('kijko-llm-maintain', '* * * * *', 'call private.llm_maintain()');
-select private.schedule('kijko-llm-partitions', '11 3 * * *', 'perform private.llm_make_partitions()', 'perform private.llm_drop_partitions()');
+-- Each hour: a backup may use the table through a whole night.
+select private.schedule('kijko-llm-partitions', '11 * * * *', 'perform private.llm_make_partitions()', 'perform private.llm_drop_partitions()');
 
 select private.audit_table('public.llm_providers', 'llm_provider', '{name,kind,base_url:host,max_concurrency,enabled,key_set_at}');
 select private.audit_table(

@@ -118,10 +118,6 @@ declare
   started timestamptz := clock_timestamp();
   done integer;
 begin
-  perform private.analytics_make_partitions();
-  commit;
-  perform private.analytics_drop_partitions();
-  commit;
   loop
     done := private.analytics_purge_old();
     commit;
@@ -129,9 +125,11 @@ begin
   end loop;
 end
 $$;
-comment on procedure private.analytics_maintain_daily() is 'Called by pg_cron each night: makes and drops partitions of events, and deletes what is over, in batches.';
+comment on procedure private.analytics_maintain_daily() is 'Called by pg_cron each night: deletes what is over, in batches.';
 select private.schedule('kijko-analytics-maintain', '* * * * *', 'call private.analytics_maintain()');
 select private.schedule('kijko-analytics-cancel-slow-roll', '* * * * *', 'perform private.analytics_cancel_slow_roll()');
+-- Each hour: a backup may use the table through a whole night.
+select private.schedule('kijko-analytics-partitions', '17 * * * *', 'perform private.analytics_make_partitions()', 'perform private.analytics_drop_partitions()');
 select private.schedule('kijko-analytics-maintain-daily', '17 3 * * *', 'call private.analytics_maintain_daily()');
 
 select private.audit_table('public.dashboards', 'dashboard', '{name}');

@@ -115,6 +115,8 @@ begin
         order by q.starts_at
         for update
     loop
+        -- Who waits for these locks keeps everybody waiting who records a use.
+        perform kijko.lock_briefly(p.partition::regclass), kijko.lock_briefly('kijko.ledger');
         execute pg_catalog.format('alter table kijko.ledger detach partition %s', p.partition);
         -- Out of the extension's schema, which must be empty when the extension is created again.
         execute pg_catalog.format('alter table %s set schema kijko_archive', p.partition);
