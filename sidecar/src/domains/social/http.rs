@@ -9,7 +9,7 @@ use kijko_core::{
 use reqwest::{Method, header::HeaderMap};
 use serde_json::Value;
 
-use crate::service::SERVICE;
+use crate::{llm::parse, service::SERVICE};
 
 /// Images are larger than answers; one that a platform takes has 8 MiB at most.
 const MAX_BYTES: usize = 9 << 20;
@@ -90,7 +90,7 @@ impl Http {
         let answer = self.client.send(request).await?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let bytes = answer.bytes().await?;
-        let body = serde_json::from_slice(&bytes).unwrap_or_default();
+        let body = parse(&bytes).unwrap_or_default();
         Ok(Reply {
             status,
             headers,

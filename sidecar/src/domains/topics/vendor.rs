@@ -8,6 +8,8 @@ use kijko_core::{
 };
 use serde_json::{Value, json};
 
+use crate::llm::parse;
+
 /// The limits of a search.
 pub(super) const LIMITS: Limits = Limits {
     connect_timeout: Duration::from_secs(10),
@@ -48,18 +50,23 @@ pub(super) async fn ask(
             Ok(answer) => {
                 let body = answer.bytes().await;
                 let body = body.map_err(|error| no_answer(name, &error))?;
-                return serde_json::from_slice(&body).map_err(|_| {
-                    let message = format!("{name} answered something that is not JSON");
-                    (
-                        Failure::permanent("vendor_answer_invalid", message),
-                        Some(unknown()),
-                    )
-                });
+                return read(name, &body);
             }
         };
         tokio::time::sleep(pause.min(MAX_PAUSE)).await;
     }
     unreachable!("the last try returns")
+}
+
+/// An answer as JSON. One of many small values would take fifty times its bytes.
+fn read(name: &str, body: &[u8]) -> Result<Value, Refused> {
+    parse(body).map_err(|_| {
+        let message = format!("{name} answered something that is not JSON, or has too many values");
+        (
+            Failure::permanent("vendor_answer_invalid", message),
+            Some(unknown()),
+        )
+    })
 }
 
 /// The vendor did nothing, and may soon do it.
@@ -98,4 +105,26 @@ pub(super) fn text(value: &Value, names: &[&str]) -> String {
         .find(|it| !it.trim().is_empty())
         .unwrap_or_default()
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_takes_no_more_memory_than_it_may() {
+        let code = |body: &str| match read("Search", body.as_bytes()) {
+            Ok(_) => "ok".to_owned(),
+            Err((failure, _)) => failure.code.into_owned(),
+        };
+        let text = "x".repeat(1_000);
+        let result = json!({"url": "https://a.example", "title": "t", "content": text});
+        let results = json!({ "results": vec![result; 2_000] });
+        assert_eq!(code(&results.to_string()), "ok");
+        let many = format!("[{}0]", "[],".repeat((4 << 20) / 4));
+        let deep = "[".repeat(1 << 20);
+        for hostile in [&many, &deep, "<html>"] {
+            assert_eq!(code(hostile), "vendor_answer_invalid");
+        }
+    }
 }
