@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { killRealtimeServices, RealtimeService } from '../realtime_service.mjs';
 import { newPerson, newTeam, until } from './domain.mjs';
-import { closeClients, joined, RawSocket, realtimeClient, refusedJoin, subscribe } from './realtime_support.mjs';
+import { closeClients, joined, RawSocket, realtimeClient, refusedJoin, sendFromSql, subscribe } from './realtime_support.mjs';
 
 let people;
 before(async () => {
@@ -94,19 +94,17 @@ test('a socket that says nothing is closed', async () => {
   await service.kill();
 });
 
-test('a client that does not read is disconnected with a reason, and the others go on', async () => {
+test('a client that does not read what SQL sends is disconnected with a reason, and the others go on', async () => {
   const service = await start({ BACKLOG: 16, MESSAGES_PER_SECOND: 10_000 });
-  const topic = `realtime:slow-${randomUUID()}`;
-  const [slow, quick, sender] = await Promise.all([raw(service).opened, raw(service).opened, raw(service).opened]);
-  for (const socket of [slow, quick, sender])
-    await socket.ask({ join_ref: '1', ref: '1', topic, event: 'phx_join', payload: { config: {} } });
+  const room = `slow-${randomUUID()}`;
+  const [slow, quick] = await Promise.all([raw(service).opened, raw(service).opened]);
+  for (const socket of [slow, quick]) await socket.ask(publicJoin(`realtime:${room}`));
   slow.socket.pause();
   const text = 'x'.repeat(100_000);
   await until(
     'the slow one to be dropped',
     async () => {
-      for (let n = 0; n < 5; n += 1)
-        sender.send({ join_ref: '1', ref: '2', topic, event: 'broadcast', payload: { event: 'e', payload: { text } } });
+      await Promise.all(Array.from({ length: 5 }, () => sendFromSql(room, 'e', { text }, false)));
       return (await service.metric('kijko_realtime_refused_total{reason="slow"}')) === 1;
     },
     { everyMs: 20 },
@@ -114,7 +112,7 @@ test('a client that does not read is disconnected with a reason, and the others 
   slow.socket.resume();
   await slow.closed;
   const before = quick.received.length;
-  sender.send({ join_ref: '1', ref: '2', topic, event: 'broadcast', payload: { event: 'last', payload: {} } });
+  await sendFromSql(room, 'last', {}, false);
   await until('the quick one to go on', () => quick.received.length > before);
   await service.kill();
 });
@@ -152,17 +150,17 @@ test('names that a client makes up have a limit, and so has a frame', async () =
 });
 
 test('what waits for a client that does not read has a limit in bytes', async () => {
-  const service = await start({ BACKLOG: 65_536, MESSAGES_PER_SECOND: 10_000 });
-  const topic = `realtime:bytes-${randomUUID()}`;
-  const [slow, sender] = await Promise.all([raw(service).opened, raw(service).opened]);
-  for (const socket of [slow, sender]) await socket.ask(publicJoin(topic));
+  const service = await start({ BACKLOG: 65_536 });
+  const room = `bytes-${randomUUID()}`;
+  const slow = await raw(service).opened;
+  await slow.ask(publicJoin(`realtime:${room}`));
   slow.socket.pause();
   const text = 'x'.repeat(200_000);
   let sent = 0;
   await until(
     'the slow one to be dropped',
     async () => {
-      for (let n = 0; n < 5; n += 1, sent += 1) sender.send(broadcast(topic, 'e', { text }));
+      for (let n = 0; n < 5; n += 1, sent += 1) await sendFromSql(room, 'e', { text }, false);
       return (await service.metric('kijko_realtime_refused_total{reason="slow"}')) === 1;
     },
     { everyMs: 20 },
@@ -170,6 +168,45 @@ test('what waits for a client that does not read has a limit in bytes', async ()
   assert.ok(sent < 1_000, `${sent} messages waited`);
   slow.socket.resume();
   await slow.closed;
+  await service.kill();
+});
+
+test('what a member sends costs no other member its connection, or the messages of others', async () => {
+  const service = await start({ MESSAGES_PER_SECOND: 10_000, PRESENCE_PER_SECOND: 10_000 });
+  const room = `flood-${randomUUID()}`;
+  const topic = `realtime:${room}`;
+  const from = (address) => raw(service, { headers: { 'X-Forwarded-For': address } });
+  const [slow, hostile, another, colleague] = await Promise.all(
+    ['192.0.2.1', '192.0.2.2', '192.0.2.3', '192.0.2.4'].map((address) => from(address).opened),
+  );
+  await slow.ask(publicJoin(topic, { presence: { enabled: true, key: 'slow' } }));
+  for (const socket of [hostile, another, colleague]) await socket.ask(publicJoin(topic));
+  slow.socket.pause();
+  // More than the systems between keep for a client that does not read.
+  const text = 'x'.repeat(200_000);
+  for (const socket of [hostile, another]) {
+    for (let n = 0; n < 100; n += 1) socket.send(broadcast(topic, 'flood', { text }));
+    for (let n = 0; n < 50; n += 1) socket.send(presence(topic, 'flood', { n, text }));
+    await socket.ask({ ...presence(topic, 'last', { n: 'last' }), ref: 'last' });
+  }
+  for (let n = 0; n < 5; n += 1) colleague.send(broadcast(topic, 'colleague', { n }));
+  await colleague.ask(presence(topic, 'here', { n: 'colleague' }));
+  await sendFromSql(room, 'product', { n: 1 }, false);
+  await until('all to be sent', async () => (await service.metric('kijko_realtime_from_sql_total')) >= 1);
+  slow.socket.resume();
+  await until('the message of the product', () => named(slow, 'product').length === 1);
+  assert.equal(named(slow, 'colleague').length, 5);
+  const floods = named(slow, 'flood').length;
+  assert.ok(floods > 0 && floods < 200, `${floods} of the flood came`);
+  const lost = slow.received.filter(({ event, payload }) => event === 'system' && payload.message.startsWith('MessagesLost: '));
+  assert.ok(lost.length > 0 && lost.length < 10, `it was told ${lost.length} times`);
+  // Who is there is right again, whatever differences were lost.
+  await until('everybody to be present', () => {
+    const present = presentOf(slow);
+    return present.length === 3 && ['last', 'last', 'colleague'].every((n) => present.includes(n));
+  });
+  assert.ok(slow.socket.readyState === 1, 'it is still connected');
+  await slow.close();
   await service.kill();
 });
 
@@ -191,6 +228,26 @@ const presence = (topic, ref, payload) => ({
   event: 'presence',
   payload: { type: 'presence', event: 'track', payload },
 });
+/** Broadcasts with this name. */
+const named = (socket, name) =>
+  socket.received.filter((one) =>
+    Buffer.isBuffer(one) ? one.includes(name) && !one.includes('"status"') : one.event === 'broadcast' && one.payload.event === name,
+  );
+/** What those who are present say, as a client merges states and differences. */
+function presentOf(socket) {
+  let present = new Map();
+  const put = (entries, change) => {
+    for (const { metas } of Object.values(entries)) for (const meta of metas) change(meta);
+  };
+  for (const { event, payload } of socket.received) {
+    if (event === 'presence_state') present = new Map();
+    if (event === 'presence_state') put(payload, (meta) => present.set(meta.phx_ref, meta.n));
+    if (event !== 'presence_diff') continue;
+    put(payload.leaves, (meta) => present.delete(meta.phx_ref));
+    put(payload.joins, (meta) => present.set(meta.phx_ref, meta.n));
+  }
+  return [...present.values()];
+}
 const answerOf = ({ payload: { status, response } }) => response.reason?.split(':')[0] ?? status;
 
 test('what a socket says of itself has a limit for all its channels, and a channel for all who are present', async () => {
@@ -236,6 +293,28 @@ test('new tokens are counted as joins are', async () => {
   await service.kill();
 });
 
+test('guessed keys are counted for their network before the database is asked, and right ones are not', async () => {
+  const service = await start({ JOINS_PER_SECOND: 1 });
+  const statuses = async (path, token, address) => {
+    const asks = Array.from({ length: 20 }, async (_, n) => {
+      const headers = { Authorization: `Bearer ${token(n)}`, 'X-Forwarded-For': address, 'Content-Type': 'application/json' };
+      const answer = await fetch(`${service.url}/api/broadcast${path}`, { method: 'POST', headers, body: '{"messages": []}' });
+      await answer.text();
+      return answer.status;
+    });
+    return [...new Set(await Promise.all(asks))].sort();
+  };
+  let address = 10;
+  for (const guess of [(n) => `guess-${n}`, (n) => `ey.${n}.x`, (n) => `kjk_live_${String(n).padStart(38, '0')}`])
+    for (const path of ['', '/guess/events/e']) {
+      address += 1;
+      assert.equal((await statuses(path, guess, `192.0.2.${address}`))[0], 401);
+      await until('a guess to be refused at once', async () => (await statuses(path, guess, `192.0.2.${address}`)).includes(429));
+    }
+  for (const path of ['', '/right/events/e']) assert.deepEqual(await statuses(path, () => people[0].token, '192.0.2.99'), [202]);
+  await service.kill();
+});
+
 test('attempts to read events are counted as those to open a socket are', async () => {
   const service = await start({ JOINS_PER_SECOND: 1 });
   const statuses = async (headers) => {
@@ -256,5 +335,33 @@ test('attempts to read events are counted as those to open a socket are', async 
     return answer.status;
   });
   assert.deepEqual([...new Set(await Promise.all(asked))].sort(), [403, 429]);
+  await service.kill();
+});
+
+test('a message that comes in parts must be whole within the idle time, and few may come at once', async () => {
+  const service = await start({ IDLE_SECONDS: 5 });
+  const from = (address) => raw(service, { headers: { 'X-Forwarded-For': address } }).opened;
+  const part = (socket, bytes) => socket.socket.send('x'.repeat(bytes), { fin: false });
+  // Pings do not prolong it.
+  const slow = await from('192.0.2.1');
+  part(slow, 30_000);
+  const pings = setInterval(() => slow.socket.ping(), 200);
+  const ended = await slow.closed;
+  clearInterval(pings);
+  assert.deepEqual(ended, { code: 4408, reason: 'a message took too long' });
+
+  const sockets = await Promise.all(Array.from({ length: 70 }, () => from('192.0.2.2')));
+  for (const socket of sockets) part(socket, 30_000);
+  const codes = [];
+  for (const socket of sockets) socket.closed.then(({ code }) => codes.push(code));
+  await until('those beyond the share to be closed', () => codes.filter((code) => code === 4429).length === 6);
+  // A large one that is whole counts no longer.
+  const other = await from('192.0.2.3');
+  for (let n = 0; n < 3; n += 1) {
+    other.socket.send(`[null,"${n}","phoenix","heartbeat",{"x":"`, { fin: false });
+    part(other, 100_000);
+    other.socket.send('"}]', { fin: true });
+    await until('its answer', () => other.received.some(({ ref }) => ref === `${n}`));
+  }
   await service.kill();
 });

@@ -15,7 +15,7 @@ use crate::{
     domain::{Background, Context, Domain, SetupError},
     http::{
         HttpSeries, RouteLimits, Server,
-        connections::{Connections, UNREAD},
+        connections::{Connections, Received, UNREAD},
         operators, public,
     },
     jobs::{
@@ -326,8 +326,9 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<(), StartError> {
     let connections = Connections::new(socket, UNREAD);
+    let service = router.into_make_service_with_connect_info::<Received>();
     let server =
-        axum::serve(connections, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        axum::serve(connections, service).with_graceful_shutdown(stop.clone().cancelled_owned());
     let deadline = async {
         stop.cancelled().await;
         tokio::time::sleep(grace).await;

@@ -11,7 +11,10 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::access::{AccessChanges, Moment};
+use crate::{
+    access::{AccessChanges, Moment},
+    protocol::Sender,
+};
 
 /// A caller whose token or API key was verified.
 #[derive(Debug)]
@@ -48,6 +51,11 @@ impl Caller {
         let id = self.api_key.or(self.user).map(|id| id.to_string());
         let network = || self.network.as_deref().map(str::to_owned);
         id.or_else(network).unwrap_or_default()
+    }
+
+    /// Whose its messages are; none for the operator.
+    pub fn sender(&self) -> Option<Sender> {
+        (!self.passes_policies()).then(|| Sender::of(&self.counted_as()))
     }
 
     /// Whether policies do not hold for it.

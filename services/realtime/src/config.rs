@@ -84,7 +84,7 @@ impl Limits {
             presence_per_second: presence,
             message_bytes: env.number("KIJKO_REALTIME_MESSAGE_BYTES", 256 << 10, 1_024..=4 << 20)
                 as usize,
-            backlog: env.number("KIJKO_REALTIME_BACKLOG", 256, 16..=65_536) as usize,
+            backlog: env.number("KIJKO_REALTIME_BACKLOG", 1_024, 16..=65_536) as usize,
             idle: env.seconds("KIJKO_REALTIME_IDLE_SECONDS", 60, 5..=3_600),
             drain: env.seconds("KIJKO_REALTIME_DRAIN_SECONDS", 3, 0..=600),
         }

@@ -5,14 +5,22 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use axum::serve::Listener;
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     time::Sleep,
 };
 
@@ -48,10 +56,63 @@ impl Listener for Connections {
     }
 }
 
+/// What a connection has received, for a protocol whose library does not show the parts of a message before it is whole. A handler
+/// finds it as `Extension<ConnectInfo<Received>>`.
+#[derive(Debug, Clone, Default)]
+pub struct Received(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    bytes: AtomicU64,
+    whole: AtomicU64,
+    more: Notify,
+}
+
+/// Bytes of a message that is not whole from which on it counts as a [large](Received::large) one.
+const LARGE: u64 = 16 << 10;
+
+impl Received {
+    fn add(&self, bytes: usize) {
+        let bytes = self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if bytes - self.0.whole.load(Ordering::Relaxed).min(bytes) > LARGE {
+            self.0.more.notify_one();
+        }
+    }
+
+    /// All that was received until now was whole messages.
+    pub fn is_whole(&self) {
+        let bytes = self.0.bytes.load(Ordering::Relaxed);
+        self.0.whole.store(bytes, Ordering::Relaxed);
+    }
+
+    /// So many bytes were no part of a message.
+    pub fn skip(&self, bytes: usize) {
+        self.0.whole.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Waits until many bytes of a message are there that is not whole.
+    pub async fn large(&self) {
+        let unfinished = || {
+            let whole = self.0.whole.load(Ordering::Relaxed);
+            self.0.bytes.load(Ordering::Relaxed).saturating_sub(whole)
+        };
+        while unfinished() <= LARGE {
+            self.0.more.notified().await;
+        }
+    }
+}
+
+impl Connected<IncomingStream<'_, Connections>> for Received {
+    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
+        stream.io().received.clone()
+    }
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Connection<S> {
     stream: S,
+    received: Received,
     unread: Duration,
     /// The end of the time, while the client takes nothing.
     end: Option<Pin<Box<Sleep>>>,
@@ -61,6 +122,7 @@ impl<S> Connection<S> {
     fn new(stream: S, unread: Duration) -> Self {
         Self {
             stream,
+            received: Received::default(),
             unread,
             end: None,
         }
@@ -87,7 +149,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.received.add(buffer.filled().len() - before);
+        read
     }
 }
 
@@ -187,6 +252,25 @@ mod tests {
             .await
             .expect("the answer is given up");
         drop(client);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_not_whole_counts_as_large_from_some_bytes_on() {
+        let received = Received::default();
+        let is_large = async || {
+            let large = tokio::time::timeout(Duration::from_millis(20), received.large());
+            large.await.is_ok()
+        };
+        received.add(16 << 10);
+        assert!(!is_large().await);
+        received.add(1);
+        assert!(is_large().await && is_large().await);
+        received.is_whole();
+        assert!(!is_large().await);
+        received.add(16 << 10);
+        received.is_whole();
+        received.add(16 << 10);
+        assert!(!is_large().await);
     }
 
     #[tokio::test]

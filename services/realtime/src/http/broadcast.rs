@@ -11,10 +11,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    caller::{count, grants, of_request},
+    caller::{count, grants, of_sender},
     refusal::Refusal,
 };
 use crate::{
+    authorize::Caller,
     hub::TopicKey,
     protocol::{Body, Broadcast, topic_problem},
     socket::Service,
@@ -40,7 +41,7 @@ pub async fn batch(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, Refusal> {
-    let caller = of_request(&service, &headers, None).await?;
+    let caller = of_sender(&service, &headers).await?;
     let Batch { messages } =
         serde_json::from_slice(&body).map_err(|error| Refusal::Invalid(error.to_string()))?;
     if let Some(problem) = messages.iter().find_map(|one| topic_problem(&one.topic)) {
@@ -63,7 +64,13 @@ pub async fn batch(
             }
         };
         match allowed {
-            true => send(&service, &key, message.event, Body::Json(message.payload)),
+            true => send(
+                &service,
+                &caller,
+                &key,
+                message.event,
+                Body::Json(message.payload),
+            ),
             false => service.series.refused("broadcast"),
         }
     }
@@ -85,7 +92,7 @@ pub async fn one(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, Refusal> {
-    let caller = of_request(&service, &headers, None).await?;
+    let caller = of_sender(&service, &headers).await?;
     count(&service, &caller)?;
     if let Some(problem) = topic_problem(&topic) {
         return Err(Refusal::Invalid(problem));
@@ -107,12 +114,13 @@ pub async fn one(
             serde_json::from_slice(&body).map_err(|error| Refusal::Invalid(error.to_string()))?,
         ),
     };
-    send(&service, &key, event, body);
+    send(&service, &caller, &key, event, body);
     Ok(StatusCode::ACCEPTED)
 }
 
-fn send(service: &Service, key: &TopicKey, event: String, body: Body) {
+fn send(service: &Service, caller: &Caller, key: &TopicKey, event: String, body: Body) {
     service.series.received.inc();
-    let message = Arc::new(Broadcast::new(&key.name, event, body, None));
+    let message = Broadcast::new(&key.name, event, body, None).sent_by(caller.sender());
+    let message = Arc::new(message);
     service.hub.broadcast_everywhere(key, &message, None);
 }

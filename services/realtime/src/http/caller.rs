@@ -11,6 +11,9 @@ use crate::{
     socket::Service,
 };
 
+/// Why a network is refused that has tried too often.
+pub const ATTEMPTS: &str = "TooManySockets: too many attempts from this network; try again later";
+
 /// By the API key, or else by the bearer token, `X-API-Key`, `apikey` or the query. A request has one identity: beside an API key
 /// there may be the anon key's token, which says nothing of who calls.
 pub async fn of_request(
@@ -33,6 +36,20 @@ pub async fn of_request(
         (Some(caller), None) => Ok(caller),
         (None, None) => Err(Refusal::Unauthorized(None)),
     }
+}
+
+/// Who sends messages. Only attempts with a wrong key are counted for their network: a server may send more messages a second than
+/// anybody opens connections.
+pub async fn of_sender(service: &Service, headers: &HeaderMap) -> Result<Arc<Caller>, Refusal> {
+    if !service.may_attempt(headers) {
+        service.series.refused("rate");
+        return Err(Refusal::Full(ATTEMPTS));
+    }
+    let caller = of_request(service, headers, None).await;
+    if let Err(Refusal::Unauthorized(Some(_))) = &caller {
+        service.count_wrong(headers);
+    }
+    caller
 }
 
 #[derive(Debug, PartialEq)]

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use super::{
-    caller::{grants, of_request},
+    caller::{ATTEMPTS, grants, of_request},
     refusal::Refusal,
 };
 use crate::{
@@ -43,7 +43,6 @@ const fn yes() -> bool {
 /// Proxies close connections that are silent for long.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-const ATTEMPTS: &str = "TooManySockets: too many attempts from this network; try again later";
 const QUESTIONS: &str = "ClientJoinRateLimitReached: too many joins per second; try again later";
 
 /// Streams until the client goes, the token ends, or access is lost.
@@ -119,6 +118,7 @@ impl Subscription {
                 hears_presence: false,
                 on_me: false,
                 replay: None,
+                is_behind: false,
             },
         );
         Self {

@@ -3,10 +3,14 @@
 use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::outbox::{Outbox, Outgoing};
-use crate::protocol::{Broadcast, Frame, Version, socket_topic};
+use super::outbox::{Offered, Outbox, Outgoing};
+use crate::protocol::{Broadcast, Frame, ME, Version, socket_topic};
+
+const LOST: &str =
+    "MessagesLost: other clients send more than this client reads; some of their messages are lost";
 
 /// Which join. Sockets of all instances have different numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,6 +40,8 @@ pub struct Member {
     pub on_me: bool,
     /// What is replayed to it, while live messages may repeat it.
     pub replay: Option<Box<Replaying>>,
+    /// Whether it has missed a difference of presence, and gets the state when it has room again.
+    pub is_behind: bool,
 }
 
 /// A replay that goes on, or has ended a moment ago.
@@ -63,7 +69,11 @@ impl Member {
     pub(super) fn deliver(&mut self, message: &Arc<Broadcast>) {
         if let Some(replay) = &mut self.replay {
             if let Some(held) = &mut replay.held {
-                replay.held_bytes += message.bytes();
+                let bytes = replay.held_bytes + message.bytes();
+                if message.sender().is_some() && !self.outbox.half_holds(held.len() + 1, bytes) {
+                    return;
+                }
+                replay.held_bytes = bytes;
                 if self.outbox.allows(held.len() + 1, replay.held_bytes) {
                     held.push(message.clone());
                 }
@@ -75,7 +85,7 @@ impl Member {
                 return;
             }
         }
-        self.send(message.clone());
+        self.send(message);
     }
 
     /// The replay has sent these messages; the reader of messages was at this look then. It may have read a little less than the
@@ -92,15 +102,27 @@ impl Member {
         }
     }
 
-    fn send(&self, message: Arc<Broadcast>) {
-        self.outbox.send(match self.on_me {
-            true => Outgoing::BroadcastOnMe(message),
-            false => Outgoing::Broadcast(message),
-        });
+    fn send(&self, message: &Arc<Broadcast>) {
+        let outgoing = match self.on_me {
+            true => Outgoing::BroadcastOnMe(message.clone()),
+            false => Outgoing::Broadcast(message.clone()),
+        };
+        if message.sender().is_none() {
+            self.outbox.send(outgoing);
+        } else if self.outbox.offer(outgoing) == Offered::FirstLost {
+            let topic = message.topic();
+            let payload = json!({ "extension": "system", "status": "error", "message": LOST, "channel": topic });
+            self.send_event(if self.on_me { ME } else { topic }, "system", payload);
+        }
     }
 
     /// Sends an event of the channel.
     pub(super) fn send_event(&self, name: &str, event: &str, payload: impl Serialize) {
+        self.outbox.send(self.event(name, event, payload));
+    }
+
+    /// An event of the channel.
+    pub(super) fn event(&self, name: &str, event: &str, payload: impl Serialize) -> Outgoing {
         let frame = Frame {
             join_ref: self.join_ref.as_deref(),
             reference: None,
@@ -108,7 +130,6 @@ impl Member {
             event,
             payload,
         };
-        self.outbox
-            .send(Outgoing::Frame(frame.encode(self.version)));
+        Outgoing::Frame(frame.encode(self.version))
     }
 }

@@ -22,6 +22,7 @@ use uuid::Uuid;
 pub use member::{Member, MemberId, Replaying};
 pub use outbox::{Inbox, Outbox, Outgoing};
 pub use presence::Meta;
+use topic::Behind;
 pub use topic::{NoRoom, Topic};
 
 use crate::{
@@ -94,13 +95,14 @@ impl Hub {
         }
     }
 
-    /// Changes a topic, and drops it if nobody is left.
-    fn remove(&self, key: &TopicKey, change: impl FnOnce(&Topic) -> bool) -> bool {
+    /// Ends a presence of a topic, and drops the topic if nobody is left.
+    fn remove(&self, key: &TopicKey, change: impl FnOnce(&Topic) -> (bool, Behind)) -> bool {
         let mut shard = self.shard(key);
         let Some(topic) = shard.get(key) else {
             return false;
         };
-        let changed = change(topic);
+        let (changed, behind) = change(topic);
+        catch_up(key, topic, behind);
         if topic.is_empty() {
             shard.remove(key);
         }
@@ -136,23 +138,27 @@ impl Hub {
     pub fn track(
         &self,
         key: &TopicKey,
-        topic: &Topic,
+        topic: &Arc<Topic>,
         id: MemberId,
         presence: &str,
         payload: &RawValue,
         most: usize,
     ) -> Result<(), NoRoom> {
         let _ordered = self.shard(key);
-        if let Some(meta) = topic.track(&key.name, id, presence, payload, most)? {
+        let (meta, behind) = topic.track(&key.name, id, presence, payload, most)?;
+        catch_up(key, topic, behind);
+        if let Some(meta) = meta {
             self.relay.send(|| Relayed::track(key, id, meta));
         }
         Ok(())
     }
 
     /// Ends a member's presence, here and for other instances.
-    pub fn untrack(&self, key: &TopicKey, topic: &Topic, id: MemberId) {
+    pub fn untrack(&self, key: &TopicKey, topic: &Arc<Topic>, id: MemberId) {
         let _ordered = self.shard(key);
-        if topic.untrack(&key.name, id) {
+        let (was_present, behind) = topic.untrack(&key.name, id);
+        catch_up(key, topic, behind);
+        if was_present {
             self.relay.send(|| Relayed::untrack(key, id));
         }
     }
@@ -161,7 +167,8 @@ impl Hub {
     pub fn track_remote(&self, key: &TopicKey, id: MemberId, meta: Meta) {
         let mut shard = self.shard(key);
         let topic = shard.entry(key.clone()).or_default().clone();
-        topic.track_remote(&key.name, id, meta);
+        let behind = topic.track_remote(&key.name, id, meta);
+        catch_up(key, &topic, behind);
     }
 
     /// A member of another instance is no longer present.
@@ -194,6 +201,13 @@ impl Hub {
     /// How many topics have members.
     pub fn topics(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+}
+
+/// Members that have missed a difference of presence get the state when they have room again.
+fn catch_up(key: &TopicKey, topic: &Arc<Topic>, behind: Behind) {
+    for (id, outbox) in behind {
+        tokio::spawn(topic.clone().catch_up(key.name.clone(), id, outbox));
     }
 }
 

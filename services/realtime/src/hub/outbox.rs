@@ -1,9 +1,13 @@
 //! Where a socket's messages wait. It is bounded in messages and in bytes: a socket that does not read loses its connection, not
 //! the others their time and memory.
+//!
+//! What other clients send must not cost a socket its connection, however much it is. So it takes three quarters of the room at most,
+//! each sender a quarter, and what finds no room is lost.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -15,7 +19,7 @@ use tokio::sync::{
     mpsc::{self, error::TryRecvError},
 };
 
-use crate::protocol::Broadcast;
+use crate::protocol::{Broadcast, Sender};
 
 /// How long to wait before looking again for room.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -40,6 +44,32 @@ impl Outgoing {
             Self::Frame(_) => 0,
         }
     }
+
+    /// The client whose message it is.
+    fn sender(&self) -> Option<Sender> {
+        match self {
+            Self::Broadcast(message) | Self::BroadcastOnMe(message) => message.sender(),
+            Self::Frame(_) => None,
+        }
+    }
+}
+
+/// What became of a client's message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offered {
+    /// It waits, or the socket is gone.
+    Taken,
+    /// It is lost, the first one since nothing waited.
+    FirstLost,
+    /// It is lost.
+    Lost,
+}
+
+/// What waits of one sender.
+#[derive(Debug, Default)]
+struct Share {
+    messages: usize,
+    bytes: usize,
 }
 
 /// A message that waits, unless what it came from has ended meanwhile.
@@ -70,6 +100,26 @@ struct Shared {
     notify: Notify,
     bytes: AtomicUsize,
     most_bytes: usize,
+    losing: AtomicBool,
+    shares: Mutex<HashMap<Sender, Share>>,
+}
+
+impl Shared {
+    /// A panic while the lock was held leaves a whole map.
+    fn shares(&self) -> MutexGuard<'_, HashMap<Sender, Share>> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A sender's message has left the queue.
+    fn release(&self, sender: Sender, bytes: usize) {
+        if let Entry::Occupied(mut share) = self.shares().entry(sender) {
+            share.get_mut().messages -= 1;
+            share.get_mut().bytes -= bytes;
+            if share.get().messages == 0 {
+                share.remove();
+            }
+        }
+    }
 }
 
 impl Outbox {
@@ -109,18 +159,69 @@ impl Outbox {
     /// the state of presence has no limit of its own.
     pub fn send(&self, outgoing: Outgoing) {
         let bytes = outgoing.bytes();
+        self.push(outgoing, bytes);
+    }
+
+    /// Whether it waits.
+    fn push(&self, outgoing: Outgoing, bytes: usize) -> bool {
         let before = self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         if before > 0 && before + bytes > self.shared.most_bytes {
             self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return self.give_up();
+            self.give_up();
+            return false;
         }
         let shut = self.shut.clone();
-        if let Err(error) = self.sender.try_send(Waiting { outgoing, shut }) {
-            self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            if let mpsc::error::TrySendError::Full(_) = error {
-                self.give_up();
-            }
+        let Err(error) = self.sender.try_send(Waiting { outgoing, shut }) else {
+            return true;
+        };
+        self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if let mpsc::error::TrySendError::Full(_) = error {
+            self.give_up();
         }
+        false
+    }
+
+    /// Adds what a client causes, if there is room for it.
+    pub fn offer(&self, outgoing: Outgoing) -> Offered {
+        let (sender, bytes) = (outgoing.sender(), outgoing.bytes());
+        let has_room = self.has_room(bytes);
+        if let Some(sender) = sender {
+            let most = (self.sender.max_capacity() / 4).max(1);
+            let mut shares = self.shared.shares();
+            let share = shares.entry(sender).or_default();
+            let fits = share.messages == 0 || share.bytes + bytes <= self.shared.most_bytes / 4;
+            if !has_room || share.messages >= most || !fits {
+                // Nothing that waits would remove it.
+                if share.messages == 0 {
+                    shares.remove(&sender);
+                }
+                return self.lost();
+            }
+            share.messages += 1;
+            share.bytes += bytes;
+        } else if !has_room {
+            return self.lost();
+        }
+        if !self.push(outgoing, bytes)
+            && let Some(sender) = sender
+        {
+            self.shared.release(sender, bytes);
+        }
+        Offered::Taken
+    }
+
+    fn lost(&self) -> Offered {
+        match self.shared.losing.swap(true, Ordering::Relaxed) {
+            false => Offered::FirstLost,
+            true => Offered::Lost,
+        }
+    }
+
+    /// Whether a client's message of so many bytes finds room beside those of all others.
+    fn has_room(&self, bytes: usize) -> bool {
+        let waiting = self.shared.bytes.load(Ordering::Relaxed);
+        self.sender.capacity() * 4 > self.sender.max_capacity()
+            && (waiting == 0 || (waiting + bytes) * 4 <= self.shared.most_bytes * 3)
     }
 
     /// The socket is to be closed: more waits for it than it may have.
@@ -139,6 +240,11 @@ impl Outbox {
         allowed
     }
 
+    /// Whether half of the room holds so much.
+    pub fn half_holds(&self, messages: usize, bytes: usize) -> bool {
+        messages * 2 <= self.sender.max_capacity() && bytes * 2 <= self.shared.most_bytes
+    }
+
     /// Whether less than half of the room is free.
     pub fn is_crowded(&self) -> bool {
         self.sender.capacity() * 2 < self.sender.max_capacity()
@@ -151,6 +257,11 @@ impl Outbox {
         while self.is_crowded() && !self.sender.is_closed() {
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Waits a little.
+    pub async fn pause(&self) {
+        tokio::time::sleep(PAUSE).await;
     }
 
     /// Whether a message was lost.
@@ -190,6 +301,12 @@ impl Inbox {
     fn take(&self, waiting: Waiting) -> Option<Outgoing> {
         let bytes = waiting.outgoing.bytes();
         self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(sender) = waiting.outgoing.sender() {
+            self.shared.release(sender, bytes);
+        }
+        if self.receiver.is_empty() {
+            self.shared.losing.store(false, Ordering::Relaxed);
+        }
         (!waiting.shut.load(Ordering::SeqCst)).then_some(waiting.outgoing)
     }
 

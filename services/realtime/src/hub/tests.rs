@@ -20,6 +20,7 @@ fn member(socket: u64) -> (Member, Inbox) {
         hears_presence: true,
         on_me: false,
         replay: None,
+        is_behind: false,
     };
     (member, inbox)
 }

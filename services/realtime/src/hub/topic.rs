@@ -12,10 +12,13 @@ use uuid::Uuid;
 use super::{
     lock,
     member::{Member, MemberId},
-    outbox::Outgoing,
+    outbox::{Offered, Outbox, Outgoing},
     presence::{Diff, Meta, Presence, Tracked},
 };
 use crate::protocol::{Broadcast, Frame, Version, socket_topic};
+
+/// Members that have missed a difference of presence, and their outboxes.
+pub(super) type Behind = Vec<(MemberId, Outbox)>;
 
 /// A topic's presences have no room for another one.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,8 +41,8 @@ impl Topic {
         lock(&self.state).members.insert(member.id, member);
     }
 
-    /// Removes a member. Whether it was present.
-    pub(super) fn remove(&self, name: &str, id: MemberId) -> bool {
+    /// Removes a member. Whether it was present, and who is behind.
+    pub(super) fn remove(&self, name: &str, id: MemberId) -> (bool, Behind) {
         lock(&self.state).members.remove(&id);
         self.untrack(name, id)
     }
@@ -80,7 +83,8 @@ impl Topic {
         }
     }
 
-    /// Makes a member of this instance present with this payload, and notifies the others. `Ok(None)` when nothing changed.
+    /// Makes a member of this instance present with this payload, and notifies the others; those that are behind. The meta is none
+    /// when nothing changed.
     pub(super) fn track(
         &self,
         name: &str,
@@ -88,37 +92,54 @@ impl Topic {
         key: &str,
         payload: &RawValue,
         most: usize,
-    ) -> Result<Option<Meta>, NoRoom> {
+    ) -> Result<(Option<Meta>, Behind), NoRoom> {
         let mut state = lock(&self.state);
         if !state.members.contains_key(&id) {
-            return Ok(None);
+            return Ok((None, Vec::new()));
         }
         match state.presence.track(id, key, payload, most) {
-            Tracked::Changed(meta, diff) => {
-                state.announce(name, &diff);
-                Ok(Some(meta))
-            }
-            Tracked::Same => Ok(None),
+            Tracked::Changed(meta, diff) => Ok((Some(meta), state.announce(name, &diff))),
+            Tracked::Same => Ok((None, Vec::new())),
             Tracked::Full => Err(NoRoom),
         }
     }
 
     /// Makes a member of another instance present.
-    pub(super) fn track_remote(&self, name: &str, id: MemberId, meta: Meta) {
+    pub(super) fn track_remote(&self, name: &str, id: MemberId, meta: Meta) -> Behind {
         let mut state = lock(&self.state);
-        if let Some(diff) = state.presence.put_remote(id, meta) {
-            state.announce(name, &diff);
+        let diff = state.presence.put_remote(id, meta);
+        diff.map_or_else(Vec::new, |diff| state.announce(name, &diff))
+    }
+
+    /// Ends a member's presence, and notifies the others. Whether it was present, and who is behind.
+    pub(super) fn untrack(&self, name: &str, id: MemberId) -> (bool, Behind) {
+        let mut state = lock(&self.state);
+        match state.presence.leave(id) {
+            Some(diff) => (true, state.announce(name, &diff)),
+            None => (false, Vec::new()),
         }
     }
 
-    /// Ends a member's presence, and notifies the others. Whether it was present.
-    pub(super) fn untrack(&self, name: &str, id: MemberId) -> bool {
-        let mut state = lock(&self.state);
-        let diff = state.presence.leave(id);
-        if let Some(diff) = &diff {
-            state.announce(name, diff);
+    /// Sends the state to a member that has missed differences, when it has room.
+    pub(super) async fn catch_up(self: Arc<Self>, name: Arc<str>, id: MemberId, outbox: Outbox) {
+        loop {
+            outbox.room().await;
+            if self.offer_presence_state(&name, id) {
+                return;
+            }
+            outbox.pause().await;
         }
-        diff.is_some()
+    }
+
+    /// Whether the member has it, or needs it no more.
+    fn offer_presence_state(&self, name: &str, id: MemberId) -> bool {
+        let state = &mut *lock(&self.state);
+        let Some(member) = state.members.get_mut(&id) else {
+            return true;
+        };
+        let frame = member.event(name, "presence_state", state.presence.state());
+        member.is_behind = member.outbox.offer(frame) != Offered::Taken;
+        !member.is_behind
     }
 
     /// Everybody present whom `wanted` picks.
@@ -136,8 +157,9 @@ impl Topic {
 }
 
 impl State {
-    /// One frame for each serializer, however many members: without a join reference, which clients take as their own.
-    fn announce(&self, name: &str, diff: &Diff) {
+    /// One frame for each serializer, however many members: without a join reference, which clients take as their own. Returns who had
+    /// no room for it.
+    fn announce(&mut self, name: &str, diff: &Diff) -> Behind {
         let topic = socket_topic(name);
         let encode = |version| {
             let frame = Frame {
@@ -150,12 +172,18 @@ impl State {
             frame.encode(version)
         };
         let (mut v1, mut v2): (Option<Message>, Option<Message>) = (None, None);
-        for member in self.members.values().filter(|member| member.hears_presence) {
+        let mut behind = Vec::new();
+        let hears = |member: &&mut Member| member.hears_presence && !member.is_behind;
+        for member in self.members.values_mut().filter(hears) {
             let encoded = match member.version {
                 Version::V1 => v1.get_or_insert_with(|| encode(Version::V1)),
                 Version::V2 => v2.get_or_insert_with(|| encode(Version::V2)),
             };
-            member.outbox.send(Outgoing::Frame(encoded.clone()));
+            if member.outbox.offer(Outgoing::Frame(encoded.clone())) != Offered::Taken {
+                member.is_behind = true;
+                behind.push((member.id, member.outbox.clone()));
+            }
         }
+        behind
     }
 }

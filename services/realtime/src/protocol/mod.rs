@@ -8,7 +8,7 @@ mod outgoing;
 
 pub use incoming::{Incoming, ParseError, Received};
 pub use join::{JoinPayload, Replay};
-pub use outgoing::{Broadcast, Frame, Reply};
+pub use outgoing::{Broadcast, Frame, Reply, Sender};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;

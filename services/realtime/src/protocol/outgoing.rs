@@ -1,9 +1,12 @@
 //! Messages to a client.
 
-use std::sync::OnceLock;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::OnceLock,
+};
 
 use axum::extract::ws::Message;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use uuid::Uuid;
 
@@ -102,7 +105,22 @@ pub struct Broadcast {
     id: Option<Uuid>,
     replayed: bool,
     look: u64,
+    sender: Option<Sender>,
     forms: [OnceLock<Option<Message>>; 4],
+}
+
+/// Whose message it is: a number for a user, an API key or a network. One sender's messages take a part of the room that a member
+/// has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Sender(u64);
+
+impl Sender {
+    /// The same for every instance.
+    pub fn of(name: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        Self(hasher.finish())
+    }
 }
 
 impl Broadcast {
@@ -115,8 +133,19 @@ impl Broadcast {
             id,
             replayed: false,
             look: 0,
+            sender: None,
             forms: Default::default(),
         }
+    }
+
+    /// The same, as this caller's; none is the operator's.
+    pub fn sent_by(self, sender: Option<Sender>) -> Self {
+        Self { sender, ..self }
+    }
+
+    /// Whose it is; none for messages from SQL and the operator's.
+    pub fn sender(&self) -> Option<Sender> {
+        self.sender
     }
 
     /// From SQL: read by that look, or replayed. Clients see `meta: {id}`, and whether it is replayed.

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     hub::{MemberId, Meta, TopicKey},
-    protocol::{Body, Broadcast},
+    protocol::{Body, Broadcast, Sender},
 };
 
 /// One message between instances.
@@ -19,7 +19,7 @@ pub enum Relayed {
     /// Everybody who is present at the sender.
     State(Vec<Present>),
     /// A client's broadcast.
-    Broadcast(Topic, String, Payload),
+    Broadcast(Topic, String, Payload, Option<Sender>),
     /// Somebody is present.
     Track(Present),
     /// Somebody is no longer present.
@@ -70,13 +70,14 @@ impl Relayed {
             Body::Json(json) => Payload::Json(json.clone()),
             Body::Bytes(bytes) => Payload::Hex(to_hex(bytes)),
         };
-        Self::Broadcast(key.into(), message.event().to_owned(), payload)
+        let event = message.event().to_owned();
+        Self::Broadcast(key.into(), event, payload, message.sender())
     }
 
     /// About what it takes until it is sent. A state is read only then.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Broadcast(topic, event, payload) => {
+            Self::Broadcast(topic, event, payload, _) => {
                 let payload = match payload {
                     Payload::Json(json) => json.get().len(),
                     Payload::Hex(hex) => hex.len(),
@@ -104,12 +105,18 @@ impl Relayed {
 }
 
 /// The message of a relayed broadcast.
-pub fn message(topic: &Topic, event: String, payload: Payload) -> Option<Arc<Broadcast>> {
+pub fn message(
+    topic: &Topic,
+    event: String,
+    payload: Payload,
+    sender: Option<Sender>,
+) -> Option<Arc<Broadcast>> {
     let body = match payload {
         Payload::Json(json) => Body::Json(json),
         Payload::Hex(hex) => Body::Bytes(from_hex(&hex)?),
     };
-    Some(Arc::new(Broadcast::new(&topic.0, event, body, None)))
+    let message = Broadcast::new(&topic.0, event, body, None).sent_by(sender);
+    Some(Arc::new(message))
 }
 
 fn to_hex(bytes: &[u8]) -> String {
@@ -147,12 +154,14 @@ mod tests {
         ];
         for body in bodies {
             let sent = Broadcast::new("room", "e".to_owned(), body, None);
-            let Relayed::Broadcast(topic, event, payload) = round(&Relayed::broadcast(&key, &sent))
-            else {
+            let sent = sent.sent_by(Some(Sender::of("ada")));
+            let relayed = round(&Relayed::broadcast(&key, &sent));
+            let Relayed::Broadcast(topic, event, payload, sender) = relayed else {
                 panic!("no broadcast")
             };
             assert_eq!(topic.key(), key);
-            let got = message(&topic, event, payload).unwrap();
+            let got = message(&topic, event, payload, sender).unwrap();
+            assert_eq!(got.sender(), sent.sender());
             match (sent.body(), got.body()) {
                 (Body::Json(a), Body::Json(b)) => assert_eq!(a.get(), b.get()),
                 (Body::Bytes(a), Body::Bytes(b)) => assert_eq!(a, b),

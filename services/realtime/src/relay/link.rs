@@ -186,8 +186,8 @@ impl Link {
             Relayed::Ask(instances) if instances.contains(&self.instance) => self.send_state(),
             Relayed::Ask(_) => {}
             Relayed::State(state) => peers::replace(&self.hub, sender, state),
-            Relayed::Broadcast(topic, event, payload) => {
-                if let Some(message) = frame::message(&topic, event, payload) {
+            Relayed::Broadcast(topic, event, payload, sender) => {
+                if let Some(message) = frame::message(&topic, event, payload, sender) {
                     self.hub.broadcast(&topic.key(), &message);
                 }
             }

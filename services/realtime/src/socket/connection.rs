@@ -8,6 +8,7 @@ use std::{
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::{StreamExt, stream::SplitStream};
+use kijko_core::http::connections::Received as ReceivedBytes;
 use serde_json::json;
 use tokio::sync::{Mutex, Notify, oneshot};
 
@@ -30,24 +31,43 @@ const IDLE: Farewell = Farewell::new(4000, "no heartbeat");
 const MALFORMED: Farewell = Farewell::new(1003, "a message is not what the serializer writes");
 const TOO_LARGE: Farewell = Farewell::new(1009, "payload_size_exceeded");
 const ENDED: Farewell = Farewell::new(4401, "Unauthorized: the session or the API key has ended");
+const UNFINISHED: Farewell = Farewell::new(4408, "a message took too long");
+const TOO_MANY_LARGE: Farewell = Farewell::new(
+    4429,
+    "TooManyLargeMessages: too many large messages at once; try again later",
+);
+/// Bytes of a client's ping before its payload.
+const CONTROL_HEADER: usize = 6;
 /// Nothing expires at this time.
 const FAR: Duration = Duration::from_secs(86_400);
 
+/// A socket whose key was verified.
+pub struct Opened {
+    pub socket: WebSocket,
+    pub version: Version,
+    /// What its connection receives.
+    pub received: ReceivedBytes,
+    pub caller: Arc<Caller>,
+    pub slots: Vec<Slot>,
+}
+
 /// Serves a socket until either side closes it.
-pub async fn run(
-    service: Arc<Service>,
-    socket: WebSocket,
-    version: Version,
-    caller: Arc<Caller>,
-    slots: Vec<Slot>,
-) {
+pub async fn run(service: Arc<Service>, opened: Opened) {
+    let Opened {
+        socket,
+        version,
+        received,
+        caller,
+        slots,
+    } = opened;
+    received.is_whole();
     let (sink, stream) = socket.split();
     let (outbox, inbox) = Outbox::new(service.limits.backlog, service.limits.backlog_bytes());
     let (say, farewell) = oneshot::channel();
     let mut connection = Connection::new(service.clone(), version, caller, slots, outbox.clone());
     let writing = writer::write(sink, inbox, outbox, version, &service.series, farewell);
     let reading = async {
-        if let Some(last) = connection.read(stream).await {
+        if let Some(last) = connection.read(stream, &received).await {
             let _ = say.send(last);
             // The writer ends the socket, unless the client does not read what waits before the farewell.
             tokio::time::sleep(2 * FAREWELL).await;
@@ -105,10 +125,15 @@ impl Connection {
     }
 
     /// Reads until the client goes (None) or is to be sent away.
-    async fn read(&mut self, mut stream: SplitStream<WebSocket>) -> Option<Farewell> {
+    async fn read(
+        &mut self,
+        mut stream: SplitStream<WebSocket>,
+        received: &ReceivedBytes,
+    ) -> Option<Farewell> {
         let (stop, recheck) = (self.service.stop.clone(), self.recheck.clone());
         let (outbox, idle) = (self.outbox.clone(), self.service.limits.idle);
         let mut heard = tokio::time::Instant::now();
+        let mut large: Option<Large> = None;
         loop {
             let expiry = self.until_expiry();
             // Only the next message waits for room: who does not read still loses what it may no longer have.
@@ -118,6 +143,18 @@ impl Connection {
             };
             let message = tokio::select! {
                 message = tokio::time::timeout_at(heard + idle, next) => message,
+                () = received.large(), if large.is_none() => match self.large() {
+                    Some(slots) => {
+                        let until = tokio::time::Instant::now() + idle;
+                        large = Some(Large { until, _slots: slots });
+                        continue;
+                    }
+                    None => return Some(TOO_MANY_LARGE),
+                },
+                () = until(large.as_ref()), if large.is_some() => {
+                    self.service.series.refused("unfinished");
+                    return Some(UNFINISHED);
+                }
                 () = tokio::time::sleep(expiry) => {
                     self.end_expired();
                     continue;
@@ -141,11 +178,15 @@ impl Connection {
                 Ok(None | Some(Err(_)) | Some(Ok(Message::Close(_)))) => return None,
                 Ok(Some(Ok(Message::Text(text)))) => Incoming::from_text(self.version, &text),
                 Ok(Some(Ok(Message::Binary(frame)))) => Incoming::from_binary(&frame),
-                Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {
+                // Between the parts of a message there may be any number of these.
+                Ok(Some(Ok(Message::Ping(bytes) | Message::Pong(bytes)))) => {
+                    received.skip(CONTROL_HEADER + bytes.len());
                     heard = tokio::time::Instant::now();
                     continue;
                 }
             };
+            received.is_whole();
+            large = None;
             let Ok(incoming) = incoming else {
                 self.service.series.refused("malformed");
                 return Some(MALFORMED);
@@ -154,6 +195,15 @@ impl Connection {
             self.handle(incoming).await;
             heard = tokio::time::Instant::now();
         }
+    }
+
+    /// Counts a large message that comes in parts, which wait in memory, for the network, the caller and its organizations.
+    fn large(&self) -> Option<Vec<Slot>> {
+        let slots = self.service.large(&self.caller);
+        if slots.is_none() {
+            self.service.series.refused("unfinished");
+        }
+        slots
     }
 
     async fn handle(&mut self, message: Incoming) {
@@ -268,6 +318,18 @@ impl Connection {
             let seconds = u64::try_from(end.saturating_sub(now)).unwrap_or(0);
             Duration::from_secs(seconds).min(FAR)
         })
+    }
+}
+
+/// A large message that is not whole yet.
+struct Large {
+    until: tokio::time::Instant,
+    _slots: Vec<Slot>,
+}
+
+async fn until(large: Option<&Large>) {
+    if let Some(large) = large {
+        tokio::time::sleep_until(large.until).await;
     }
 }
 

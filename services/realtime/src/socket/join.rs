@@ -179,6 +179,7 @@ impl Connection {
             hears_presence: payload.presence && grants.read_presence,
             on_me: false,
             replay: replay.map(|_| Replaying::begin()),
+            is_behind: false,
         };
         let topic = self.service.hub.join(&key, member);
         self.service.series.channels.inc();
@@ -268,6 +269,7 @@ impl Connection {
                 hears_presence: false,
                 on_me: true,
                 replay: None,
+                is_behind: false,
             };
             let topic = self.service.hub.join(&key, member);
             Membership {

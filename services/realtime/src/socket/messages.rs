@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Instant};
 
 use serde_json::{json, value::RawValue};
 
-use super::{channel::Membership, connection::Connection, reply::ReplyTo};
+use super::{
+    channel::{Channel, Membership},
+    connection::Connection,
+    reply::ReplyTo,
+};
 use crate::protocol::{Body, Broadcast, Reply};
 
 impl Connection {
@@ -14,7 +18,7 @@ impl Connection {
             return self.refuse(to, "NotJoined: the channel is not joined");
         };
         let sent = match channel.only() {
-            Some(membership) => self.send_broadcast(membership, channel.own, event, body),
+            Some(membership) => self.send_broadcast(channel, membership, event, body),
             None => Err(READ_ONLY.to_owned()),
         };
         match sent {
@@ -31,8 +35,8 @@ impl Connection {
 
     fn send_broadcast(
         &self,
+        channel: &Channel,
         membership: &Membership,
-        own: bool,
         event: String,
         body: Body,
     ) -> Result<(), String> {
@@ -43,8 +47,9 @@ impl Connection {
             return Err("payload_size_exceeded".to_owned());
         }
         let key = &membership.key;
-        let message = Arc::new(Broadcast::new(&key.name, event, body, None));
-        let except = (!own).then_some(membership.id);
+        let message = Broadcast::new(&key.name, event, body, None);
+        let message = Arc::new(message.sent_by(channel.caller.sender()));
+        let except = (!channel.own).then_some(membership.id);
         self.service.hub.broadcast_everywhere(key, &message, except);
         Ok(())
     }

@@ -55,12 +55,24 @@ pub struct Service {
     pub stop: CancellationToken,
     /// How many sockets there are, for whom.
     pub slots: Arc<Slots>,
+    /// How many large messages come in parts at the moment, for whom.
+    large: Arc<Slots>,
     /// How many messages came over HTTP, from whom.
     pub rates: Rates,
     /// How many joins and attempts to connect asked Postgres, for whom.
     pub joins: Rates,
     next_connection: AtomicU64,
 }
+
+/// The client's network. The proxy writes the address.
+fn network(headers: &HeaderMap) -> String {
+    let address = headers.get("x-forwarded-for");
+    let address = address.and_then(|it| it.to_str().ok()).unwrap_or_default();
+    rate::network_of(address)
+}
+
+/// Large messages that come in parts at once, of one network, caller or organization.
+const MAX_LARGE: usize = 64;
 
 impl Service {
     /// A service without sockets.
@@ -83,6 +95,7 @@ impl Service {
             series,
             stop: CancellationToken::new(),
             slots: Arc::default(),
+            large: Arc::default(),
             next_connection: AtomicU64::new(first_socket(instance)),
         }
     }
@@ -139,14 +152,36 @@ impl Service {
     /// Counts an attempt to connect of the client's network, whose address the proxy writes: whoever tries keys or topics does not keep
     /// Postgres busy. False when there were too many.
     pub fn count_attempt(&self, headers: &HeaderMap) -> bool {
-        let address = headers.get("x-forwarded-for");
-        let address = address.and_then(|it| it.to_str().ok()).unwrap_or_default();
-        self.joins.take(&rate::network_of(address), Instant::now())
+        self.joins.take(&network(headers), Instant::now())
+    }
+
+    /// Whether an attempt of the client's network may be made. It is counted only if its key was wrong.
+    pub fn may_attempt(&self, headers: &HeaderMap) -> bool {
+        self.joins.has(&network(headers), Instant::now())
+    }
+
+    /// Counts an attempt with a wrong key.
+    pub fn count_wrong(&self, headers: &HeaderMap) {
+        self.joins.charge(&network(headers), Instant::now());
     }
 
     /// Counts what Postgres is asked about a private channel for a caller. False when there was too much.
     pub fn count_question(&self, caller: &Caller) -> bool {
         caller.passes_policies() || self.joins.take(&caller.counted_as(), Instant::now())
+    }
+
+    /// Counts a large message until it is whole. None: there are too many.
+    pub fn large(&self, caller: &Caller) -> Option<Vec<Slot>> {
+        let network = caller.network.clone().map(Holder::Network);
+        let own = [caller.user, caller.api_key].into_iter().flatten();
+        let organizations = caller.organizations.iter().copied();
+        let holders = network
+            .into_iter()
+            .chain(own.map(Holder::Caller))
+            .chain(organizations.map(Holder::Organization));
+        holders
+            .map(|holder| self.large.take(holder, MAX_LARGE))
+            .collect()
     }
 
     /// Counts a connection in all and for the client's network.

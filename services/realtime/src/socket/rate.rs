@@ -45,6 +45,12 @@ impl Bucket {
         self.tokens >= self.most
     }
 
+    /// Takes one token, also one that is not there: as many as the bucket holds may be owed.
+    fn charge(&mut self, now: Instant) {
+        self.fill(now);
+        self.tokens = (self.tokens - 1.0).max(-self.most);
+    }
+
     /// Takes one token, if there is one.
     pub fn take(&mut self, now: Instant) -> bool {
         self.fill(now);
@@ -79,6 +85,10 @@ impl Rates {
 
     /// Takes one token of a caller, if there is one.
     pub fn take(&self, caller: &str, now: Instant) -> bool {
+        self.with(caller, now, |bucket| bucket.take(now))
+    }
+
+    fn with<T>(&self, caller: &str, now: Instant, change: impl FnOnce(&mut Bucket) -> T) -> T {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MAX_CALLERS && !buckets.contains_key(caller) {
             buckets.retain(|_, bucket| !bucket.is_full(now));
@@ -86,7 +96,21 @@ impl Rates {
         let bucket = buckets
             .entry(caller.to_owned())
             .or_insert_with(|| Bucket::of(self.per_second, self.seconds, now));
-        bucket.take(now)
+        change(bucket)
+    }
+
+    /// Whether a caller has a token.
+    pub fn has(&self, caller: &str, now: Instant) -> bool {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.get_mut(caller).is_none_or(|bucket| {
+            bucket.fill(now);
+            bucket.tokens >= 1.0
+        })
+    }
+
+    /// Takes one token of a caller, also one that is not there.
+    pub fn charge(&self, caller: &str, now: Instant) {
+        self.with(caller, now, |bucket| bucket.charge(now));
     }
 }
 
@@ -117,6 +141,18 @@ mod tests {
         assert_eq!((0..30).filter(|_| bucket.take(later)).count(), 5);
         let much_later = start + Duration::from_secs(60);
         assert_eq!((0..30).filter(|_| bucket.take(much_later)).count(), 20);
+    }
+
+    #[test]
+    fn a_caller_may_owe_as_much_as_a_bucket_holds() {
+        let (rates, now) = (Rates::new(1, 2), Instant::now());
+        assert!(rates.has("a", now));
+        for _ in 0..100 {
+            rates.charge("a", now);
+        }
+        let after = |seconds| now + Duration::from_secs(seconds);
+        assert!(!rates.has("a", after(2)) && rates.has("a", after(3)) && rates.has("b", now));
+        assert!(rates.take("a", after(3)) && !rates.take("a", after(3)));
     }
 
     #[test]

@@ -4,17 +4,24 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     extract::{
-        Query, State,
+        ConnectInfo, Query, State,
         ws::{WebSocket, WebSocketUpgrade},
     },
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
+use kijko_core::http::connections::Received;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Service, connection, slots::Slot, writer::Farewell};
+use super::{
+    Service,
+    connection::{self, Opened},
+    slots::Slot,
+    writer::Farewell,
+};
 use crate::{
     authorize::{AuthorizeError, Caller, visible_headers},
     protocol::Version,
@@ -47,6 +54,7 @@ const BUFFER: usize = 4 << 10;
 pub async fn upgrade(
     State(service): State<Arc<Service>>,
     Query(parameters): Query<Parameters>,
+    connection: Option<Extension<ConnectInfo<Received>>>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -63,8 +71,17 @@ pub async fn upgrade(
     match admit(&service, parameters.apikey, &headers, visible).await {
         Ok((caller, slots)) => {
             let open = OpenSocket::new(service.clone());
+            let received = connection.map(|Extension(ConnectInfo(received))| received);
+            let received = received.unwrap_or_default();
             upgrade.on_upgrade(move |socket| async move {
-                connection::run(service, socket, version, caller, slots).await;
+                let opened = Opened {
+                    socket,
+                    version,
+                    received,
+                    caller,
+                    slots,
+                };
+                connection::run(service, opened).await;
                 drop(open);
             })
         }
