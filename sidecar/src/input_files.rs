@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kijko_core::{
     config::Reader,
-    db::{Db, DbError, retry_transient},
+    db::{Db, DbError},
     jobs::{Failure, HandlerError, Job, Queue},
     outbound::{Client, Limits, OutboundError, StatusCode, Url},
 };
@@ -69,7 +69,7 @@ impl InputFiles {
         job: &Job,
         input: Value,
     ) -> Result<Value, HandlerError> {
-        let opened = retry_transient(queue.retry_limit(), || self.open(queue, job)).await?;
+        let opened = queue.begin(|| self.open(queue, job)).await?;
         let mut texts = Vec::new();
         for file in opened.ok_or(HandlerError::Superseded)? {
             let Opened { reference, ticket } =

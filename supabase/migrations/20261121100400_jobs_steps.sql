@@ -118,7 +118,7 @@ end
 $$;
 comment on function private.jobs_retry(public.jobs, text, text, text, interval, boolean) is 'Puts a locked job back into the queue after exponential back-off with jitter. counted says whether the attempt counts.';
 
-create function private.jobs_requeue(job public.jobs, event text, kind text) returns void
+create function private.jobs_requeue(job public.jobs, event text, kind text, pause interval default '0') returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -126,7 +126,7 @@ begin
   update public.jobs as j
   set status = 'queued',
     kind = jobs_requeue.kind,
-    run_at = clock_timestamp(),
+    run_at = clock_timestamp() + pause,
     uncounted_attempts = j.uncounted_attempts + 1,
     locked_by = null,
     locked_until = null,
@@ -137,7 +137,7 @@ begin
   values (job.org_id, job.id, jobs_requeue.event, job.attempt, job.locked_by);
 end
 $$;
-comment on function private.jobs_requeue(public.jobs, text, text) is 'Puts a locked job that was not at fault back into the queue, due at once, as the given kind; the attempt does not count.';
+comment on function private.jobs_requeue(public.jobs, text, text, interval) is 'Puts a locked job that was not at fault back into the queue, due after a pause, as the given kind; the attempt does not count.';
 
 -- ----------------------------------------------------------------------------
 -- Rows of other domains that depend on a job. The queue knows no domain: a domain whose rows must be locked with a job

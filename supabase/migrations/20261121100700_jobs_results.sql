@@ -232,7 +232,7 @@ $$;
 comment on function private.jobs_fail(text, uuid, text, text, boolean, interval, integer, boolean) is 'Records a failure of a held job: queued again with back-off, dead, or cancelled if that was asked; the new status, or null when the lease was lost. An outage is a failure of the vendor: it counts against the organization''s jobs of that kind, together with others'' against the kind, and for 24 hours from its first attempt not against the job. Definer: the sidecar holds no table rights.';
 grant execute on function private.jobs_fail(text, uuid, text, text, boolean, interval, integer, boolean) to kijko_sidecar;
 
-create function private.jobs_release(worker text, ids uuid[]) returns integer
+create function private.jobs_release(worker text, ids uuid[], pause interval default '0') returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -240,6 +240,9 @@ declare
   job public.jobs;
   released integer := 0;
 begin
+  if pause is null or pause not between interval '0' and interval '1 hour' then
+    perform kijko.fail('bad_request', 'pause: 0 to 1 hour');
+  end if;
   for job in
     select j.* from public.jobs as j
     where j.id = any (ids) and j.status = 'running' and j.locked_by = worker
@@ -249,15 +252,15 @@ begin
     if job.cancel_requested then
       perform private.jobs_finish(job, 'cancelled', null, 'cancelled', null);
     else
-      perform private.jobs_requeue(job, 'released', job.kind);
+      perform private.jobs_requeue(job, 'released', job.kind, pause);
     end if;
     released := released + 1;
   end loop;
   return released;
 end
 $$;
-comment on function private.jobs_release(text, uuid[]) is 'Hands back jobs that a worker still holds when it stops normally. They can be claimed at once, and the attempt does not count, since the job was not at fault. Definer: the sidecar holds no table rights.';
-grant execute on function private.jobs_release(text, uuid[]) to kijko_sidecar;
+comment on function private.jobs_release(text, uuid[], interval) is 'Hands back jobs that a worker still holds: when it stops normally, or because another transaction holds their rows. They can be claimed after the pause, and the attempt does not count, since the job was not at fault. Definer: the sidecar holds no table rights.';
+grant execute on function private.jobs_release(text, uuid[], interval) to kijko_sidecar;
 
 create function private.jobs_add_event(worker text, job_id uuid, event text, data jsonb default '{}') returns boolean
 language plpgsql security definer set search_path = ''

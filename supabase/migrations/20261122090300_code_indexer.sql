@@ -18,7 +18,7 @@ grant execute on function
   private.jobs_heartbeat(text, uuid[], interval),
   private.jobs_complete(text, jsonb),
   private.jobs_fail(text, uuid, text, text, boolean, interval, integer, boolean),
-  private.jobs_release(text, uuid[]),
+  private.jobs_release(text, uuid[], interval),
   private.jobs_add_event(text, uuid, text, jsonb),
   private.jobs_requeue_expired(),
   private.jobs_stats()

@@ -247,7 +247,7 @@ select results_eq(
     'private.jobs_complete(text,jsonb)',
     'private.jobs_fail(text,uuid,text,text,boolean,interval,integer,boolean)',
     'private.jobs_heartbeat(text,uuid[],interval)',
-    'private.jobs_release(text,uuid[])',
+    'private.jobs_release(text,uuid[],interval)',
     'private.jobs_requeue_expired()',
     'private.jobs_stats()',
     'private.llm_gateway_key(uuid)', 'private.llm_gateway_pass()', 'private.llm_is_calling(uuid)', 'private.llm_open(text)', 'private.llm_raise(uuid,integer,jsonb)', 'private.llm_settle_many(uuid[],jsonb)',
@@ -300,7 +300,7 @@ select results_eq(
     'private.jobs_complete(text,jsonb)',
     'private.jobs_fail(text,uuid,text,text,boolean,interval,integer,boolean)',
     'private.jobs_heartbeat(text,uuid[],interval)',
-    'private.jobs_release(text,uuid[])',
+    'private.jobs_release(text,uuid[],interval)',
     'private.jobs_requeue_expired()',
     'private.jobs_stats()'
   ],

@@ -77,7 +77,7 @@ impl Handler for Index {
 
     async fn run(&self, queue: &Queue, job: &Job, _: Payload) -> Result<Value, HandlerError> {
         let attempt = self.attempt(queue, job);
-        let Some(task) = attempt.begin().await? else {
+        let Some(task) = queue.begin(|| attempt.begin()).await? else {
             return Err(HandlerError::Superseded);
         };
         let limit = Duration::from_secs(task.limits.seconds);

@@ -1,6 +1,6 @@
 begin;
 \ir 000_helpers.sql
-select plan(105);
+select plan(109);
 
 select tests.sign_up('ada'), tests.sign_up('bob'), tests.sign_up('vic');
 select tests.join_org('vic', tests.org('ada'), 'viewer');
@@ -162,6 +162,13 @@ select is((select count(*) from private.jobs_claim('w', '1 minute', 1, array['st
 select is(private.jobs_release('other', array[:'j6']::uuid[]), 0, 'another worker hands back nothing');
 select is(private.jobs_release('w', array[:'j6']::uuid[]), 1, 'the holder hands back the job');
 select is((select attempt from private.jobs_claim('w', '1 minute', 1, array['stop'])), 2, 'the attempt does not count, and the next has another number');
+select tests.refuses(format('select private.jobs_release(''w'', array[%L]::uuid[], ''61 minutes'')', :'j6'), 'bad_request', 'a pause has a limit');
+select is(private.jobs_release('w', array[:'j6']::uuid[], '1 minute'), 1, 'the job is handed back for later');
+select is_empty($$select * from private.jobs_claim('w', '1 minute', 1, array['stop'])$$, 'nobody gets it before');
+select tests.act_as_superuser();
+update public.jobs set run_at = clock_timestamp() where id = :'j6';
+select tests.act_as_sidecar();
+select is((select attempt from private.jobs_claim('w', '1 minute', 1, array['stop'])), 3, 'then it is claimed again');
 
 -- ---- cancelling
 select tests.act_as_superuser();

@@ -74,6 +74,11 @@ impl DbError {
         }
     }
 
+    /// Whether another transaction holds what the statement must lock.
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == SqlState::LOCK_NOT_AVAILABLE.code())
+    }
+
     /// Whether the database itself is unreachable, whatever the statement.
     pub fn is_away(&self) -> bool {
         match self {

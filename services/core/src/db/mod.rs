@@ -5,20 +5,24 @@ mod config;
 mod error;
 mod json;
 mod listener;
+mod lock_wait;
 mod metrics;
 mod pool;
 mod retry;
 mod session;
+mod shares;
 pub(crate) mod tls;
 
 pub use config::{DatabaseConfig, Tls};
 pub use error::{DbError, REFUSAL, with_causes};
 pub use json::{has_long_number, storable};
 pub use listener::{Channel, Listener, Wake, Wakeups};
+pub(crate) use lock_wait::LockWait;
 pub use metrics::{DatabaseCheck, DatabaseSeries};
 pub use pool::{Db, PoolUse};
 pub use retry::retry_transient;
 pub use session::{SessionCheck, check_session};
+pub(crate) use shares::on_behalf_of;
 
 /// A pool of an unreachable database: port 1 of this machine refuses connections at once.
 #[cfg(test)]

@@ -19,6 +19,8 @@ use super::{
     cancel::{CANCEL_TIMEOUT, Call},
     config::DatabaseConfig,
     error::{DbError, is_refusal, with_causes},
+    lock_wait::LockWait,
+    shares::{self, Share, Shares},
     tls::connector,
 };
 use crate::telemetry::canonical;
@@ -39,8 +41,11 @@ pub struct PoolUse {
 /// The server's statement timeout is this much longer than ours: it covers clients that vanished without cancelling.
 const SERVER_LEEWAY: Duration = Duration::from_secs(5);
 
-/// Names the connection. A statement with a parameter, so that views of statements have one line for it and not one for each name.
-const NAME: &str = "select pg_catalog.set_config('application_name', $1, false)";
+/// Names the connection, and says how long it waits for a lock. A statement with parameters, so that views of statements have one
+/// line for it and not one for each name.
+const NAME: &str = "select pg_catalog.set_config('application_name', $1, false), pg_catalog.set_config('lock_timeout', $2, false)";
+/// The setting of a connection in the pool.
+const NO_LOCK_TIMEOUT: &str = "0";
 
 /// The pool.
 #[derive(Clone)]
@@ -48,6 +53,7 @@ pub struct Db {
     pool: Pool,
     tls: MakeRustlsConnect,
     timeout: Duration,
+    shares: Arc<Shares>,
     /// The name of its connections.
     name: Arc<str>,
 }
@@ -92,6 +98,7 @@ impl Db {
             pool,
             tls,
             timeout,
+            shares: Arc::new(Shares::new(config.pool_size)),
             name: name.unwrap_or_default().into(),
         })
     }
@@ -104,12 +111,35 @@ impl Db {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, DbError> {
+        let wait = LockWait::current();
+        let mut tries = wait.tries();
+        loop {
+            match self.query_once(wait, sql, params).await {
+                Err(error) if error.is_held() => match tries.next() {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => return Err(error),
+                },
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn query_once(
+        &self,
+        wait: LockWait,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, DbError> {
+        let _share = self.share().await?;
         let call = self.call().await?;
         let name = canonical::id().map(|id| format!("{} {id}", self.name));
         let answer = async {
             let statement = call.client().prepare_cached(sql).await?;
             match &name {
-                Some(name) => self.query_named(name, &call, &statement, params).await,
+                Some(name) => {
+                    self.query_named((name, wait), &call, &statement, params)
+                        .await
+                }
                 None => call.client().query(&statement, params).await,
             }
         };
@@ -127,6 +157,15 @@ impl Db {
         let call = self.call().await?;
         let answer = query_admitted(call.client(), admission, request);
         self.answer(&call, answer).await
+    }
+
+    /// One of the connections that the jobs of this task's organization may hold.
+    async fn share(&self) -> Result<Option<Share>, DbError> {
+        let Some(org) = shares::current() else {
+            return Ok(None);
+        };
+        let taken = tokio::time::timeout(self.timeout, self.shares.take(org)).await;
+        taken.map(Some).map_err(|_| DbError::TimedOut(self.timeout))
     }
 
     async fn call(&self) -> Result<Call, DbError> {
@@ -168,19 +207,19 @@ impl Db {
     /// the pool has kept one.
     async fn query_named(
         &self,
-        name: &str,
+        (name, wait): (&str, LockWait),
         call: &Call,
         statement: &Statement,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, tokio_postgres::Error> {
         let client = call.client();
         let naming = client.prepare_cached(NAME).await?;
-        let own: &str = &self.name;
+        let (own, lock_wait) = (&*self.name, wait.setting());
         // Names do not fail, and a statement that took effect is not reported as failed.
         let (_, rows, _) = join3(
-            client.query(&naming, &[&name]),
+            client.query(&naming, &[&name, &lock_wait]),
             client.query(statement, params),
-            client.query(&naming, &[&own]),
+            client.query(&naming, &[&own, &NO_LOCK_TIMEOUT]),
         )
         .await;
         rows

@@ -76,6 +76,8 @@ pub enum HandlerError {
     Failed(Failure),
     /// There is nothing (more) to do: the job was cancelled, or its lease went to another worker.
     Superseded,
+    /// The job has not begun, because another transaction holds its rows. It is handed back, for later.
+    Held,
     /// The database could not be asked.
     Database(DbError),
 }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,6 +37,8 @@ pub struct Lease {
     class: JobClass,
     until: watch::Sender<Instant>,
     stop: watch::Sender<Option<Stop>>,
+    worked: CancellationToken,
+    parked: AtomicBool,
     ended: CancellationToken,
 }
 
@@ -44,8 +49,14 @@ impl Lease {
             class,
             until: watch::Sender::new(until),
             stop: watch::Sender::new(None),
+            worked: CancellationToken::new(),
+            parked: AtomicBool::new(false),
             ended: CancellationToken::new(),
         }
+    }
+
+    fn is_parked(&self) -> bool {
+        self.parked.load(Ordering::Relaxed)
     }
 
     /// Until when the job is ours. Measured from before the database was asked, so it is never later than the
@@ -111,6 +122,17 @@ impl Lease {
         }
     }
 
+    /// The work is done: what follows records how it ended.
+    pub fn work_ended(&self) {
+        self.worked.cancel();
+    }
+
+    /// Waits until recording has taken so long.
+    pub async fn recorded_for(&self, limit: Duration) {
+        self.worked.cancelled().await;
+        tokio::time::sleep(limit).await;
+    }
+
     /// Waits until the job has ended here.
     pub async fn ended(&self) {
         self.ended.cancelled().await;
@@ -160,11 +182,23 @@ impl Leases {
         self.lock().len()
     }
 
-    /// How many of each class run.
+    /// How many of each class take a slot.
     pub fn running(&self) -> Running {
         let leases = self.lock();
-        let each = leases.values().map(|lease| lease.class);
+        let each = leases.values().filter(|lease| !lease.is_parked());
+        let each = each.map(|lease| lease.class);
         each.fold(Running::default(), Running::and)
+    }
+
+    /// A job that only waits to be recorded leaves its slot to another one, unless `most` have done so.
+    pub fn park(&self, lease: &Lease, most: usize) {
+        let leases = self.lock();
+        let parked = leases.values().filter(|lease| lease.is_parked()).count();
+        if parked < most {
+            lease.parked.store(true, Ordering::Relaxed);
+            drop(leases);
+            self.slot_freed.notify_one();
+        }
     }
 
     /// Waits until a job has left since the last call.
@@ -265,6 +299,24 @@ mod tests {
         leases.leave(&first);
         first.ended().await;
         assert_eq!(leases.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_waits_to_be_recorded_leaves_its_slot() {
+        let leases = Leases::default();
+        let until = Instant::now() + LEASE;
+        let [first, second] =
+            [1, 2].map(|n| leases.enter(Uuid::from_u128(n), JobClass::Long, until).0);
+        let taken = || (leases.running().long, leases.count());
+        first.work_ended();
+        first.recorded_for(Duration::ZERO).await;
+        leases.park(&first, 1);
+        assert_eq!(taken(), (1, 2));
+        leases.park(&second, 1);
+        assert_eq!(taken(), (1, 2), "no more than one may");
+        leases.leave(&first);
+        leases.park(&second, 1);
+        assert_eq!(taken(), (0, 1));
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ pub enum Outcome {
     Dead,
     /// A user cancelled it.
     Cancelled,
-    /// It was handed back at shutdown.
+    /// It was handed back at shutdown, or because another transaction held its rows.
     Released,
     /// The lease was lost; nothing was recorded here.
     LeaseLost,

@@ -7,10 +7,10 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
-    job::{Failure, Job},
+    job::{Failure, HandlerError, Job},
     result_batch::ResultBatch,
 };
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, LockWait, retry_transient};
 
 /// The queue, as one worker sees it.
 #[derive(Debug, Clone)]
@@ -133,14 +133,32 @@ impl Queue {
         self.fail(sql, job, failure, &[]).await
     }
 
-    /// Hands a job back at shutdown, to be claimed at once and without counting the attempt; false when it is not ours.
-    pub async fn release(&self, job: &Job) -> Result<bool, DbError> {
+    /// Asks the database for a job's work, before anything is done for it. A short outage of the database costs no attempt. While
+    /// another transaction holds the rows, the job is handed back instead, so that it keeps no slot from other organizations.
+    pub async fn begin<T, F>(&self, call: impl Fn() -> F) -> Result<T, HandlerError>
+    where
+        F: Future<Output = Result<T, DbError>>,
+    {
+        let call = &call;
+        let tried = || async move {
+            match call().await {
+                Err(error) if error.is_held() => Ok(Err(HandlerError::Held)),
+                answer => answer.map(Ok),
+            }
+        };
+        LockWait::Brief
+            .of(retry_transient(self.retry_limit, tried))
+            .await?
+    }
+
+    /// Hands a job back, to be claimed after a pause and without counting the attempt; false when it is not ours.
+    pub async fn release(&self, job: &Job, pause: Duration) -> Result<bool, DbError> {
         let ids = [job.id];
         let released: i32 = self
             .db
             .scalar(
-                "select private.jobs_release($1, $2)",
-                &[&self.worker, &ids.as_slice()],
+                "select private.jobs_release($1, $2, make_interval(secs => $3))",
+                &[&self.worker, &ids.as_slice(), &pause.as_secs_f64()],
             )
             .await?;
         Ok(released > 0)

@@ -1,7 +1,7 @@
 //! The kinds of jobs that this service runs. A kind is the type of its payload; a domain registers a handler for it. The worker
 //! claims the registered kinds and no others, and dispatches by them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -73,13 +73,14 @@ pub trait Handler: Send + Sync + 'static {
         queue.fail_job(job, failure)
     }
 
-    /// Hands a job back at shutdown; false when it is not ours.
+    /// Hands a job back at shutdown, or one that is held; false when it is not ours.
     fn record_release(
         &self,
         queue: &Queue,
         job: &Job,
+        pause: Duration,
     ) -> impl Future<Output = Result<bool, DbError>> + Send {
-        queue.release(job)
+        queue.release(job, pause)
     }
 }
 
@@ -117,6 +118,7 @@ pub trait AnyHandler: Send + Sync {
         &'a self,
         queue: &'a Queue,
         job: &'a Job,
+        pause: Duration,
     ) -> BoxFuture<'a, Result<bool, DbError>>;
 }
 
@@ -158,8 +160,9 @@ impl<H: Handler> AnyHandler for H {
         &'a self,
         queue: &'a Queue,
         job: &'a Job,
+        pause: Duration,
     ) -> BoxFuture<'a, Result<bool, DbError>> {
-        Box::pin(Handler::record_release(self, queue, job))
+        Box::pin(Handler::record_release(self, queue, job, pause))
     }
 }
 

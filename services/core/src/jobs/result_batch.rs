@@ -15,7 +15,7 @@ use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::job::Job;
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbError, on_behalf_of};
 
 /// A larger call would save little more and hold its rows for longer.
 const MAX_BATCH: usize = 500;
@@ -63,7 +63,8 @@ impl ResultBatch {
                 }
                 Err(TryRecvError::Empty) => {
                     let batch = self.take();
-                    send(db, worker, batch).await;
+                    // Results of other organizations are among them.
+                    on_behalf_of(None, send(db, worker, batch)).await;
                 }
             }
         }

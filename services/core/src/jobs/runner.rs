@@ -15,12 +15,18 @@ use super::{
     registry::AnyHandler,
 };
 use crate::{
-    db::{DbError, retry_transient},
+    backoff::shorten,
+    db::{DbError, on_behalf_of, retry_transient},
     telemetry::canonical::{self, Subject},
 };
 
 /// How long a result may take to be recorded if its kind says so ([`super::JobKind::RECORDS_FOR_LONG`]).
 const LONG_RECORD: Duration = Duration::from_secs(900);
+
+/// A job that another transaction holds is claimed again after about this time.
+const HELD_PAUSE: Duration = Duration::from_secs(5);
+/// How long handing it back may take.
+const HELD_RELEASE: Duration = Duration::from_secs(2);
 
 /// How the work ended, before anything is recorded.
 #[derive(Debug)]
@@ -29,6 +35,7 @@ enum Ended {
     Failed(Failure),
     Stopped(Stop),
     Superseded,
+    Held,
 }
 
 /// Runs the job, records how it ended, and writes its canonical line. A panic of the handler is this job's failure, not the
@@ -46,8 +53,12 @@ pub async fn run(
         "job", job_id = %job.id, org_id = %job.org_id, kind = job.kind, attempt = job.attempt
     );
     let outcome = canonical::scope(fields.clone(), async {
-        let ended = work(queue, handler.as_ref(), &job, lease).await;
-        record(queue, handler.as_ref(), &job, lease, ended).await
+        on_behalf_of(Some(job.org_id), async {
+            let ended = work(queue, handler.as_ref(), &job, lease).await;
+            lease.work_ended();
+            record(queue, handler.as_ref(), &job, lease, ended).await
+        })
+        .await
     })
     .instrument(span)
     .await;
@@ -85,6 +96,7 @@ async fn work(queue: &Queue, handler: &dyn AnyHandler, job: &Job, lease: &Lease)
             Ok(Ok(Ok(result))) => Ended::Done(result),
             Ok(Ok(Err(HandlerError::Failed(failure)))) => Ended::Failed(failure),
             Ok(Ok(Err(HandlerError::Superseded))) => Ended::Superseded,
+            Ok(Ok(Err(HandlerError::Held))) => Ended::Held,
             Ok(Ok(Err(HandlerError::Database(error)))) => {
                 tracing::error!(%error, "the job could not ask the database");
                 Ended::Failed(Failure::internal())
@@ -106,7 +118,13 @@ async fn record(
         Ended::Stopped(Stop::Cancelled) => {
             record_failure(queue, handler, job, lease, &cancelled()).await
         }
-        Ended::Stopped(Stop::Shutdown) => release(queue, handler, job, lease).await,
+        Ended::Stopped(Stop::Shutdown) => release(queue, handler, job, lease, Duration::ZERO).await,
+        Ended::Held => {
+            // If the job's own row is held, too, its lease expires.
+            let released = release(queue, handler, job, lease, shorten(HELD_PAUSE, 0.5));
+            let released = tokio::time::timeout(HELD_RELEASE, released).await;
+            released.unwrap_or(Outcome::LeaseLost)
+        }
         Ended::Stopped(Stop::LeaseLost) => Outcome::LeaseLost,
         Ended::Superseded => Outcome::Superseded,
     }
@@ -158,8 +176,15 @@ async fn record_failure(
     }
 }
 
-async fn release(queue: &Queue, handler: &dyn AnyHandler, job: &Job, lease: &Lease) -> Outcome {
-    match while_leased(queue, lease, || handler.record_release(queue, job)).await {
+async fn release(
+    queue: &Queue,
+    handler: &dyn AnyHandler,
+    job: &Job,
+    lease: &Lease,
+    pause: Duration,
+) -> Outcome {
+    let release = || handler.record_release(queue, job, pause);
+    match while_leased(queue, lease, release).await {
         Ok(true) => Outcome::Released,
         Ok(false) | Err(Unrecorded::LeaseLost) => Outcome::LeaseLost,
         Err(Unrecorded::Refused(error)) => {

@@ -34,6 +34,9 @@ fn poll_after(since: Duration) -> Duration {
 /// While only jobs of some kinds may be claimed, claims follow at least so far apart: notifications of others wake the worker, too.
 const MIN_CLASS_POLL: Duration = Duration::from_millis(20);
 
+/// A job that takes longer to be recorded leaves its slot to another one: perhaps its organization's rows are held.
+const SLOW_RECORD: Duration = Duration::from_secs(1);
+
 /// How long handing jobs back at shutdown may take after they were stopped.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -206,13 +209,21 @@ impl Worker {
         let (lease, earlier) = self.leases.enter(job.id, registered.class, until);
         let (queue, leases, series) =
             (self.queue.clone(), self.leases.clone(), self.series.clone());
-        let half = self.halves.enter(&job.kind);
+        let (half, slots) = (self.halves.enter(&job.kind), self.slots.total());
         self.jobs.spawn(async move {
             if let Some(earlier) = earlier {
                 earlier.ended().await;
             }
-            runner::run(&queue, registered.handler, job, &lease, &series).await;
-            drop(half);
+            let running = runner::run(&queue, registered.handler, job, &lease, &series);
+            let mut running = std::pin::pin!(running);
+            tokio::select! {
+                () = &mut running => {}
+                () = lease.recorded_for(SLOW_RECORD) => {
+                    drop(half);
+                    leases.park(&lease, slots);
+                    running.await;
+                }
+            }
             leases.leave(&lease);
         });
     }

@@ -1,7 +1,7 @@
 //! Jobs of the kind `blog_draft`: a model writes an outline or a text.
 
 use kijko_core::{
-    db::{DbError, retry_transient},
+    db::DbError,
     jobs::{Handler, HandlerError, Job, JobKind, Queue},
     telemetry::canonical,
 };
@@ -42,7 +42,7 @@ impl Handler for DraftHandler {
 
     async fn run(&self, queue: &Queue, job: &Job, draft: DraftJob) -> Result<Value, HandlerError> {
         canonical::add("draft_id", draft.draft_id.to_string());
-        let started = retry_transient(queue.retry_limit(), || self.store.start_draft(queue, job));
+        let started = queue.begin(|| self.store.start_draft(queue, job));
         let answer = match started.await?.ok_or(HandlerError::Superseded)? {
             Err(refusal) => Err((refusal.code, refusal.message)),
             Ok(started) => {

@@ -45,9 +45,7 @@ impl Handler for RenderHandler {
             content_hash: hash,
         } = job;
         canonical::add("post_id", post_id.to_string());
-        let text = retry_transient(queue.retry_limit(), || {
-            self.store.start_render(post_id, &hash)
-        });
+        let text = queue.begin(|| self.store.start_render(post_id, &hash));
         let Some(text) = text.await? else {
             return Ok(json!({ "recorded": false }));
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use kijko_core::{
-    db::{DbError, retry_transient},
+    db::DbError,
     jobs::{Handler, HandlerError, Job, JobKind, Queue},
     outbound::{Client, Limits, OutboundError, Url},
     secret::Secret,
@@ -87,7 +87,7 @@ impl Handler for ImageHandler {
 
     async fn run(&self, queue: &Queue, job: &Job, image: ImageJob) -> Result<Value, HandlerError> {
         canonical::add("image_id", image.image_id.to_string());
-        let started = retry_transient(queue.retry_limit(), || self.store.start_image(queue, job));
+        let started = queue.begin(|| self.store.start_image(queue, job));
         let started = started.await?.ok_or(HandlerError::Superseded)?;
         Ok(self.make(started).await.unwrap_or_else(|(code, message)| {
             canonical::add("error_code", code.as_str());

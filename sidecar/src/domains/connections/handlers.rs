@@ -59,7 +59,7 @@ impl Handler for RefreshHandler {
     ) -> Result<Value, HandlerError> {
         canonical::add("connection_id", payload.connection_id.to_string());
         let limit = queue.retry_limit();
-        let work = retry_transient(limit, || self.store.start(queue, job)).await?;
+        let work = queue.begin(|| self.store.start(queue, job)).await?;
         let work = match work.ok_or(HandlerError::Superseded)? {
             Work::Refresh(work) => work,
             Work::Nothing => return Ok(json!({})),

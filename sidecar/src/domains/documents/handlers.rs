@@ -42,7 +42,7 @@ impl Handler for IngestionHandler {
         canonical::add("project_id", payload.project_id.to_string());
         let mut files = 0;
         loop {
-            let page = retry_transient(queue.retry_limit(), || self.store.next(queue, job)).await?;
+            let page = queue.begin(|| self.store.next(queue, job)).await?;
             // Cancelled, or a newer ingestion has begun.
             let Some(page) = page.filter(|page| page.looked > 0) else {
                 break;

@@ -3,11 +3,11 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use kijko_core::{
-    db::{DbError, retry_transient},
+    db::DbError,
     jobs::{Failure, Handler, HandlerError, Job, JobKind, Queue, Registry},
     telemetry::{canonical, traces::Tracer},
 };
@@ -90,8 +90,8 @@ impl ExecutionHandler {
 
     async fn execute(&self, queue: &Queue, job: &Job) -> Result<Value, HandlerError> {
         self.forget_earlier_attempts(job);
-        // Starting again is harmless, so a short outage of the database costs no attempt.
-        let mut execution = retry_transient(queue.retry_limit(), || self.store.start(queue, job))
+        let mut execution = queue
+            .begin(|| self.store.start(queue, job))
             .await?
             .ok_or(HandlerError::Superseded)?;
         canonical::add("model", execution.model.as_str());
@@ -148,10 +148,9 @@ impl ExecutionHandler {
             "output_tokens": max_usage.output,
             "service_tier": request.parameters.get("service_tier"),
         });
-        let reserved = retry_transient(queue.retry_limit(), || {
-            self.store.reserve_call(queue, job, &call)
-        })
-        .await?;
+        let reserved = queue
+            .begin(|| self.store.reserve_call(queue, job, &call))
+            .await?;
         match reserved.ok_or(HandlerError::Superseded)? {
             Ok(Reservation { call_id }) => {
                 self.open(job, call_id, max_usage, provider.name(), request);
@@ -258,13 +257,19 @@ impl Handler for ExecutionHandler {
         Ok(status)
     }
 
-    async fn record_release(&self, queue: &Queue, job: &Job) -> Result<bool, DbError> {
+    async fn record_release(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        pause: Duration,
+    ) -> Result<bool, DbError> {
         if let Some(usage) = self.usage(job) {
             add_usage(&usage);
             self.store.record_call(queue, job, &usage).await?;
         }
-        self.settled(job, Some("shutdown"));
-        queue.release(job).await
+        let code = if pause.is_zero() { "shutdown" } else { "held" };
+        self.settled(job, Some(code));
+        queue.release(job, pause).await
     }
 }
 

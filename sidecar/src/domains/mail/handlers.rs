@@ -109,8 +109,8 @@ impl Handler for MailHandler {
 
     async fn run(&self, queue: &Queue, job: &Job, payload: MailJob) -> Result<Value, HandlerError> {
         canonical::add("mail_id", payload.mail_id.to_string());
-        // Starting again is harmless, so a short outage of the database costs no attempt.
-        let start = retry_transient(queue.retry_limit(), || self.store.start(queue, job))
+        let start = queue
+            .begin(|| self.store.start(queue, job))
             .await?
             .ok_or(HandlerError::Superseded)?;
         match start {

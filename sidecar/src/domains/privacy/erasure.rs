@@ -46,7 +46,7 @@ impl Handler for ErasureHandler {
         payload: ErasureJob,
     ) -> Result<Value, HandlerError> {
         canonical::add("privacy_request_id", payload.request_id.to_string());
-        let entry = retry_transient(queue.retry_limit(), || self.store.start_journal(queue, job));
+        let entry = queue.begin(|| self.store.start_journal(queue, job));
         let Some(entry) = entry.await? else {
             return Ok(json!({ "written": false }));
         };

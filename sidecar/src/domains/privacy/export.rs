@@ -135,7 +135,7 @@ impl Handler for ExportHandler {
         payload: ExportJob,
     ) -> Result<Value, HandlerError> {
         canonical::add("privacy_request_id", payload.request_id.to_string());
-        let export = retry_transient(queue.retry_limit(), || self.store.start_export(queue, job));
+        let export = queue.begin(|| self.store.start_export(queue, job));
         let Some(export) = export.await? else {
             return Ok(json!({ "stored": false }));
         };

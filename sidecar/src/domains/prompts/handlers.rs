@@ -49,7 +49,7 @@ impl Handler for PromptCheckHandler {
     ) -> Result<Value, HandlerError> {
         let id = payload.version_id;
         canonical::add("prompt_version_id", id.to_string());
-        let version = retry_transient(queue.retry_limit(), || self.store.start_check(id)).await?;
+        let version = queue.begin(|| self.store.start_check(id)).await?;
         let Some(version) = version else {
             return Ok(json!({ "recorded": false }));
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kijko_core::{
-    db::{DbError, retry_transient},
+    db::DbError,
     jobs::{Failure, Handler, HandlerError, Job, JobClass, JobKind, Queue},
     telemetry::canonical,
 };
@@ -43,8 +43,8 @@ impl Handler for DeliveryHandler {
         payload: DeliveryJob,
     ) -> Result<Value, HandlerError> {
         canonical::add("reflex_delivery_id", payload.delivery_id.to_string());
-        // Starting again is harmless, so a short outage of the database costs no attempt.
-        let work = retry_transient(queue.retry_limit(), || self.store.start(queue, job))
+        let work = queue
+            .begin(|| self.store.start(queue, job))
             .await?
             .ok_or(HandlerError::Superseded)?;
         let Some(variables) = work.variables else {

@@ -55,7 +55,7 @@ impl Handler for SkillCheckHandler {
     ) -> Result<Value, HandlerError> {
         let id = payload.skill_id;
         canonical::add("skill_id", id.to_string());
-        let skill = retry_transient(queue.retry_limit(), || self.store.start_check(id)).await?;
+        let skill = queue.begin(|| self.store.start_check(id)).await?;
         let Some(skill) = skill else {
             return Ok(json!({ "recorded": false }));
         };
@@ -125,7 +125,7 @@ impl Handler for SkillTestHandler {
     ) -> Result<Value, HandlerError> {
         let id = payload.skill_id;
         canonical::add("skill_id", id.to_string());
-        let skill = retry_transient(queue.retry_limit(), || self.store.start_check(id)).await?;
+        let skill = queue.begin(|| self.store.start_check(id)).await?;
         let Some(skill) = skill else {
             return Err(Failure::permanent("not_found", "the skill was deleted").into());
         };

@@ -72,7 +72,7 @@ impl Handler for PublishHandler {
         payload: PublishJob,
     ) -> Result<Value, HandlerError> {
         canonical::add("social_post_id", payload.post_id.to_string());
-        let work = retry_transient(queue.retry_limit(), || self.store.begin(queue, job)).await?;
+        let work = queue.begin(|| self.store.begin(queue, job)).await?;
         let post = match work {
             Work::Post(post) => *post,
             Work::Nothing => return Ok(json!({})),

@@ -1,7 +1,7 @@
 //! Jobs of the kind `topic_embedding`: a model turns the texts of sources into vectors.
 
 use kijko_core::{
-    db::{DbError, retry_transient},
+    db::DbError,
     jobs::{Failure, Handler, HandlerError, Job, JobKind, Queue},
     telemetry::canonical,
 };
@@ -41,9 +41,7 @@ impl Handler for EmbeddingHandler {
         payload: EmbeddingJob,
     ) -> Result<Value, HandlerError> {
         canonical::add("topic_id", payload.topic_id.to_string());
-        let started = retry_transient(queue.retry_limit(), || {
-            self.store.start_embedding(queue, job)
-        });
+        let started = queue.begin(|| self.store.start_embedding(queue, job));
         let Some(started) = started.await? else {
             return Ok(json!({ "embedded": [] }));
         };

@@ -1,7 +1,7 @@
 //! Jobs of the kind `topic_discovery`.
 
 use kijko_core::{
-    db::{DbError, retry_transient},
+    db::DbError,
     jobs::{Failure, Handler, HandlerError, Job, JobKind, Queue},
     telemetry::canonical,
 };
@@ -42,7 +42,8 @@ impl Handler for DiscoveryHandler {
         payload: DiscoveryJob,
     ) -> Result<Value, HandlerError> {
         canonical::add("discovery_run_id", payload.run_id.to_string());
-        let started = retry_transient(queue.retry_limit(), || self.store.start(queue, job))
+        let started = queue
+            .begin(|| self.store.start(queue, job))
             .await?
             .ok_or(HandlerError::Superseded)?;
         let Some(work) = started.work else {

@@ -1,5 +1,6 @@
 //! The worker against a real queue, with handlers made for each test.
 
+mod held;
 mod jobs;
 mod leases;
 mod outages;

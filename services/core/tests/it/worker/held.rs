@@ -1,0 +1,103 @@
+//! An organization whose rows another transaction holds: its jobs wait, and those of others do not.
+
+use kijko_core::db::DbError;
+use serde_json::json;
+
+use super::*;
+use crate::support::{Tenant, db, settings, unique_kind};
+
+/// More than a pool has connections.
+const MANY: usize = 12;
+
+/// Writes a row of the organization, before or after the work.
+struct Writes {
+    db: Db,
+    first: bool,
+}
+
+impl Writes {
+    async fn write(&self, queue: &Queue, job: &Job) -> Result<bool, DbError> {
+        let sql = "select private.jobs_add_event($1, $2, 'wrote')";
+        self.db.scalar(sql, &[&queue.worker(), &job.id]).await
+    }
+}
+
+impl Handler for Writes {
+    type Payload = Anything;
+
+    async fn run(&self, queue: &Queue, job: &Job, _: Anything) -> Result<Value, HandlerError> {
+        if self.first {
+            queue.begin(|| self.write(queue, job)).await?;
+        }
+        Ok(json!({}))
+    }
+
+    async fn record_success(
+        &self,
+        queue: &Queue,
+        job: &Job,
+        result: &Value,
+    ) -> Result<bool, DbError> {
+        if !self.first {
+            self.write(queue, job).await?;
+        }
+        queue.complete(job, result).await
+    }
+}
+
+/// Another transaction holds the organization until this is dropped.
+async fn hold(tenant: &Tenant) -> Tenant {
+    let holder = Tenant::new().await;
+    holder.admin.batch_execute("begin").await.unwrap();
+    let lock = "select from public.organizations where id = $1 for update";
+    holder.admin.query(lock, &[&tenant.org_id]).await.unwrap();
+    holder
+}
+
+async fn others_go_on(first: bool) {
+    let (held, other) = (Tenant::new().await, Tenant::new().await);
+    let kind = unique_kind("held");
+    let mut jobs = Vec::new();
+    for _ in 0..MANY {
+        jobs.push(held.enqueue(&kind, json!({})).await);
+    }
+    let holder = hold(&held).await;
+    let registry = only(&kind, Writes { db: db(), first });
+    let options = Options {
+        concurrency: MANY,
+        lease: Duration::from_secs(120),
+        ..options()
+    };
+    let working = Working::start(&settings(&[]), registry, options);
+    for job in &jobs {
+        held.job_becomes(*job, "attempt", "1").await;
+    }
+    for _ in 0..5 {
+        let job = other.enqueue(&kind, json!({})).await;
+        other.job_becomes(job, "status", "succeeded").await;
+    }
+    for job in &jobs {
+        let status = held.job(*job, "status").await;
+        assert!(
+            matches!(status.as_deref(), Some("queued" | "running")),
+            "{status:?}"
+        );
+    }
+    drop(holder);
+    for job in &jobs {
+        held.job_becomes(*job, "status", "succeeded").await;
+        let counted = held.job(*job, "attempt - uncounted_attempts").await;
+        assert_eq!(counted.as_deref(), Some("1"));
+    }
+    working.stop().await;
+}
+
+#[tokio::test]
+async fn jobs_that_cannot_begin_are_handed_back_and_those_of_others_go_on() {
+    others_go_on(true).await;
+}
+
+#[tokio::test]
+async fn jobs_that_cannot_be_recorded_leave_connections_and_slots_to_others() {
+    others_go_on(false).await;
+}
