@@ -18,6 +18,7 @@ export class SocialPlatforms {
   consents = new Consents(this);
   #accounts = new Map();
   #held = new Set();
+  #waiting = new Set();
 
   static async listen(port = 0, host = '127.0.0.1') {
     const fake = new SocialPlatforms();
@@ -45,7 +46,8 @@ export class SocialPlatforms {
 
   /**
    * A new account with its token. faults: by the number of a request of the account, from 1, {at: 'before' | 'after' | 'alone', do}.
-   * 'alone' answers without having done anything. do: 'hold' (no answer), 'reset', a status, or {status, headers, body}.
+   * 'alone' answers without having done anything. do: 'hold' (no answer), 'wait' (one when all waiting ends, and
+   * what is asked for is done then, if it is not yet), 'reset', a status, or {status, headers, body}.
    */
   account(platform, faults = {}) {
     const account = {
@@ -71,13 +73,15 @@ export class SocialPlatforms {
 
   /** How many requests wait for an answer that does not come. */
   get held() {
-    return this.#held.size;
+    return this.#held.size + this.#waiting.size;
   }
 
   /** Ends all waiting. */
   release() {
     for (const response of this.#held) response.destroy();
     this.#held.clear();
+    for (const answer of this.#waiting) answer();
+    this.#waiting.clear();
   }
 
   publish(account, text, media = []) {
@@ -112,9 +116,11 @@ export class SocialPlatforms {
     if (account?.platform !== name || account.revoked) return send(response, platform.unauthorized(call));
     account.requests += 1;
     const fault = account.faults[account.requests] ?? account.faults.each;
+    if (fault?.at === 'before' && fault.do === 'wait') return this.#waiting.add(() => send(response, platform.answer(call)));
     if (fault?.at === 'before') return this.#fail(fault.do, response);
     if (fault?.at === 'alone') return this.#fail(fault.do, response);
     const answer = platform.answer(call);
+    if (fault?.do === 'wait') return this.#waiting.add(() => send(response, answer));
     if (fault) return this.#fail(fault.do, response);
     return send(response, answer);
   }
