@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(code(&results.to_string()), "ok");
         let many = format!("[{}0]", "[],".repeat((4 << 20) / 4));
         let deep = "[".repeat(1 << 20);
-        for hostile in [&many, &deep, "<html>"] {
+        for hostile in [many.as_str(), deep.as_str(), "<html>"] {
             assert_eq!(code(hostile), "vendor_answer_invalid");
         }
     }

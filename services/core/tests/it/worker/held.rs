@@ -1,4 +1,4 @@
-//! An organization whose rows another transaction holds: its jobs wait, and those of others do not.
+//! An organization for whose lock its jobs wait, as for rows that another transaction holds: the jobs of others do not.
 
 use kijko_core::db::DbError;
 use serde_json::json;
@@ -9,25 +9,25 @@ use crate::support::{Tenant, db, settings, unique_kind};
 /// More than a pool has connections.
 const MANY: usize = 12;
 
-/// Writes a row of the organization, before or after the work.
-struct Writes {
+/// Takes a lock of the organization, before or after the work.
+struct Locks {
     db: Db,
     first: bool,
 }
 
-impl Writes {
-    async fn write(&self, queue: &Queue, job: &Job) -> Result<bool, DbError> {
-        let sql = "select private.jobs_add_event($1, $2, 'wrote')";
-        self.db.scalar(sql, &[&queue.worker(), &job.id]).await
+impl Locks {
+    async fn lock(&self, job: &Job) -> Result<bool, DbError> {
+        let sql = "select pg_advisory_xact_lock_shared(hashtextextended($1, 0))::text = ''";
+        self.db.scalar(sql, &[&job.org_id.to_string()]).await
     }
 }
 
-impl Handler for Writes {
+impl Handler for Locks {
     type Payload = Anything;
 
     async fn run(&self, queue: &Queue, job: &Job, _: Anything) -> Result<Value, HandlerError> {
         if self.first {
-            queue.begin(|| self.write(queue, job)).await?;
+            queue.begin(|| self.lock(job)).await?;
         }
         Ok(json!({}))
     }
@@ -39,7 +39,7 @@ impl Handler for Writes {
         result: &Value,
     ) -> Result<bool, DbError> {
         if !self.first {
-            self.write(queue, job).await?;
+            self.lock(job).await?;
         }
         queue.complete(job, result).await
     }
@@ -49,8 +49,9 @@ impl Handler for Writes {
 async fn hold(tenant: &Tenant) -> Tenant {
     let holder = Tenant::new().await;
     holder.admin.batch_execute("begin").await.unwrap();
-    let lock = "select from public.organizations where id = $1 for update";
-    holder.admin.query(lock, &[&tenant.org_id]).await.unwrap();
+    let lock = "select pg_advisory_xact_lock(hashtextextended($1, 0))::text";
+    let org = tenant.org_id.to_string();
+    holder.admin.query(lock, &[&org]).await.unwrap();
     holder
 }
 
@@ -62,7 +63,7 @@ async fn others_go_on(first: bool) {
         jobs.push(held.enqueue(&kind, json!({})).await);
     }
     let holder = hold(&held).await;
-    let registry = only(&kind, Writes { db: db(), first });
+    let registry = only(&kind, Locks { db: db(), first });
     let options = Options {
         concurrency: MANY,
         lease: Duration::from_secs(120),
