@@ -271,6 +271,8 @@ create function public.authorize_llm_call(
   prompt_version_id uuid default null
 ) returns jsonb
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+-- All that it asks, it asks by ids and names. Otherwise each connection plans all of that anew for its first five calls.
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_variable
 declare
