@@ -321,3 +321,31 @@ end
 $$;
 comment on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text, uuid) is 'Whether the caller may make this call of a model now; the gateway asks it for each request to /llm/v1. Holds what the call can use at most against every budget and meter, and returns {ticket}, which is of use to the sidecar only; to the gateway, which proves itself by its login or a header, {opened}. images: how many are wanted; of a chat, how many its prompt has, which input_tokens includes. Requires llm:call. Fails with budget_exceeded, quota_exceeded, model_not_found, model_not_allowed, model_not_priced or bad_request, among others. Definer: holds and calls are written by functions.';
 grant execute on function public.authorize_llm_call(text, text, bigint, bigint, integer, integer, uuid, uuid, text[], text, uuid) to authenticated;
+
+-- Invoker: private.requests_enter() switches the role.
+create function private.llm_enter_call(request jsonb, arguments jsonb) returns jsonb
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not private.requests_enter(request) then
+    return null;
+  end if;
+  return (
+    select jsonb_build_object(
+      'answer', public.authorize_llm_call(
+        model => a.model, kind => coalesce(a.kind, 'chat'), input_tokens => coalesce(a.input_tokens, 0),
+        max_output_tokens => a.max_output_tokens, choices => coalesce(a.choices, 1), images => coalesce(a.images, 0),
+        project_id => a.project_id, skill_id => a.skill_id, fields => coalesce(a.fields, '{}'), trace_id => a.trace_id,
+        prompt_version_id => a.prompt_version_id
+      ),
+      'headers', nullif(current_setting('response.headers', true), '')::jsonb
+    )
+    from jsonb_to_record(arguments) as a (
+      model text, kind text, input_tokens bigint, max_output_tokens bigint, choices integer, images integer, project_id uuid,
+      skill_id uuid, fields text[], trace_id text, prompt_version_id uuid
+    )
+  );
+end
+$$;
+comment on function private.llm_enter_call(jsonb, jsonb) is 'In one statement private.requests_enter(), and authorize_llm_call() as the caller, with an object of its arguments: {answer, headers}. Null, and nothing is done, for a token that PostgREST has to judge. Nullable: result. The sidecar calls it by its login kijko_gateway.';
+grant execute on function private.llm_enter_call(jsonb, jsonb) to kijko_gateway;

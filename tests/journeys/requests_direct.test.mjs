@@ -6,7 +6,15 @@ import { newPerson } from './domain.mjs';
 import { as, json, raw } from './raw_http.mjs';
 import { adminSql, env } from './support.mjs';
 
-const source = readFileSync(new URL('../../sidecar/src/api/functions.rs', import.meta.url), 'utf8');
+const read = (path) => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
+const source = read('sidecar/src/api/functions.rs');
+const migration = read('supabase/migrations/20261122040500_llm_authorize.sql');
+
+/** The statement that calls a function: in Rust, or in the function of the migrations that Rust names. */
+const statement = (text) => {
+  const name = text.match(/"select (private\.\w+)\(\$1, \$2\)"/)?.[1];
+  return name ? migration.slice(migration.indexOf(`create function ${name}(`)) : text;
+};
 
 /** Each function of the list in Rust: its arguments by kind, the types that it reads, and what it passes on. */
 const FUNCTIONS = source
@@ -18,15 +26,16 @@ const FUNCTIONS = source
       const [, names] = text.match(new RegExp(`^ {8}${field}: &\\[(.*?)\\],$`, 'ms'));
       return [...names.matchAll(/"(\w+)"/g)].map(([, name]) => name);
     };
-    const passed = text.matchAll(/\b(\w+) => (?:a\.(\w+)|coalesce\(a\.(\w+), ([^()]+)\))/g);
+    const sql = statement(text);
+    const passed = sql.matchAll(/\b(\w+) => (?:a\.(\w+)|coalesce\(a\.(\w+), ([^()]+)\))/g);
     return {
       name: text.match(/^ {8}name: "(\w+)",$/m)[1],
-      called: text.match(/public\.(\w+)\(/)[1],
+      called: sql.match(/public\.(\w+)\(/)[1],
       required: list('required'),
       optional: list('optional'),
       withDefault: list('with_default'),
       types: Object.fromEntries(
-        text
+        sql
           .match(/ as a \(([^()]+)\)/)[1]
           .split(',')
           .map((column) => column.trim().split(' ')),

@@ -307,7 +307,7 @@ select results_eq(
   'what the indexer may call'
 );
 select results_eq(
-  $$select pg_temp.callable('kijko_gateway')$$, array['private.requests_enter(jsonb)'], 'what the gateway may call'
+  $$select pg_temp.callable('kijko_gateway')$$, array['private.llm_enter_call(jsonb,jsonb)', 'private.requests_enter(jsonb)'], 'what the gateway may call'
 );
 select results_eq(
   $$select g.roleid::regrole::text from pg_auth_members as g where g.member = 'kijko_gateway'::regrole order by 1$$, array['anon', 'authenticated'],

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     answer::{NotGranted, judged},
-    functions::function,
+    functions::{Call, function},
     headers::{IDENTITY, limits},
 };
 
@@ -74,18 +74,27 @@ impl Direct {
         let path = format!("/rpc/{name}");
         let request = json!({"token": token, "path": path, "headers": visible(headers, own)});
         let start = SystemTime::now();
-        let answer = self
-            .db
-            .query_admitted((ENTER, &[&request]), (function.sql, &[arguments]))
-            .await;
+        let answer = match function.call {
+            Call::Entered(sql) => {
+                self.db
+                    .query_admitted((ENTER, &[&request]), (sql, &[arguments]))
+                    .await
+            }
+            Call::Entering(sql) => self
+                .db
+                .query_unnamed(sql, &[&request, arguments])
+                .await
+                .map(Some),
+        };
         let failed = matches!(&answer, Err(error) if !is_refusal(error)).then_some("unavailable");
         let mut attributes = Attributes::default();
         attributes.set("peer.service", "postgres");
         traces::record_child(format!("postgres {name}"), start, attributes, failed);
         let rows = answer.map_err(|error| not_granted(error, token.as_deref()))?;
         let row = rows.and_then(|rows| rows.into_iter().next());
-        row.map(|row| read(name, row.try_get::<_, Value>(0)))
-            .transpose()
+        let answer = row.map(|row| row.try_get::<_, Option<Value>>(0));
+        let answer = answer.and_then(Result::transpose);
+        answer.map(|answer| read(name, answer)).transpose()
     }
 }
 

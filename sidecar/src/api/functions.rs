@@ -12,8 +12,15 @@ pub(super) struct Function {
     optional: &'static [&'static str],
     /// Arguments with another default.
     with_default: &'static [&'static str],
-    /// Calls it with an object of arguments.
-    pub sql: &'static str,
+    pub call: Call,
+}
+
+/// The statement that calls a function with an object of arguments.
+pub(super) enum Call {
+    /// For a caller who has entered. What that has set, such as the statement timeout, counts for it.
+    Entered(&'static str),
+    /// The caller enters by it, too, with the request as the first argument: one statement is faster. Null: they did not enter.
+    Entering(&'static str),
 }
 
 const FUNCTIONS: [Function; 2] = [
@@ -28,20 +35,8 @@ const FUNCTIONS: [Function; 2] = [
             "prompt_version_id",
         ],
         with_default: &["kind", "input_tokens", "choices", "images", "fields"],
-        sql: "
-            select jsonb_build_object(
-                'answer', public.authorize_llm_call(
-                    model => a.model, kind => coalesce(a.kind, 'chat'), input_tokens => coalesce(a.input_tokens, 0),
-                    max_output_tokens => a.max_output_tokens, choices => coalesce(a.choices, 1), images => coalesce(a.images, 0),
-                    project_id => a.project_id, skill_id => a.skill_id, fields => coalesce(a.fields, '{}'), trace_id => a.trace_id,
-                    prompt_version_id => a.prompt_version_id
-                ),
-                'headers', nullif(current_setting('response.headers', true), '')::jsonb
-            )
-            from jsonb_to_record($1) as a (
-                model text, kind text, input_tokens bigint, max_output_tokens bigint, choices integer, images integer, project_id uuid,
-                skill_id uuid, fields text[], trace_id text, prompt_version_id uuid
-            )",
+        // Its arguments are in the migrations.
+        call: Call::Entering("select private.llm_enter_call($1, $2)"),
     },
     Function {
         name: "search_symbols",
@@ -55,7 +50,8 @@ const FUNCTIONS: [Function; 2] = [
             "matches",
         ],
         with_default: &["min_score", "n"],
-        sql: "
+        call: Call::Entered(
+            "
             select jsonb_build_object(
                 'answer', (
                     select coalesce(jsonb_agg(to_jsonb(f)), '[]')
@@ -70,6 +66,7 @@ const FUNCTIONS: [Function; 2] = [
                 q text, kinds text[], languages text[], path text, repository_id uuid, branch text, min_score real, n integer,
                 matches text[]
             )",
+        ),
     },
 ];
 

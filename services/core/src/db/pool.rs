@@ -146,6 +146,20 @@ impl Db {
         self.answer(&call, answer).await
     }
 
+    /// The same for a statement that names its connection itself.
+    pub async fn query_unnamed(
+        &self,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, DbError> {
+        let call = self.call().await?;
+        let answer = async {
+            let statement = call.client().prepare_cached(sql).await?;
+            call.client().query(&statement, params).await
+        };
+        self.answer(&call, answer).await
+    }
+
     /// Runs two statements in one transaction: the first admits a request, and says whether it did; the second is the request. None: it
     /// was not admitted. As with PostgREST, what the first sets for the transaction, such as the role and the statement timeout, counts for
     /// the second. The first also names the connection.
