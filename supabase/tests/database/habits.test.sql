@@ -136,8 +136,8 @@ select results_eq(
   $$values ('skipped', 'quota_exceeded', null::uuid, true)$$, 'the slot is skipped with the reason'
 );
 select kijko.set_limit(tests.org('ada'), 'executions', 'month', null);
-select kijko.record_usage(tests.org('ada'), 'llm_cost_microusd', 500001, kijko.now()) as recorded \gset
 select tests.travel(:'slot'::timestamptz + interval '129 hours' - now());
+select kijko.record_usage(tests.org('ada'), 'llm_cost_microusd', 500001, kijko.now()) as recorded \gset
 select is(private.habits_run_due(), 1, 'a slot is due when model use is used up');
 select is((select status || ' ' || error_code from public.executions order by scheduled_for desc nulls last limit 1), 'skipped quota_exceeded', 'the slot is skipped too');
 select kijko.set_limit(tests.org('ada'), 'llm_cost_microusd', 'month', null, 'flag');
