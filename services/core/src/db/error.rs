@@ -65,6 +65,11 @@ impl DbError {
         }
     }
 
+    /// What the statement needs is held by others.
+    pub(super) fn held(message: &str) -> Self {
+        Self::refused(SqlState::LOCK_NOT_AVAILABLE.code(), message)
+    }
+
     /// Whether waiting and calling again makes sense.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -74,7 +79,7 @@ impl DbError {
         }
     }
 
-    /// Whether another transaction holds what the statement must lock.
+    /// Whether others hold what the statement must lock, or the connection that it needs.
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if code == SqlState::LOCK_NOT_AVAILABLE.code())
     }

@@ -37,13 +37,17 @@ impl LockWait {
         CURRENT.try_with(|wait| *wait).unwrap_or(Self::Statement)
     }
 
+    /// How long one try waits; None: as long as a statement may take.
+    pub(super) fn limit(self) -> Option<Duration> {
+        match self {
+            Self::Statement => None,
+            Self::Brief => Some(TRY),
+        }
+    }
+
     /// `lock_timeout` in milliseconds; 0 is none.
     pub(super) fn setting(self) -> String {
-        let limit = match self {
-            Self::Statement => Duration::ZERO,
-            Self::Brief => TRY,
-        };
-        limit.as_millis().to_string()
+        self.limit().unwrap_or_default().as_millis().to_string()
     }
 
     /// The tries of a statement.

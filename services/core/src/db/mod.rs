@@ -22,6 +22,7 @@ pub use metrics::{DatabaseCheck, DatabaseSeries};
 pub use pool::{Db, PoolUse};
 pub use retry::retry_transient;
 pub use session::{SessionCheck, check_session};
+pub use shares::carried;
 pub(crate) use shares::on_behalf_of;
 
 /// A pool of an unreachable database: port 1 of this machine refuses connections at once.

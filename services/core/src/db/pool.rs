@@ -130,7 +130,7 @@ impl Db {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, DbError> {
-        let _share = self.share().await?;
+        let _share = self.share(wait).await?;
         let call = self.call().await?;
         let name = canonical::id().map(|id| format!("{} {id}", self.name));
         let answer = async {
@@ -173,13 +173,20 @@ impl Db {
         self.answer(&call, answer).await
     }
 
-    /// One of the connections that the jobs of this task's organization may hold.
-    async fn share(&self) -> Result<Option<Share>, DbError> {
+    /// One of the connections that the jobs of this task's organization may hold. Who waits briefly for locks waits briefly for it, too:
+    /// the organization's other jobs wait for one.
+    async fn share(&self, wait: LockWait) -> Result<Option<Share>, DbError> {
         let Some(org) = shares::current() else {
             return Ok(None);
         };
-        let taken = tokio::time::timeout(self.timeout, self.shares.take(org)).await;
-        taken.map(Some).map_err(|_| DbError::TimedOut(self.timeout))
+        let limit = wait.limit().unwrap_or(self.timeout);
+        match tokio::time::timeout(limit, self.shares.take(org)).await {
+            Ok(share) => Ok(Some(share)),
+            Err(_) if wait == LockWait::Brief => Err(DbError::held(
+                "the organization's jobs hold as many connections as they may",
+            )),
+            Err(_) => Err(DbError::TimedOut(limit)),
+        }
     }
 
     async fn call(&self) -> Result<Call, DbError> {

@@ -12,6 +12,8 @@ use std::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::telemetry::canonical;
+
 tokio::task_local! {
     static CURRENT: Option<Uuid>;
 }
@@ -19,6 +21,11 @@ tokio::task_local! {
 /// Runs `work` for this organization; None: for nobody's share.
 pub(crate) async fn on_behalf_of<F: Future>(org: Option<Uuid>, work: F) -> F::Output {
     CURRENT.scope(org, work).await
+}
+
+/// Keeps `work`, which a task of its own runs, a part of the job that this task works on: it takes from the same share.
+pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    on_behalf_of(current(), canonical::carried(work))
 }
 
 /// For whom this task works, if it is a job's.
@@ -140,6 +147,18 @@ mod tests {
         );
         drop((a, c));
         assert_eq!(all(&shares, 3).await.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_a_job_starts_takes_from_its_share() {
+        let org = Uuid::from_u128(1);
+        let (carried, plain) = on_behalf_of(Some(org), async {
+            let carried = tokio::spawn(carried(async { current() }));
+            let plain = tokio::spawn(async { current() });
+            (carried.await.unwrap(), plain.await.unwrap())
+        })
+        .await;
+        assert_eq!((carried, plain), (Some(org), None));
     }
 
     #[tokio::test]

@@ -183,7 +183,8 @@ async fn release(
     lease: &Lease,
     pause: Duration,
 ) -> Outcome {
-    let release = || handler.record_release(queue, job, pause);
+    // Not by the organization's share, which may be what the job waits for.
+    let release = || on_behalf_of(None, handler.record_release(queue, job, pause));
     match while_leased(queue, lease, release).await {
         Ok(true) => Outcome::Released,
         Ok(false) | Err(Unrecorded::LeaseLost) => Outcome::LeaseLost,

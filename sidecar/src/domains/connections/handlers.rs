@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kijko_core::{
-    db::{DbError, retry_transient},
+    db::{DbError, carried, retry_transient},
     jobs::{Failure, Handler, HandlerError, Job, JobClass, JobKind, Queue},
     telemetry::canonical,
 };
@@ -72,7 +72,7 @@ impl Handler for RefreshHandler {
         canonical::add("oauth_provider", work.provider.clone());
         // In a task of its own: the future of a job may be dropped, and with it a refresh token that the provider gives once.
         let (store, providers) = (self.store.clone(), self.providers.clone());
-        let task = tokio::spawn(canonical::carried(async move {
+        let task = tokio::spawn(carried(async move {
             refresh(&store, &providers, &work, limit).await
         }));
         match task.await {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
-use kijko_core::{Context, config::Reader, domain::Background, telemetry::canonical};
+use kijko_core::{Context, config::Reader, db::carried, domain::Background};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -135,7 +135,7 @@ impl JobCalls {
         };
         let (reply, answer) = oneshot::channel();
         let grant = Grant::Ticket(ticket);
-        let call = canonical::carried(call.run(grant, reply));
+        let call = carried(call.run(grant, reply));
         self.gateway.tasks.spawn(call);
         match answer.await {
             Ok(Reply::Whole(whole)) => Ok(whole),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use kijko_core::{
-    db::{DbError, retry_transient},
+    db::{DbError, carried, retry_transient},
     jobs::{Failure as JobFailure, Handler, HandlerError, Job, JobClass, JobKind, Queue},
     secret::Secret,
     telemetry::canonical,
@@ -172,7 +172,7 @@ impl PublishHandler {
         // In a task of its own: the future of a job may be dropped, and with it the platform's answer.
         let (store, platforms) = (self.store.clone(), self.platforms.clone());
         let (of_task, held) = (post.clone(), Prepared::new(prepared.value().clone()));
-        let task = tokio::spawn(canonical::carried(async move {
+        let task = tokio::spawn(carried(async move {
             let call = Call {
                 store: &store,
                 post: &of_task,

@@ -9,13 +9,30 @@ use crate::support::{Tenant, db, settings, unique_kind};
 /// More than a pool has connections.
 const MANY: usize = 12;
 
+/// When a job takes the lock of its organization.
+#[derive(Clone, Copy)]
+enum When {
+    Beginning,
+    Recording,
+    /// Some jobs so, others so.
+    Either,
+}
+
 /// Takes a lock of the organization, before or after the work.
 struct Locks {
     db: Db,
-    first: bool,
+    when: When,
 }
 
 impl Locks {
+    fn is_first(&self, job: &Job) -> bool {
+        match self.when {
+            When::Beginning => true,
+            When::Recording => false,
+            When::Either => job.id.as_u128().is_multiple_of(2),
+        }
+    }
+
     async fn lock(&self, job: &Job) -> Result<bool, DbError> {
         let sql = "select pg_advisory_xact_lock_shared(hashtextextended($1, 0))::text = ''";
         self.db.scalar(sql, &[&job.org_id.to_string()]).await
@@ -26,7 +43,7 @@ impl Handler for Locks {
     type Payload = Anything;
 
     async fn run(&self, queue: &Queue, job: &Job, _: Anything) -> Result<Value, HandlerError> {
-        if self.first {
+        if self.is_first(job) {
             queue.begin(|| self.lock(job)).await?;
         }
         Ok(json!({}))
@@ -38,7 +55,7 @@ impl Handler for Locks {
         job: &Job,
         result: &Value,
     ) -> Result<bool, DbError> {
-        if !self.first {
+        if !self.is_first(job) {
             self.lock(job).await?;
         }
         queue.complete(job, result).await
@@ -55,7 +72,7 @@ async fn hold(tenant: &Tenant) -> Tenant {
     holder
 }
 
-async fn others_go_on(first: bool) {
+async fn others_go_on(when: When) {
     let (held, other) = (Tenant::new().await, Tenant::new().await);
     let kind = unique_kind("held");
     let mut jobs = Vec::new();
@@ -63,7 +80,7 @@ async fn others_go_on(first: bool) {
         jobs.push(held.enqueue(&kind, json!({})).await);
     }
     let holder = hold(&held).await;
-    let registry = only(&kind, Locks { db: db(), first });
+    let registry = only(&kind, Locks { db: db(), when });
     let options = Options {
         concurrency: MANY,
         lease: Duration::from_secs(120),
@@ -95,10 +112,15 @@ async fn others_go_on(first: bool) {
 
 #[tokio::test]
 async fn jobs_that_cannot_begin_are_handed_back_and_those_of_others_go_on() {
-    others_go_on(true).await;
+    others_go_on(When::Beginning).await;
 }
 
 #[tokio::test]
 async fn jobs_that_cannot_be_recorded_leave_connections_and_slots_to_others() {
-    others_go_on(false).await;
+    others_go_on(When::Recording).await;
+}
+
+#[tokio::test]
+async fn jobs_that_cannot_be_recorded_let_those_that_cannot_begin_be_handed_back() {
+    others_go_on(When::Either).await;
 }
