@@ -355,6 +355,14 @@ test('a message that comes in parts must be whole within the idle time, and few 
   const codes = [];
   for (const socket of sockets) socket.closed.then(({ code }) => codes.push(code));
   await until('those beyond the share to be closed', () => codes.filter((code) => code === 4429).length === 6);
+  // A caller has fewer, so that a member leaves room for colleagues.
+  const own = await Promise.all(Array.from({ length: 10 }, (_, n) => raw(service, { key: people[0].token, headers: { 'X-Forwarded-For': `192.0.2.${10 + n}` } }).opened));
+  const ofCaller = [];
+  for (const socket of own) {
+    part(socket, 30_000);
+    socket.closed.then(({ code }) => ofCaller.push(code));
+  }
+  await until('those of a caller beyond its share to be closed', () => ofCaller.filter((code) => code === 4429).length === 2);
   // A large one that is whole counts no longer.
   const other = await from('192.0.2.3');
   for (let n = 0; n < 3; n += 1) {

@@ -55,7 +55,9 @@ impl Caller {
 
     /// Whose its messages are; none for the operator.
     pub fn sender(&self) -> Option<Sender> {
-        (!self.passes_policies()).then(|| Sender::of(&self.counted_as()))
+        // All keys of a member are one sender.
+        let user = self.user.map(|user| user.to_string());
+        (!self.passes_policies()).then(|| Sender::of(&user.unwrap_or_else(|| self.counted_as())))
     }
 
     /// Whether policies do not hold for it.

@@ -112,7 +112,10 @@ impl Member {
         } else if self.outbox.offer(outgoing) == Offered::FirstLost {
             let topic = message.topic();
             let payload = json!({ "extension": "system", "status": "error", "message": LOST, "channel": topic });
-            self.send_event(if self.on_me { ME } else { topic }, "system", payload);
+            // Not by send(), which would close a socket that a client's message has found full.
+            let name = if self.on_me { ME } else { topic };
+            self.outbox
+                .send_if_room(self.event(name, "system", payload));
         }
     }
 

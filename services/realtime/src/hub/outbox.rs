@@ -65,6 +65,14 @@ pub enum Offered {
     Lost,
 }
 
+/// Why a message does not wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unsent {
+    NoRoom,
+    /// The socket is gone.
+    Gone,
+}
+
 /// What waits of one sender.
 #[derive(Debug, Default)]
 struct Share {
@@ -159,26 +167,33 @@ impl Outbox {
     /// the state of presence has no limit of its own.
     pub fn send(&self, outgoing: Outgoing) {
         let bytes = outgoing.bytes();
-        self.push(outgoing, bytes);
+        if let Err(Unsent::NoRoom) = self.push(outgoing, bytes) {
+            self.give_up();
+        }
     }
 
-    /// Whether it waits.
-    fn push(&self, outgoing: Outgoing, bytes: usize) -> bool {
+    /// Adds a message that the socket can do without: with no room it is left out.
+    pub fn send_if_room(&self, outgoing: Outgoing) {
+        let bytes = outgoing.bytes();
+        let _ = self.push(outgoing, bytes);
+    }
+
+    fn push(&self, outgoing: Outgoing, bytes: usize) -> Result<(), Unsent> {
         let before = self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         if before > 0 && before + bytes > self.shared.most_bytes {
             self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.give_up();
-            return false;
+            return Err(Unsent::NoRoom);
         }
         let shut = self.shut.clone();
-        let Err(error) = self.sender.try_send(Waiting { outgoing, shut }) else {
-            return true;
-        };
-        self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        if let mpsc::error::TrySendError::Full(_) = error {
-            self.give_up();
-        }
-        false
+        self.sender
+            .try_send(Waiting { outgoing, shut })
+            .map_err(|error| {
+                self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
+                match error {
+                    mpsc::error::TrySendError::Full(_) => Unsent::NoRoom,
+                    mpsc::error::TrySendError::Closed(_) => Unsent::Gone,
+                }
+            })
     }
 
     /// Adds what a client causes, if there is room for it.
@@ -195,25 +210,30 @@ impl Outbox {
                 if share.messages == 0 {
                     shares.remove(&sender);
                 }
-                return self.lost();
+                return self.lost(true);
             }
             share.messages += 1;
             share.bytes += bytes;
         } else if !has_room {
-            return self.lost();
+            return self.lost(false);
         }
-        if !self.push(outgoing, bytes)
-            && let Some(sender) = sender
-        {
+        let Err(unsent) = self.push(outgoing, bytes) else {
+            return Offered::Taken;
+        };
+        if let Some(sender) = sender {
             self.shared.release(sender, bytes);
         }
-        Offered::Taken
+        match unsent {
+            Unsent::NoRoom => self.lost(sender.is_some()),
+            Unsent::Gone => Offered::Taken,
+        }
     }
 
-    fn lost(&self) -> Offered {
-        match self.shared.losing.swap(true, Ordering::Relaxed) {
-            false => Offered::FirstLost,
-            true => Offered::Lost,
+    /// Of messages the member is told once. Who is present is sent again as a whole.
+    fn lost(&self, is_message: bool) -> Offered {
+        match is_message && !self.shared.losing.swap(true, Ordering::Relaxed) {
+            true => Offered::FirstLost,
+            false => Offered::Lost,
         }
     }
 

@@ -61,6 +61,8 @@ pub struct Service {
     pub rates: Rates,
     /// How many joins and attempts to connect asked Postgres, for whom.
     pub joins: Rates,
+    /// How many requests over HTTP had a wrong key, from which network.
+    wrong_keys: Rates,
     next_connection: AtomicU64,
 }
 
@@ -71,8 +73,10 @@ fn network(headers: &HeaderMap) -> String {
     rate::network_of(address)
 }
 
-/// Large messages that come in parts at once, of one network, caller or organization.
-const MAX_LARGE: usize = 64;
+/// Large messages that come in parts at once. A caller has few, so that no member takes all of the organization.
+const MAX_LARGE_OF_CALLER: usize = 8;
+const MAX_LARGE_OF_NETWORK: usize = 64;
+const MAX_LARGE_OF_ORGANIZATION: usize = 256;
 
 impl Service {
     /// A service without sockets.
@@ -91,6 +95,7 @@ impl Service {
             access,
             rates: Rates::new(limits.messages_per_second, 2),
             joins: Rates::new(limits.joins_per_second, 5),
+            wrong_keys: Rates::new(limits.joins_per_second, 5),
             limits,
             series,
             stop: CancellationToken::new(),
@@ -155,14 +160,14 @@ impl Service {
         self.joins.take(&network(headers), Instant::now())
     }
 
-    /// Whether an attempt of the client's network may be made. It is counted only if its key was wrong.
+    /// Whether the client's network may present a key over HTTP. Only wrong ones count, and sockets that connect again do not.
     pub fn may_attempt(&self, headers: &HeaderMap) -> bool {
-        self.joins.has(&network(headers), Instant::now())
+        self.wrong_keys.has(&network(headers), Instant::now())
     }
 
-    /// Counts an attempt with a wrong key.
+    /// Counts a wrong key.
     pub fn count_wrong(&self, headers: &HeaderMap) {
-        self.joins.charge(&network(headers), Instant::now());
+        self.wrong_keys.charge(&network(headers), Instant::now());
     }
 
     /// Counts what Postgres is asked about a private channel for a caller. False when there was too much.
@@ -176,11 +181,12 @@ impl Service {
         let own = [caller.user, caller.api_key].into_iter().flatten();
         let organizations = caller.organizations.iter().copied();
         let holders = network
+            .map(|network| (network, MAX_LARGE_OF_NETWORK))
             .into_iter()
-            .chain(own.map(Holder::Caller))
-            .chain(organizations.map(Holder::Organization));
+            .chain(own.map(|id| (Holder::Caller(id), MAX_LARGE_OF_CALLER)))
+            .chain(organizations.map(|id| (Holder::Organization(id), MAX_LARGE_OF_ORGANIZATION)));
         holders
-            .map(|holder| self.large.take(holder, MAX_LARGE))
+            .map(|(holder, most)| self.large.take(holder, most))
             .collect()
     }
 
