@@ -1,12 +1,17 @@
 # Builds: the extension for one major version of Postgres, and the sidecar. Sourced by ./kijko.
 # shellcheck shell=bash
 
-# choose_build_profile [COMMAND]: KIJKO_BUILD_PROFILE, or else quick, which compiles in half the time, and release for what is measured or
-# given to others (Cargo.toml). Exported, so that stacks of tests and benchmarks are built as what starts them.
+# choose_build_profile [COMMAND]: what compiles takes KIJKO_BUILD_PROFILE, or else that of the stack's last build, or quick, which compiles
+# in half the time; what is measured or given to others is release (Cargo.toml). All else takes what the stack was built with. Exported, so
+# that stacks of tests and benchmarks are built as what starts them.
 choose_build_profile() {
-  local fallback=quick
-  [[ ${1:-} != bench && ${1:-} != package ]] || fallback=release
-  BUILD_PROFILE=${KIJKO_BUILD_PROFILE:-$fallback}
+  local built=''
+  [ -z "${KIJKO_HOME:-}" ] || built=$(cat "$KIJKO_HOME/build_profile" 2> /dev/null || true)
+  case ${1:-} in
+    bench | package) BUILD_PROFILE=${KIJKO_BUILD_PROFILE:-release} ;;
+    '' | up | demo | test | reset | upgrade | mutate) BUILD_PROFILE=${KIJKO_BUILD_PROFILE:-${built:-quick}} ;;
+    *) BUILD_PROFILE=${built:-${KIJKO_BUILD_PROFILE:-quick}} ;;
+  esac
   [[ $BUILD_PROFILE = quick || $BUILD_PROFILE = release ]] || misuse "KIJKO_BUILD_PROFILE must be quick or release, not '$BUILD_PROFILE'"
   export KIJKO_BUILD_PROFILE=$BUILD_PROFILE
   BUILT=${CARGO_TARGET_DIR:-$ROOT/target}/$BUILD_PROFILE

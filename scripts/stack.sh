@@ -50,6 +50,7 @@ build_all() {
     step "the extension (minutes the first time)" "the compiler's message above says what is wrong" build_extension
   fi
   step "the sidecar and the services" "the compiler's message above says what is wrong" build_programs
+  printf '%s\n' "$BUILD_PROFILE" > "$KIJKO_HOME/build_profile"
 }
 
 bring_up_database() {
