@@ -285,10 +285,12 @@ begin
   return false;
 end
 $$;
-comment on function private.lock_briefly(regclass[], regclass[]) is 'Locks tables against everybody until the transaction ends, and others against writers, all without their partitions; false after about two seconds, when somebody uses one of them for long. Nobody waits longer than a moment behind it.';
+comment on function private.lock_briefly(regclass[], regclass[]) is 'Locks tables against everybody until the transaction ends, and others against writers, all without their partitions; false after about two seconds, when somebody uses one of them for long. Nobody waits longer than a moment behind an attempt.';
 
 create function private.make_partitions(parent regclass, unit text, ahead integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
+-- Of the locks that attaching takes beyond those below.
+set lock_timeout = '2s'
 as $$
 declare
   name constant text := (select c.relname from pg_class as c where c.oid = parent);
@@ -335,6 +337,7 @@ comment on function private.make_partitions(regclass, text, integer) is 'Makes t
 
 create function private.drop_partitions(parent regclass, ended_before timestamptz) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
+set lock_timeout = '2s'
 as $$
 declare
   prefix constant text := (select c.relname || '_' from pg_class as c where c.oid = parent);
@@ -353,8 +356,8 @@ begin
       end <= ended_before at time zone 'UTC'
     order by c.relname
   loop
-    -- Dropping a partition locks its parent.
-    exit when not private.lock_briefly(array[format('private.%I', partition)::regclass, parent]);
+    -- Dropping a partition locks its parent and the default partition, too.
+    exit when not private.lock_briefly(array[format('private.%I', partition)::regclass, format('private.%I', prefix || 'default')::regclass, parent]);
     execute format('drop table private.%I', partition);
     dropped := dropped + 1;
   end loop;
