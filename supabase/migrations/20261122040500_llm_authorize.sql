@@ -177,8 +177,11 @@ begin
     -- The vendor is called once this transaction is on the disk.
     return private.llm_open_locked(opened, false);
   end if;
-  -- The vendor is called after private.llm_open() has committed, which waits for the disk. Without that, nothing was used.
-  perform set_config('synchronous_commit', 'off', true);
+  -- The vendor is called after private.llm_open() has committed, which waits for the disk. Without that, nothing was used. The request of
+  -- whom an issuer names may have set their role: it waits.
+  if kijko.issuer_caller() is null then
+    perform set_config('synchronous_commit', 'off', true);
+  end if;
   return jsonb_build_object('call_id', opened.call_id, 'ticket', kijko.seal(
     jsonb_build_object('call_id', opened.call_id, 'expires_at', extract(epoch from opened.ends_at))::text, 'llm/ticket'
   ));

@@ -52,10 +52,11 @@ begin
   ))::text, true);
   perform kijko.consume(org, 'code_searches', 1);
   -- Such a request writes nothing else, so it need not wait for the disk, which takes several times as long as the search. In a function of
-  -- somebody's own that searches, other writes may be in the same transaction: it waits.
+  -- somebody's own that searches, other writes may be in the same transaction, and the request of whom an issuer names may have set their
+  -- role: these wait.
   if current_setting('request.path', true) in (
     '/rpc/search_symbols', '/rpc/search_code', '/rpc/symbol_graph', '/rpc/code_candidates'
-  ) then
+  ) and kijko.issuer_caller() is null then
     perform set_config('synchronous_commit', 'off', true);
   end if;
 end
