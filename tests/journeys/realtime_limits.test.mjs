@@ -356,7 +356,8 @@ test('a message that comes in parts must be whole within the idle time, and few 
   for (const socket of sockets) socket.closed.then(({ code }) => codes.push(code));
   await until('those beyond the share to be closed', () => codes.filter((code) => code === 4429).length === 6);
   // A caller has fewer, so that a member leaves room for colleagues.
-  const own = await Promise.all(Array.from({ length: 10 }, (_, n) => raw(service, { key: people[0].token, headers: { 'X-Forwarded-For': `192.0.2.${10 + n}` } }).opened));
+  const ofPerson = (n) => raw(service, { key: people[0].token, headers: { 'X-Forwarded-For': `192.0.2.${10 + n}` } }).opened;
+  const own = await Promise.all(Array.from({ length: 10 }, (_, n) => ofPerson(n)));
   const ofCaller = [];
   for (const socket of own) {
     part(socket, 30_000);
