@@ -24,13 +24,18 @@ export function socialTests() {
     let media;
     before(async () => {
       fake = await SocialPlatforms.listen();
+      await newTenant();
+    });
+    afterEach(killSidecars);
+    after(() => fake.close());
+
+    // An organization has as many connections as one test needs.
+    async function newTenant() {
       person = await newPerson('PRO');
       const worker = await start(4);
       media = [await image(person.client, person.orgId)];
       await worker.kill();
-    });
-    afterEach(killSidecars);
-    after(() => fake.close());
+    }
 
     // Neither the lease nor the calls of one that goes on are to end while the machine is busy. A call of one that dies is waited for.
     const start = (concurrency, { leaseSeconds = 120, seconds = 60, variables = {} } = {}) =>
@@ -90,6 +95,7 @@ export function socialTests() {
 
     // The platform answers only when the other one has ended the post. Then the first one goes on with what it was told.
     test('a worker that stands still at every request, and goes on when another one has taken over', async () => {
+      await newTenant();
       const cases = [];
       for (const [platform, requests] of Object.entries(REQUESTS)) {
         for (let n = 1; n <= requests; n += 1) {
