@@ -1,5 +1,7 @@
 // The cases of social posts, in the form of cases.mjs. They are the organization's: no project hides them.
 
+const day = (fromToday) => new Date(Date.now() + fromToday * 86_400_000).toISOString().slice(0, 10);
+
 export const SOCIAL_RELATIONS = {
   social_posts: {
     insert: (t) => ({ org_id: t.org, platform: 'twitter', text: 'New' }),
@@ -16,5 +18,5 @@ export const SOCIAL_FUNCTIONS = {
   'preview_social_post(post_id)': { call: (w) => ({ post_id: w.socialPost }) },
   'confirm_social_post(post_id,platform_post_id)': { call: (w) => ({ post_id: w.unconfirmedPost }) },
   'resend_social_post(post_id)': { call: (w) => ({ post_id: w.unconfirmedPost }) },
-  'social_calendar(first_day,last_day)': { call: () => ({ first_day: '2026-11-01', last_day: '2026-11-30' }) },
+  'social_calendar(first_day,last_day)': { call: () => ({ first_day: day(-45), last_day: day(45) }) },
 };
