@@ -89,6 +89,7 @@ if in_package; then
   REALTIME_BINARY=$ROOT/package/bin/kijko-realtime
   STORAGE_BINARY=$ROOT/package/bin/kijko-storage
   INDEXER_BINARY=$ROOT/package/bin/kijko-indexer
+  choose_build_profile() { :; }
   check_toolchain() { :; }
   install_npm_packages() { :; }
   build_all() { :; }
