@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # choose_build_profile [COMMAND]: what compiles takes KIJKO_BUILD_PROFILE, or else that of the stack's last build, or quick, which compiles
-# in half the time; what is measured or given to others is release (Cargo.toml). All else takes what the stack was built with. Exported, so
+# faster; what is measured or given to others is release (Cargo.toml). All else takes what the stack was built with. Exported, so
 # that stacks of tests and benchmarks are built as what starts them.
 choose_build_profile() {
   local built=''

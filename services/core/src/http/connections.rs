@@ -79,14 +79,14 @@ impl Received {
         }
     }
 
-    /// All that was received until now was whole messages.
-    pub fn is_whole(&self) {
+    /// A message is whole: nothing that was received until now belongs to the next one.
+    pub fn end_message(&self) {
         let bytes = self.0.bytes.load(Ordering::Relaxed);
         self.0.whole.store(bytes, Ordering::Relaxed);
     }
 
-    /// So many bytes were no part of a message.
-    pub fn skip(&self, bytes: usize) {
+    /// So many bytes were no part of a message: they do not count.
+    pub fn exclude(&self, bytes: usize) {
         self.0.whole.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
@@ -265,10 +265,10 @@ mod tests {
         assert!(!is_large().await);
         received.add(1);
         assert!(is_large().await && is_large().await);
-        received.is_whole();
+        received.end_message();
         assert!(!is_large().await);
         received.add(16 << 10);
-        received.is_whole();
+        received.end_message();
         received.add(16 << 10);
         assert!(!is_large().await);
     }

@@ -60,7 +60,7 @@ pub async fn run(service: Arc<Service>, opened: Opened) {
         caller,
         slots,
     } = opened;
-    received.is_whole();
+    received.end_message();
     let (sink, stream) = socket.split();
     let (outbox, inbox) = Outbox::new(service.limits.backlog, service.limits.backlog_bytes());
     let (say, farewell) = oneshot::channel();
@@ -180,12 +180,12 @@ impl Connection {
                 Ok(Some(Ok(Message::Binary(frame)))) => Incoming::from_binary(&frame),
                 // Between the parts of a message there may be any number of these.
                 Ok(Some(Ok(Message::Ping(bytes) | Message::Pong(bytes)))) => {
-                    received.skip(CONTROL_HEADER + bytes.len());
+                    received.exclude(CONTROL_HEADER + bytes.len());
                     heard = tokio::time::Instant::now();
                     continue;
                 }
             };
-            received.is_whole();
+            received.end_message();
             large = None;
             let Ok(incoming) = incoming else {
                 self.service.series.refused("malformed");
